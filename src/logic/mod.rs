@@ -1,0 +1,4 @@
+//! Pure verbs: identify, thread, admit, decide, publish. No I/O, no clock, no threads.
+
+pub mod digest;
+pub mod ids;

@@ -1,0 +1,143 @@
+//! Control: what the admin API may ask of the running gateway, beside reading the store.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::id::RawId;
+use crate::model::time::Time;
+use crate::ports::BoxFuture;
+
+/// Why the gateway did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// There is no such channel, destination or item.
+    #[error("{0}")]
+    Missing(String),
+    /// It cannot be done as asked; says what to change.
+    #[error("{0}")]
+    Refused(String),
+    /// It failed; trying again may help.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The gateway at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// When it started.
+    pub started_at: Time,
+    /// It takes messages.
+    pub ready: bool,
+    /// Why not.
+    #[serde(default)]
+    pub not_ready: Vec<String>,
+    /// Channels by id.
+    pub channels: BTreeMap<String, ChannelStatus>,
+    /// Entries in the writer's queue.
+    pub queue: u64,
+}
+
+/// One channel at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelStatus {
+    /// Its connector.
+    pub connector: String,
+    /// `running`, `connecting`, `degraded`, `failed`, `disabled`.
+    pub state: String,
+    /// Why, if degraded or failed.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// One line for a person.
+    #[serde(default)]
+    pub detail: Option<String>,
+    /// Since when.
+    pub since: Time,
+    /// When it last heard from its platform.
+    #[serde(default)]
+    pub last_received: Option<Time>,
+    /// Hook path, for webhook channels.
+    #[serde(default)]
+    pub hook: Option<String>,
+}
+
+/// What a reload changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Channels and destinations that are new.
+    pub added: Vec<String>,
+    /// That changed and were started again.
+    pub changed: Vec<String>,
+    /// That are gone.
+    pub removed: Vec<String>,
+    /// Rendered problems of channel files that failed alone.
+    pub problems: Vec<String>,
+}
+
+/// The running gateway.
+pub trait Control: Send + Sync {
+    /// The gateway at a glance.
+    fn status(&self) -> BoxFuture<'_, Status>;
+
+    /// Reads the configuration again. A broken main file changes nothing: the error holds the rendered problems.
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, ControlError>>;
+
+    /// Pauses a destination by hand: it holds its deliveries until resumed.
+    fn pause<'a>(&'a self, destination: &'a str) -> BoxFuture<'a, Result<(), ControlError>>;
+
+    /// Resumes a paused or halted destination.
+    fn resume<'a>(&'a self, destination: &'a str) -> BoxFuture<'a, Result<(), ControlError>>;
+
+    /// Discards everything waiting for a destination that is no longer configured.
+    fn drop_destination<'a>(&'a self, destination: &'a str) -> BoxFuture<'a, Result<u64, ControlError>>;
+
+    /// Makes events due again; `dry_run` only counts.
+    fn replay(&self, request: ReplayRequest) -> BoxFuture<'_, Result<u64, ControlError>>;
+
+    /// Dead letters become due again (`discard` false) or are dropped; returns how many.
+    fn dead(&self, filter: crate::model::view::DeliveryFilter, discard: bool) -> BoxFuture<'_, Result<u64, ControlError>>;
+
+    /// Reads the raw of a quarantined item again with the mapping of today; returns the new fate's word.
+    fn reprocess(&self, item: i64) -> BoxFuture<'_, Result<String, ControlError>>;
+
+    /// Asks a pulled channel to take in what lies before its first run; returns at once.
+    fn backfill<'a>(&'a self, channel: &'a str, since: Option<Time>, folder: Option<&'a str>) -> BoxFuture<'a, Result<(), ControlError>>;
+
+    /// Erases a contact; returns counts by name.
+    fn erase(&self, contact: crate::model::id::ContactId) -> BoxFuture<'_, Result<BTreeMap<String, u64>, ControlError>>;
+
+    /// Copies the store, the blobs it names and the instance key's fingerprint into a new folder.
+    fn backup<'a>(&'a self, folder: &'a std::path::Path) -> BoxFuture<'a, Result<(), ControlError>>;
+
+    /// The bytes of a file of a message: media type, name, content.
+    fn file(&self, attachment: crate::model::id::AttachmentId) -> BoxFuture<'_, Result<FileBytes, ControlError>>;
+
+    /// The body of a raw, whatever it is kept in.
+    fn raw_body(&self, raw: RawId) -> BoxFuture<'_, Result<bytes::Bytes, ControlError>>;
+}
+
+/// A file of a message, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileBytes {
+    /// Media type.
+    pub media_type: String,
+    /// Name.
+    pub name: Option<String>,
+    /// Content, decoded.
+    pub bytes: bytes::Bytes,
+}
+
+/// What to replay.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReplayRequest {
+    /// Which deliveries. `destination` must be set.
+    pub filter: crate::model::view::DeliveryFilter,
+    /// Count only.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Deliveries per second; the destination's own rate holds besides.
+    #[serde(default)]
+    pub rate: Option<f64>,
+}

@@ -1,0 +1,70 @@
+//! Destination: takes one event, once at a time. It never sleeps, retries, logs or counts by itself.
+
+use std::time::Duration;
+
+use crate::model::codes::Code;
+use crate::model::delivery::Outgoing;
+use crate::ports::BoxFuture;
+
+/// A delivery was taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// HTTP status, if there is one.
+    pub status: Option<u16>,
+}
+
+/// Why a delivery was not taken. Each variant is another decision (design §8).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeliverError {
+    /// Try again by schedule.
+    #[error("{code}: {detail}")]
+    Later {
+        /// Why.
+        code: Code,
+        /// HTTP status.
+        status: Option<u16>,
+        /// One line, redacted.
+        detail: String,
+        /// The destination asked for at least this much patience: it is paused as a whole.
+        after: Option<Duration>,
+    },
+    /// It can never work: dead after three tries.
+    #[error("{code}: {detail}")]
+    Never {
+        /// Why.
+        code: Code,
+        /// HTTP status.
+        status: Option<u16>,
+        /// One line, redacted.
+        detail: String,
+    },
+    /// Our credentials are refused: pause the destination and probe.
+    #[error("{code}: {detail}")]
+    Denied {
+        /// Why.
+        code: Code,
+        /// HTTP status.
+        status: Option<u16>,
+        /// One line, redacted.
+        detail: String,
+    },
+    /// The destination is gone: halt, a person decides.
+    #[error("{code}: {detail}")]
+    Halt {
+        /// Why.
+        code: Code,
+        /// HTTP status.
+        status: Option<u16>,
+        /// One line, redacted.
+        detail: String,
+    },
+}
+
+/// One destination of the configuration.
+pub trait Destination: Send + Sync {
+    /// Hands over one event. Cancelling the future leaves the outcome unknown.
+    fn deliver<'a>(&'a self, outgoing: &'a Outgoing) -> BoxFuture<'a, Result<Receipt, DeliverError>>;
+
+    /// Looks whether it could deliver, without delivering: for `check --connect`. One line for a person.
+    fn probe(&self) -> BoxFuture<'_, Result<String, DeliverError>>;
+}

@@ -1,0 +1,16 @@
+//! Ports: traits to the world. The pipeline knows these, adapters implement them, `app` brings both together.
+
+use std::future::Future;
+use std::pin::Pin;
+
+pub mod blobs;
+pub mod clock;
+pub mod control;
+pub mod destination;
+pub mod intake;
+pub mod publish;
+pub mod pull;
+pub mod store;
+
+/// A boxed future that may move between threads: what asynchronous port methods return.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,0 +1,140 @@
+//! Pull: an engine for a source that we ask. The pipeline owns loops, pace, backoff, cursors and shutdown; the engine answers
+//! one question at a time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::model::codes::Code;
+use crate::model::raw::RawHead;
+use crate::model::time::Time;
+use crate::ports::BoxFuture;
+use crate::ports::store::{SourceRow, SourceState};
+
+/// Why pulling failed. Each variant is another decision.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PullError {
+    /// The connection or the server failed; connect again with backoff.
+    #[error("{detail}")]
+    Lost {
+        /// `unreachable`, `tls`, `connection_lost`, `protocol`, `throttled`.
+        code: Code,
+        /// One line: what and which, no secrets, no content.
+        detail: String,
+        /// The server asked for at least this much patience.
+        after: Option<Duration>,
+    },
+    /// A person must act: wrong password, no such folder. Tried again at a slow pace.
+    #[error("{detail}")]
+    Person {
+        /// `auth_failed`, `no_folder`, `tls`.
+        code: Code,
+        /// One line.
+        detail: String,
+    },
+}
+
+/// One thing pulled.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// Its number in the source (the UID).
+    pub uid: u64,
+    /// What came beside the body.
+    pub head: RawHead,
+    /// The bytes; empty if `state` says that there are none.
+    pub body: Bytes,
+    /// When the source received it.
+    pub internal_date: Option<Time>,
+    /// What it is.
+    pub state: PulledState,
+}
+
+/// What a pulled thing is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PulledState {
+    /// Whole.
+    Whole,
+    /// Only its header: it is larger than the hard limit. Quarantined with `mail_too_large`.
+    HeaderOnly {
+        /// Its size as the server says.
+        bytes: u64,
+    },
+    /// The server fails whenever it is asked for. Quarantined with `mail_unfetchable`.
+    Unfetchable {
+        /// What the server said, redacted.
+        detail: String,
+    },
+    /// It was there and is no longer: nothing to admit, its number is proven gone.
+    Gone,
+}
+
+/// A batch from one folder. Its things cover a range: every number of the source in `from..=to` is among them, was known
+/// before, or is proven absent, so the low-water mark may move to `to` in the commit that admits them.
+#[derive(Debug, Clone)]
+pub struct PulledBatch {
+    /// The folder.
+    pub folder: String,
+    /// The folder's epoch (grows with every UIDVALIDITY change).
+    pub epoch: u64,
+    /// Epoch name at the source (UIDVALIDITY).
+    pub epoch_name: u64,
+    /// First number of the range.
+    pub from: u64,
+    /// Last number of the range.
+    pub to: u64,
+    /// What was pulled, by number ascending.
+    pub things: Vec<Pulled>,
+    /// They came in through a backfill or a gap before the first run.
+    pub historic: bool,
+}
+
+/// What the engine found.
+#[derive(Debug)]
+pub enum PullNews {
+    /// Things to admit.
+    Batch(PulledBatch),
+    /// A fact about a folder to write down (first run: where "now" is; a new epoch). Committed before the next question.
+    State(SourceState),
+    /// Nothing more at the moment.
+    Quiet,
+}
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// The source says there is news.
+    News,
+    /// The time is over.
+    Timeout,
+}
+
+/// One account of a pulled channel: a connected, logged-in session.
+pub trait Pull: Send {
+    /// The next batch, from any folder, continuing from `state` (one entry a folder; what the store holds now).
+    fn next<'a>(&'a mut self, state: &'a [SourceState]) -> BoxFuture<'a, Result<PullNews, PullError>>;
+
+    /// Waits until the source has news, at most `at_most` (IDLE; engines without push sleep). Cancel-safe: dropping the future
+    /// ends the session.
+    fn wait(&mut self, at_most: Duration) -> BoxFuture<'_, Result<Woken, PullError>>;
+
+    /// Carries out the source policy (flag, seen, move) on admitted rows. Repeatable. Returns the numbers that are done.
+    fn settle<'a>(&'a mut self, folder: &'a str, rows: &'a [SourceRow]) -> BoxFuture<'a, Result<Vec<u64>, PullError>>;
+
+    /// Ends the session politely, within a short bound.
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// Makes sessions of one channel.
+pub trait PullSource: Send + Sync {
+    /// Identifies the account at the platform (`imap:host:user`): cursors belong to it, not to the file's name (design §6).
+    fn account(&self) -> String;
+
+    /// Whether there is anything to do after a commit (policy other than `peek`).
+    fn settles(&self) -> bool;
+
+    /// Connects and logs in.
+    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Pull>, PullError>>;
+
+    /// Looks at the source for `check --connect`: lines for a person.
+    fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, PullError>>;
+}

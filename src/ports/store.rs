@@ -1,0 +1,607 @@
+//! Store: the durable state behind one port. One conformance suite (`tests/it/store`) for every implementation.
+//!
+//! Two borders. [`Store`] is what the gateway calls: one `commit` for many writes (group commit), reads apart. [`Tx`] is what
+//! the verbs of `logic::admit` and `logic::decide` use inside that one transaction, so that the rules of admission are
+//! written once and every store only keeps rows.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::model::address::Address;
+use crate::model::delivery::{Decision, Due, Outgoing, Position};
+use crate::model::event::{Body, Contact};
+use crate::model::id::{ContactId, ConversationId, EventId, MessageId, RawId};
+use crate::model::item::{Fate, FilePlace, HoldReason, Item};
+use crate::model::key::KeyDigest;
+use crate::model::raw::{Raw, RawHead, Via};
+use crate::model::time::Time;
+use crate::model::view::{
+    DeliveryFilter, DeliveryView, DestinationMode, DestinationRow, Erased, EventView, LedgerFilter, LedgerRow, MessageView,
+    QuarantineRow, Swept, Totals,
+};
+use crate::ports::BoxFuture;
+
+/// Why the store did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full: admissions stop, decisions are tried again.
+    #[error("the disk is full")]
+    Full,
+    /// A newer holder of the lease exists: this node must stop writing.
+    #[error("lease epoch {held} is older than {current}")]
+    Fenced {
+        /// The epoch of the write.
+        held: u64,
+        /// The epoch in the store.
+        current: u64,
+    },
+    /// The write itself is wrong (a broken invariant); the rest of its batch is not affected.
+    #[error("invariant: {detail}")]
+    Invariant {
+        /// Which.
+        detail: String,
+    },
+    /// Anything else; trying again may help.
+    #[error("store: {detail}")]
+    Unavailable {
+        /// What went wrong.
+        detail: String,
+    },
+}
+
+/// A raw on its way into the store: kept before it is admitted.
+#[derive(Debug, Clone)]
+pub struct RawRecord {
+    /// Its id.
+    pub id: RawId,
+    /// The hook or channel.
+    pub source: String,
+    /// How.
+    pub via: Via,
+    /// When.
+    pub received_at: Time,
+    /// What came beside the body.
+    pub head: RawHead,
+    /// Size of the body.
+    pub bytes: u64,
+    /// Where the body is.
+    pub place: RawPlace,
+}
+
+/// Where the body of a raw is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RawPlace {
+    /// In the raw database.
+    Row(Bytes),
+    /// In the blob store, under this key, already durable.
+    Blob(String),
+}
+
+/// Things that are being parsed: written before, removed by the commit that admits them. One row per batch; a row that is
+/// still there at start was interrupted by a crash, perhaps caused by one of its raws.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseBatch {
+    /// Identifies the batch: the id of its first raw.
+    pub id: RawId,
+    /// The channel.
+    pub channel: String,
+    /// The source account, folder and epoch.
+    pub source: (String, String, u64),
+    /// The numbers in it.
+    pub uids: Vec<u64>,
+    /// Attempts before this one.
+    pub attempts: u32,
+}
+
+/// One raw with everything it says. Admitted whole or not at all.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// The raw, staged before.
+    pub raw: Arc<RawRecord>,
+    /// Digest of the platform's own delivery id: the same webhook again. Unique in the store.
+    pub delivery_key: Option<KeyDigest>,
+    /// What it says; none counts as one item ignored with `empty`.
+    pub items: Vec<Item>,
+}
+
+/// The state of one folder of a pulled account, as durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceState {
+    /// The account ([`crate::ports::pull::PullSource::account`]).
+    pub account: String,
+    /// The folder.
+    pub folder: String,
+    /// Grows with every change of `epoch_name`.
+    pub epoch: u64,
+    /// UIDVALIDITY.
+    pub epoch_name: u64,
+    /// Every number up to this is admitted, quarantined or proven gone.
+    pub low_water: u64,
+    /// Numbers above this were not there at the first run: below it everything is historic.
+    pub first_run_top: u64,
+    /// Free for the engine, at most 4 KiB (HIGHESTMODSEQ, backfill progress).
+    pub memo: String,
+}
+
+/// One thing of a pulled source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceRow {
+    /// Its number.
+    pub uid: u64,
+    /// What became of it.
+    pub state: SourceRowState,
+    /// Its raw, if one was kept.
+    pub raw: Option<RawId>,
+}
+
+/// What became of a thing of a pulled source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceRowState {
+    /// Admitted; the source policy is not carried out yet.
+    Admitted,
+    /// Quarantined.
+    Quarantined,
+    /// Proven gone.
+    Gone,
+    /// Admitted, and the source policy is carried out (or there is none).
+    Settled,
+}
+
+/// What a pulled batch changes beside its admissions, in the same transaction (design §2 step 5).
+#[derive(Debug, Clone)]
+pub struct SourceCommit {
+    /// The folder's state after it.
+    pub state: SourceState,
+    /// Rows of the batch.
+    pub rows: Vec<SourceRow>,
+    /// The batch that is no longer being parsed.
+    pub parsed: Option<RawId>,
+    /// Fencing token.
+    pub lease_epoch: u64,
+}
+
+/// One write of a group commit.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// Raws and the source state that covers them: all or nothing.
+    Admit {
+        /// The raws.
+        admissions: Vec<Admission>,
+        /// The cursor.
+        source: Option<SourceCommit>,
+    },
+    /// The outcome of an attempt.
+    Decide(Decision),
+    /// A pending item may be published: its hold is over. Later items of its conversation follow by themselves.
+    Release {
+        /// Number of the item.
+        item: i64,
+    },
+    /// An event for operators.
+    Operator(Box<Body>),
+    /// A destination changes its mode; publishes `destination.paused` or `destination.resumed`.
+    Destination {
+        /// Its name.
+        name: String,
+        /// The new mode.
+        mode: DestinationMode,
+        /// Why.
+        code: Option<String>,
+    },
+    /// The source policy was carried out.
+    Settled {
+        /// Account, folder, epoch.
+        source: (String, String, u64),
+        /// The numbers.
+        uids: Vec<u64>,
+        /// Fencing token.
+        lease_epoch: u64,
+    },
+    /// A small value of an engine or connector (own ids, tokens); `None` removes it.
+    Memo {
+        /// `<channel or account>/<name>`.
+        key: String,
+        /// At most 64 KiB.
+        value: Option<String>,
+    },
+    /// A quarantined item is read again: its raw's new items. The old item keeps its number; its fate changes once.
+    Reprocess {
+        /// Number of the quarantined item.
+        item: i64,
+        /// What the raw says now.
+        items: Vec<Item>,
+    },
+    /// New obligations for events that were published before.
+    Replay {
+        /// Which deliveries (or, with `all_events`, which events to a destination that never was due).
+        filter: DeliveryFilter,
+        /// At most this many.
+        limit: u64,
+    },
+    /// Dead deliveries become waiting again (in order, at their place in the lane), or are dropped.
+    Dead {
+        /// Which.
+        filter: DeliveryFilter,
+        /// True: dropped (`discarded`); false: due again.
+        discard: bool,
+    },
+    /// Everything waiting for a destination is dropped; it is forgotten when it is no longer configured.
+    DropDestination {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What a write did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Of `Admit`: one entry a raw, one fate an item (a whole raw known by its delivery key gives one `Duplicate`).
+    pub fates: Vec<Vec<ItemFate>>,
+    /// Destinations that have new deliveries.
+    pub woken: Vec<Arc<str>>,
+    /// Rows that changed, for writes that count.
+    pub count: u64,
+    /// Pending items and when they are released at the latest.
+    pub pending: Vec<(i64, Time)>,
+}
+
+/// What became of one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemFate {
+    /// Its number in the ledger.
+    pub item: i64,
+    /// What became of it.
+    pub fate: Fate,
+    /// Why.
+    pub code: Option<String>,
+    /// The message it is or belongs to.
+    pub message: Option<MessageId>,
+    /// The event it became.
+    pub event: Option<EventId>,
+}
+
+/// How long things are kept; `None`: for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// Raws, after they were received. Raws of quarantined items stay until the item is dealt with, or `quarantine`.
+    pub raws_ms: Option<i64>,
+    /// Raws of quarantined items.
+    pub quarantine_ms: Option<i64>,
+    /// Bytes of events, after all their deliveries are decided.
+    pub events_ms: Option<i64>,
+    /// Rows of the ledger (digests stay, totals stay).
+    pub ledger_ms: Option<i64>,
+}
+
+/// The durable state. Every method may be called from many tasks at once; `commit` is called by one writer.
+pub trait Store: Send + Sync {
+    /// Makes raws durable before they are admitted. An orphan is harmless. `batch` is written in the same commit.
+    fn stage(&self, raws: Vec<Arc<RawRecord>>, batch: Option<ParseBatch>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Does all `writes` in one transaction, in order, and makes it durable. Each write answers for itself: one that fails leaves no
+    /// trace and does not touch the others. The outer error means that nothing was done.
+    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Result<Written, StoreError>>, StoreError>>;
+
+    /// Takes over the lease `name`: its epoch grows by one and is returned.
+    fn take_lease<'a>(&'a self, name: &'a str, owner: &'a str) -> BoxFuture<'a, Result<u64, StoreError>>;
+
+    /// Whether it can be written: commits an empty change.
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Free bytes on the medium of the store.
+    fn free_bytes(&self) -> Option<u64>;
+
+    // ---- reading: deliveries -------------------------------------------------------------------------------------
+
+    /// Waiting deliveries of `destination` at positions above `after`, by position, at most `limit`.
+    fn waiting<'a>(&'a self, destination: &'a str, after: Position, limit: usize) -> BoxFuture<'a, Result<Vec<Due>, StoreError>>;
+
+    /// Waiting deliveries of one lane, by position, at most `limit`.
+    fn lane<'a>(&'a self, destination: &'a str, lane: i64, limit: usize) -> BoxFuture<'a, Result<Vec<Due>, StoreError>>;
+
+    /// Waiting deliveries that were tried before: lanes whose head waits for a retry.
+    fn retrying<'a>(&'a self, destination: &'a str) -> BoxFuture<'a, Result<Vec<Due>, StoreError>>;
+
+    /// The frozen events of these deliveries; those that are no longer waiting are left out.
+    fn outgoing<'a>(&'a self, destination: &'a str, due: &'a [Due]) -> BoxFuture<'a, Result<Vec<(Position, bool, Outgoing)>, StoreError>>;
+
+    /// All destinations that have rows, with their mode.
+    fn destinations(&self) -> BoxFuture<'_, Result<Vec<DestinationRow>, StoreError>>;
+
+    /// Totals, from one snapshot.
+    fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>>;
+
+    // ---- reading: people ------------------------------------------------------------------------------------------
+
+    /// Events after a position, in commit order, at most `limit`; the bytes as published. Erased ones are left out.
+    fn events_after(&self, after: Position, limit: usize) -> BoxFuture<'_, Result<Vec<(Position, Bytes)>, StoreError>>;
+
+    /// Rows of the ledger, newest first.
+    fn ledger(&self, filter: LedgerFilter) -> BoxFuture<'_, Result<Vec<LedgerRow>, StoreError>>;
+
+    /// One message.
+    fn message(&self, id: MessageId) -> BoxFuture<'_, Result<Option<MessageView>, StoreError>>;
+
+    /// One event by id, with its deliveries.
+    fn event(&self, id: EventId) -> BoxFuture<'_, Result<Option<EventView>, StoreError>>;
+
+    /// Deliveries.
+    fn deliveries(&self, filter: DeliveryFilter) -> BoxFuture<'_, Result<Vec<DeliveryView>, StoreError>>;
+
+    /// How many deliveries a filter names (its limit ignored): the dry run of a replay.
+    fn count_deliveries(&self, filter: DeliveryFilter) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Quarantined items, newest first.
+    fn quarantine<'a>(&'a self, channel: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<QuarantineRow>, StoreError>>;
+
+    /// A raw with its body; the body of one in the blob store is left empty and its key returned.
+    fn raw(&self, id: RawId) -> BoxFuture<'_, Result<Option<(Raw, Option<String>)>, StoreError>>;
+
+    /// Where a file's bytes are: its raw, place, media type and name.
+    fn file(&self, attachment: crate::model::id::AttachmentId) -> BoxFuture<'_, Result<Option<FileView>, StoreError>>;
+
+    /// Pending items and when they are released at the latest, oldest first.
+    fn pending(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(i64, Time)>, StoreError>>;
+
+    // ---- reading: sources ----------------------------------------------------------------------------------------
+
+    /// All folders of an account.
+    fn sources<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<Vec<SourceState>, StoreError>>;
+
+    /// Rows of a folder that are admitted and not settled, by number, at most `limit`.
+    fn unsettled<'a>(&'a self, source: &'a (String, String, u64), limit: usize) -> BoxFuture<'a, Result<Vec<SourceRow>, StoreError>>;
+
+    /// Batches whose parsing was interrupted.
+    fn interrupted<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<Vec<ParseBatch>, StoreError>>;
+
+    /// A memo.
+    fn memo<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<String>, StoreError>>;
+
+    // ---- care -----------------------------------------------------------------------------------------------------
+
+    /// One short slice of retention.
+    fn sweep<'a>(&'a self, retention: &'a Retention, now: Time) -> BoxFuture<'a, Result<Swept, StoreError>>;
+
+    /// Erases a contact: content, raws (a shared raw whole) and pending deliveries go; tombstones and digests stay.
+    fn erase(&self, contact: ContactId) -> BoxFuture<'_, Result<Option<Erased>, StoreError>>;
+
+    /// Copies the store to `folder` while it is used. The copy is consistent; keys of blobs it names are returned.
+    fn backup<'a>(&'a self, folder: &'a Path) -> BoxFuture<'a, Result<Vec<String>, StoreError>>;
+
+    /// Checkpoints and closes; nothing may be called afterwards.
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// A file of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileView {
+    /// The raw of its message.
+    pub raw: RawId,
+    /// Where the bytes are.
+    pub place: FilePlace,
+    /// Media type.
+    pub media_type: String,
+    /// Name.
+    pub name: Option<String>,
+    /// Decoded size.
+    pub bytes: Option<u64>,
+    /// When its message was published.
+    pub published_at: Time,
+}
+
+/// Row numbers of a store; small integers, only meaningful inside it.
+pub type RowNumber = i64;
+
+/// What a unique key said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim<T> {
+    /// It was free and is now ours.
+    New(T),
+    /// Somebody has it.
+    Known(T),
+}
+
+/// A ledger row to write.
+#[derive(Debug, Clone)]
+pub struct LedgerEntry<'a> {
+    /// The raw.
+    pub raw: RowNumber,
+    /// Channel (or the source where the channel is unknown).
+    pub channel: &'a str,
+    /// Word for the kind of item.
+    pub kind: &'static str,
+    /// Its fate.
+    pub fate: Fate,
+    /// Its code.
+    pub code: Option<&'a str>,
+    /// One line for a quarantined item.
+    pub detail: Option<&'a str>,
+    /// The item it repeats.
+    pub duplicate_of: Option<i64>,
+    /// The message.
+    pub message: Option<RowNumber>,
+    /// The event.
+    pub event: Option<Position>,
+    /// When received.
+    pub received_at: Time,
+}
+
+/// A conversation's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationRow {
+    /// Its row.
+    pub row: RowNumber,
+    /// Its id.
+    pub id: ConversationId,
+    /// Subject of its first message.
+    pub subject: Option<String>,
+    /// Sequence of its last event.
+    pub sequence: u64,
+    /// When its last message was published.
+    pub active_at: Time,
+    /// The one it continues.
+    pub continues: Option<ConversationId>,
+    /// It ended: the next message opens another.
+    pub ended: bool,
+    /// Items of it are pending: new ones queue behind.
+    pub pending: bool,
+    /// Sequence of the last event each destination got of it, by destination name.
+    pub last_sent: BTreeMap<String, u64>,
+}
+
+/// A message's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageRow {
+    /// Its row.
+    pub row: RowNumber,
+    /// Its id; a tombstone of a message never seen has one too.
+    pub id: MessageId,
+    /// Its item key.
+    pub key: KeyDigest,
+    /// Its conversation; 0 for a tombstone of a message never seen.
+    pub conversation: RowNumber,
+    /// Its contact; 0 if none.
+    pub contact: RowNumber,
+    /// Deleted by its author, or erased.
+    pub gone: bool,
+    /// Number of the item that made it.
+    pub item: i64,
+}
+
+/// What the verbs use inside the one transaction. Synchronous: a store with a network in between prefetches.
+pub trait Tx {
+    /// Writes the raw's row; its delivery key decides whether the raw is known.
+    fn claim_raw(&mut self, raw: &RawRecord, delivery_key: Option<KeyDigest>) -> Result<Claim<RowNumber>, StoreError>;
+
+    /// The first ledger item of a raw, to name what a repeated raw repeats.
+    fn first_item_of_raw(&mut self, raw: RowNumber) -> Result<Option<i64>, StoreError>;
+
+    /// Claims an item key for the item number that the next [`Tx::write_ledger`] gives. `Known` returns the item that has it.
+    fn claim_key(&mut self, key: KeyDigest) -> Result<Claim<i64>, StoreError>;
+
+    /// Writes a ledger row and returns its item number; adds to `received` and to its fate in the totals.
+    fn write_ledger(&mut self, entry: &LedgerEntry<'_>) -> Result<i64, StoreError>;
+
+    /// Changes the fate of a pending or quarantined item, and the totals with it.
+    fn change_fate(&mut self, item: i64, fate: Fate, code: Option<&str>, event: Option<Position>) -> Result<(), StoreError>;
+
+    /// The conversation bound to a key.
+    fn conversation_by_key(&mut self, key: KeyDigest) -> Result<Option<ConversationRow>, StoreError>;
+
+    /// A conversation by its row.
+    fn conversation(&mut self, row: RowNumber) -> Result<Option<ConversationRow>, StoreError>;
+
+    /// Opens a conversation; `row` of the argument is ignored, the new row is returned.
+    fn open_conversation(&mut self, conversation: &ConversationRow, channel: &str) -> Result<RowNumber, StoreError>;
+
+    /// Writes back what changed: sequence, activity, pending, ended, last_sent.
+    fn write_conversation(&mut self, conversation: &ConversationRow) -> Result<(), StoreError>;
+
+    /// Binds a key to a conversation; a key that is bound moves to it.
+    fn bind_conversation_key(&mut self, key: KeyDigest, row: RowNumber) -> Result<(), StoreError>;
+
+    /// Whether a contact takes part in a conversation.
+    fn takes_part(&mut self, conversation: RowNumber, contact: RowNumber) -> Result<bool, StoreError>;
+
+    /// Notes that a contact takes part.
+    fn join(&mut self, conversation: RowNumber, contact: RowNumber) -> Result<(), StoreError>;
+
+    /// The contact of an address, resolved through merges, and its row.
+    fn contact_by_address(&mut self, digest: KeyDigest) -> Result<Option<(RowNumber, Contact)>, StoreError>;
+
+    /// A contact by its row.
+    fn contact(&mut self, row: RowNumber) -> Result<Option<Contact>, StoreError>;
+
+    /// Makes a contact.
+    fn open_contact(&mut self, id: ContactId, name: Option<&str>) -> Result<RowNumber, StoreError>;
+
+    /// Changes a contact's name.
+    fn rename_contact(&mut self, row: RowNumber, name: &str) -> Result<(), StoreError>;
+
+    /// Binds an address to a contact.
+    fn bind_address(&mut self, digest: KeyDigest, address: &Address, row: RowNumber) -> Result<(), StoreError>;
+
+    /// The message that an item key made.
+    fn message_by_key(&mut self, key: KeyDigest) -> Result<Option<MessageRow>, StoreError>;
+
+    /// Makes a message row; `row` of the argument is ignored.
+    fn write_message(&mut self, message: &MessageRow) -> Result<RowNumber, StoreError>;
+
+    /// A message is deleted: keep the tombstone.
+    fn mark_gone(&mut self, message: RowNumber) -> Result<(), StoreError>;
+
+    /// Remembers where a message's files are, so that `/files` can find them.
+    fn write_file(
+        &mut self,
+        attachment: crate::model::id::AttachmentId,
+        raw: RowNumber,
+        message: RowNumber,
+        place: &FilePlace,
+        public: &crate::model::event::Attachment,
+    ) -> Result<(), StoreError>;
+
+    /// Writes a frozen event; returns its position.
+    fn write_event(&mut self, event: &EventEntry<'_>) -> Result<Position, StoreError>;
+
+    /// Owes an event to a destination; adds to `due` and `waiting` in the totals.
+    fn write_delivery(&mut self, destination: &str, position: Position, lane: i64, previous: u64, due_at: Time) -> Result<(), StoreError>;
+
+    /// Keeps an item until it may be published.
+    fn write_pending(&mut self, item: i64, raw: RowNumber, conversation: RowNumber, reason: HoldReason, until: Time, body: &[u8]) -> Result<(), StoreError>;
+
+    /// The oldest pending item of a conversation: number, raw, reason, until, stored body.
+    fn first_pending(&mut self, conversation: RowNumber) -> Result<Option<PendingRow>, StoreError>;
+
+    /// A pending item by number.
+    fn pending(&mut self, item: i64) -> Result<Option<PendingRow>, StoreError>;
+
+    /// Its reason changed (a hold is over while an earlier one is still pending).
+    fn change_pending(&mut self, item: i64, reason: HoldReason) -> Result<(), StoreError>;
+
+    /// Removes a pending item that was published.
+    fn remove_pending(&mut self, item: i64) -> Result<(), StoreError>;
+
+    /// Writes a folder's state and rows. Refused with [`StoreError::Fenced`] by a newer lease.
+    fn write_source(&mut self, commit: &SourceCommit) -> Result<(), StoreError>;
+}
+
+/// A pending item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingRow {
+    /// Its number.
+    pub item: i64,
+    /// Its raw.
+    pub raw: RowNumber,
+    /// Its conversation.
+    pub conversation: RowNumber,
+    /// Why it waits.
+    pub reason: HoldReason,
+    /// At most until.
+    pub until: Time,
+    /// The stored item, as `logic::admit` wrote it.
+    pub body: Vec<u8>,
+}
+
+/// An event to write.
+#[derive(Debug, Clone)]
+pub struct EventEntry<'a> {
+    /// Its id.
+    pub id: EventId,
+    /// Its type.
+    pub event_type: &'static str,
+    /// Its conversation's row; 0 without one.
+    pub conversation: RowNumber,
+    /// Its sequence; 0 without a conversation.
+    pub sequence: u64,
+    /// Its message's row; 0 without one.
+    pub message: RowNumber,
+    /// Its channel; empty without one.
+    pub channel: &'a str,
+    /// The frozen bytes.
+    pub bytes: &'a [u8],
+    /// When.
+    pub published_at: Time,
+}
