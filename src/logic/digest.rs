@@ -133,10 +133,7 @@ mod tests {
     #[test]
     fn moving_a_border_between_parts_changes_the_digest() {
         let digester = Digester::new(&[7; 32]);
-        assert_ne!(
-            digester.item("slack", "T1", "message", &["C1", "23"], ""),
-            digester.item("slack", "T1", "message", &["C12", "3"], "")
-        );
+        assert_ne!(digester.item("slack", "T1", "message", &["C1", "23"], ""), digester.item("slack", "T1", "message", &["C12", "3"], ""));
     }
 
     #[test]

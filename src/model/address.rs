@@ -26,8 +26,7 @@ impl Address {
     /// [`AddressError`] if the form is wrong.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let (scheme, value) = text.split_once(':').ok_or(AddressError)?;
-        let scheme_ok = !scheme.is_empty()
-            && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let scheme_ok = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let value = value.trim();
         if !scheme_ok || value.is_empty() || text.len() > ADDRESS_BYTES_MAX || value.chars().any(char::is_control) {
             return Err(AddressError);

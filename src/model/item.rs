@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::address::Address;
 use crate::model::codes::Code;
-use crate::model::event::{
-    Attachment, Authentication, Author, Automated, Call, Channel, Direction, Feedback, Party, Priority, Recipient,
-};
+use crate::model::event::{Attachment, Authentication, Author, Automated, Call, Channel, Direction, Feedback, Party, Priority, Recipient};
 use crate::model::key::KeyDigest;
 use crate::model::time::Time;
 

@@ -19,8 +19,8 @@ use crate::model::key::KeyDigest;
 use crate::model::raw::{Raw, RawHead, Via};
 use crate::model::time::Time;
 use crate::model::view::{
-    DeliveryFilter, DeliveryView, DestinationMode, DestinationRow, Erased, EventView, LedgerFilter, LedgerRow, MessageView,
-    QuarantineRow, Swept, Totals,
+    DeliveryFilter, DeliveryView, DestinationMode, DestinationRow, Erased, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow,
+    Swept, Totals,
 };
 use crate::ports::BoxFuture;
 
@@ -550,7 +550,15 @@ pub trait Tx {
     fn write_delivery(&mut self, destination: &str, position: Position, lane: i64, previous: u64, due_at: Time) -> Result<(), StoreError>;
 
     /// Keeps an item until it may be published.
-    fn write_pending(&mut self, item: i64, raw: RowNumber, conversation: RowNumber, reason: HoldReason, until: Time, body: &[u8]) -> Result<(), StoreError>;
+    fn write_pending(
+        &mut self,
+        item: i64,
+        raw: RowNumber,
+        conversation: RowNumber,
+        reason: HoldReason,
+        until: Time,
+        body: &[u8],
+    ) -> Result<(), StoreError>;
 
     /// The oldest pending item of a conversation: number, raw, reason, until, stored body.
     fn first_pending(&mut self, conversation: RowNumber) -> Result<Option<PendingRow>, StoreError>;

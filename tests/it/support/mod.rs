@@ -1,0 +1,1 @@
+//! Fakes and starters of real servers.
