@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Everything that must hold before a push, and the one script CI runs.
+#
+#   tests/run.sh         installs the servers and clients the tests talk to, then: format, lints, tests, docs
+#   tests/run.sh fast    the same without installing anything; tests that need a missing server say SKIPPED
+#
+# Runs as root on a fresh Debian 12 with Rust, from any folder, without a terminal. A second run installs nothing.
+# Every step runs even if an earlier one failed (but no test runs when nothing compiles); the exit code says whether all
+# passed. OMNIGATE_KILLS=n asks for more rounds of the kill test than the default 100.
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+mode=${1:-full}
+servers="$root/target/test-servers"
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+export OMNIGATE_TEST_SERVERS="$servers"
+
+case "$mode" in
+    full) export OMNIGATE_REQUIRE_SERVERS=1 ;;
+    fast) ;;
+    *) echo "usage: tests/run.sh [full|fast]" >&2; exit 2 ;;
+esac
+
+summary=""
+failed=0
+last=0
+started=$(date +%s)
+
+# step NAME COMMAND…: runs one step, notes how long it took and whether it passed.
+step() {
+    local name=$1 from code=0
+    shift
+    from=$(date +%s)
+    printf '\n=== %s\n' "$name"
+    # Not `"$@" || code=$?`: that would switch `set -e` off inside the step.
+    set +e
+    (set -e; "$@" </dev/null)
+    code=$?
+    set -e
+    local span=$(($(date +%s) - from))
+    if [ "$code" -eq 0 ]; then
+        summary+=$(printf '\n  %-10s %4d s  %s' ok "$span" "$name")
+    else
+        summary+=$(printf '\n  %-10s %4d s  %s (exit %d)' FAILED "$span" "$name" "$code")
+        failed=1
+    fi
+    last=$code
+}
+
+# The programs the tests start, each with the Debian package that has it.
+apt_packages() {
+    local need=()
+    command -v cc >/dev/null || need+=(gcc libc6-dev)
+    command -v dovecot >/dev/null || need+=(dovecot-imapd)
+    command -v mbsync >/dev/null || need+=(isync)
+    command -v openssl >/dev/null || need+=(openssl)
+    command -v strace >/dev/null || need+=(strace)
+    command -v python3 >/dev/null || need+=(python3)
+    python3 -c 'import venv, ensurepip' 2>/dev/null || need+=(python3-venv)
+    command -v npm >/dev/null || need+=(nodejs npm)
+    if [ "${#need[@]}" -eq 0 ]; then
+        echo "all there"
+        return 0
+    fi
+    echo "installing ${need[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    # Packages that start a daemon when they are installed must not: the tests start their own.
+    local policy=/usr/sbin/policy-rc.d made=0
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && made=1
+    fi
+    local code=0
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${need[@]}"; } >"$servers/apt.log" 2>&1 || code=$?
+    [ "$made" -eq 0 ] || rm -f "$policy"
+    [ "$code" -eq 0 ] || tail -n 30 "$servers/apt.log"
+    return "$code"
+}
+
+# Published verifiers in two languages: what a CRM developer would use on our deliveries.
+python_clients() {
+    local stamp="$servers/venv/.installed" want="standardwebhooks==1.1.0 jsonschema==4.25.1"
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
+        echo "all there"
+        return 0
+    fi
+    python3 -m venv --clear "$servers/venv"
+    # shellcheck disable=SC2086 # a list of words
+    "$servers/venv/bin/python" -m pip install --quiet --disable-pip-version-check $want
+    echo "$want" >"$stamp"
+}
+
+node_clients() {
+    local stamp="$servers/node_modules/.installed" want="standardwebhooks@1.1.1"
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
+        echo "all there"
+        return 0
+    fi
+    [ -e "$servers/package.json" ] || echo '{"private": true}' >"$servers/package.json"
+    # shellcheck disable=SC2086 # a list of words
+    npm install --prefix "$servers" --no-audit --no-fund --no-progress --silent $want
+    echo "$want" >"$stamp"
+}
+
+# The closing line of the runner comes last of this step: nextest if it is there (a process and a time limit per test).
+run_tests() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        cargo nextest run --no-fail-fast --status-level slow --final-status-level fail --show-progress none
+    else
+        cargo test --no-fail-fast -- --quiet
+    fi
+}
+
+mkdir -p "$servers"
+if [ "$mode" = full ]; then
+    step "servers: apt" apt_packages
+    step "clients: python" python_clients
+    step "clients: node" node_clients
+fi
+step "format" cargo fmt --check
+step "lints" cargo clippy --quiet --all-targets --no-deps -- -D warnings
+step "docs" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
+step "compile" cargo build --quiet --all-targets
+[ "$last" -ne 0 ] || step "tests" run_tests
+
+printf '\n=== summary (%d s in all)%s\n' "$(($(date +%s) - started))" "$summary"
+[ "$failed" -eq 0 ] || { echo "NOT GREEN"; exit 1; }
+echo "GREEN"
