@@ -1,0 +1,134 @@
+//! Blobs in a local folder: large raws and fetched files, through `object_store`.
+//!
+//! What must stay true: a `put` that returned survives what the durability mode promises. `object_store` writes to a staging
+//! file and renames it, so a blob is there whole or not at all; its local store syncs nothing unless told to, so it is told.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use crate::ports::BoxFuture;
+use crate::ports::blobs::{BlobError, Blobs};
+
+/// A folder of blobs.
+#[derive(Debug)]
+pub struct FolderBlobs {
+    folder: PathBuf,
+    inner: LocalFileSystem,
+}
+
+impl FolderBlobs {
+    /// Opens `folder`, and makes it if it is missing. `sync`: every `put` is synced before it returns (durability `power`).
+    ///
+    /// # Errors
+    /// [`BlobError::Unavailable`] if the folder cannot be made or used.
+    pub fn open(folder: &Path, sync: bool) -> Result<Self, BlobError> {
+        let unavailable = |detail: String| BlobError::Unavailable { detail: format!("{}: {detail}", folder.display()) };
+        std::fs::create_dir_all(folder).map_err(|e| unavailable(e.to_string()))?;
+        let inner = LocalFileSystem::new_with_prefix(folder).map_err(|e| unavailable(e.to_string()))?.with_fsync(sync);
+        Ok(Self { folder: folder.to_owned(), inner })
+    }
+}
+
+impl Blobs for FolderBlobs {
+    fn put<'a>(&'a self, key: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<(), BlobError>> {
+        Box::pin(async move {
+            self.inner.put(&parse(key)?, bytes.into()).await.map_err(|e| said(key, e))?;
+            Ok(())
+        })
+    }
+
+    fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Bytes, BlobError>> {
+        Box::pin(async move {
+            let found = self.inner.get(&parse(key)?).await.map_err(|e| said(key, e))?;
+            found.bytes().await.map_err(|e| said(key, e))
+        })
+    }
+
+    fn read_range<'a>(&'a self, key: &'a str, start: u64, end: u64) -> BoxFuture<'a, Result<Bytes, BlobError>> {
+        Box::pin(async move {
+            if end <= start {
+                return Ok(Bytes::new());
+            }
+            self.inner.get_range(&parse(key)?, start..end).await.map_err(|e| said(key, e))
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), BlobError>> {
+        Box::pin(async move {
+            match self.inner.delete(&parse(key)?).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(said(key, error)),
+            }
+        })
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        free_bytes(&self.folder)
+    }
+}
+
+/// Free bytes for an ordinary process on the medium of `folder`.
+pub fn free_bytes(folder: &Path) -> Option<u64> {
+    let facts = rustix::fs::statvfs(folder).ok()?;
+    Some(facts.f_bavail.saturating_mul(facts.f_frsize))
+}
+
+/// Keys are ours, never from outside; still nothing but plain relative paths passes.
+fn parse(key: &str) -> Result<Key, BlobError> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"_-./".contains(&byte);
+    if key.is_empty() || !key.bytes().all(plain) || key.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+        return Err(BlobError::Unavailable { detail: "not a blob key".into() });
+    }
+    Key::parse(key).map_err(|e| BlobError::Unavailable { detail: e.to_string() })
+}
+
+fn said(key: &str, error: object_store::Error) -> BlobError {
+    if matches!(error, object_store::Error::NotFound { .. }) {
+        return BlobError::Missing { key: key.to_owned() };
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(one) = cause {
+        if let Some(io) = one.downcast_ref::<std::io::Error>()
+            && matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        {
+            return BlobError::Full;
+        }
+        cause = one.source();
+    }
+    BlobError::Unavailable { detail: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_blob_is_read_back_whole_in_part_and_gone_after_delete() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = FolderBlobs::open(&folder.path().join("blobs"), true).unwrap();
+        let key = "raws/ab/raw_01";
+        blobs.put(key, Bytes::from_static(b"hello world")).await.unwrap();
+        blobs.put(key, Bytes::from_static(b"hello world")).await.unwrap();
+        assert_eq!(blobs.read(key).await.unwrap(), "hello world");
+        assert_eq!(blobs.read_range(key, 6, 11).await.unwrap(), "world");
+        blobs.delete(key).await.unwrap();
+        blobs.delete(key).await.unwrap();
+        assert!(matches!(blobs.read(key).await, Err(BlobError::Missing { .. })));
+        assert!(blobs.free_bytes().unwrap() > 0);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_leaves_the_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = FolderBlobs::open(folder.path(), false).unwrap();
+        for key in ["", "../x", "/etc/passwd", "a//b", "a/./b", "a b", ".hidden"] {
+            assert!(matches!(blobs.put(key, Bytes::new()).await, Err(BlobError::Unavailable { .. })), "{key}");
+        }
+    }
+}
