@@ -1,3 +1,4 @@
 //! (being written)
 
+pub mod mail;
 pub mod problem;

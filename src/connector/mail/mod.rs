@@ -1,0 +1,132 @@
+//! Mail: the bytes of one mail in, one [`Item`] out. Pure: no files, no clock, no tasks; the time of receipt is a parameter.
+//!
+//! The way through the room: `scan` finds the MIME structure within limits, `fields` and `words` read header fields, `parts`
+//! sorts the leaves into bodies and files, `html` and `reply` make the texts, `class`, `thread` and `identity` say what it is,
+//! where it belongs and who wrote it, `canon` gives it its key.
+//!
+//! What must stay true: [`read`] takes any bytes, never panics outwards, does not recurse over the input, takes linear time
+//! and, beside the raw, memory bounded by the limits. `mail-parser` sees single header fields only, never a whole mail: its 0.11
+//! overflows the stack on nested messages, which no `catch_unwind` can catch.
+
+use std::sync::Arc;
+
+use crate::logic::digest::Digester;
+use crate::model::address::Address;
+use crate::model::codes::Code;
+use crate::model::item::{ChannelFacts, Item, ItemBody};
+use crate::model::raw::Raw;
+
+pub mod fields;
+pub mod scan;
+pub mod transfer;
+
+pub use scan::{Scan, prescan};
+pub use transfer::decode_slice;
+
+/// Stack that [`read`] needs at most, with room to spare. Nothing here recurses over the input, but the caller runs it on a
+/// thread whose stack it knows (this many bytes or more), so that a defect shows as one crash attributed to one mail.
+pub const PARSE_STACK_BYTES: usize = 2 * 1024 * 1024;
+
+/// Namespace of mail keys unless the channel says otherwise: one for all mailboxes and providers, so that a mail found in two
+/// of our mailboxes is one message (design §7).
+pub const NAMESPACE: &str = "mail";
+
+/// What every mail of a channel is read with.
+#[derive(Debug, Clone)]
+pub struct MailContext {
+    /// Makes the keys.
+    pub digester: Digester,
+    /// The channel it came by.
+    pub channel: Arc<ChannelFacts>,
+    /// Namespace of item and conversation keys; [`NAMESPACE`] unless the channel file says otherwise.
+    pub namespace: String,
+    /// Addresses of the mailbox itself (`email:…`): recipients of ours, told apart from other participants.
+    pub mailboxes: Vec<Address>,
+    /// Names of our own border (RFC 8601 §2.5): only their `Authentication-Results` are believed. Empty: none are.
+    pub authserv_ids: Vec<String>,
+    /// It comes in through a backfill.
+    pub historic: bool,
+    /// Limits.
+    pub limits: MailLimits,
+}
+
+/// Limits of reading one mail. What is over a limit of structure is refused ([`MailError`]), what is over a limit of
+/// attachments is told as unavailable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailLimits {
+    /// Most MIME entities, multiparts included.
+    pub parts_max: usize,
+    /// Deepest nesting of multiparts.
+    pub depth_max: usize,
+    /// Most header fields of one entity.
+    pub fields_max: usize,
+    /// Largest header of one entity.
+    pub header_bytes_max: usize,
+    /// Largest sum of all headers.
+    pub headers_bytes_max: usize,
+    /// Most attachments that are stored; as many again are listed as unavailable.
+    pub attachments_max: usize,
+    /// Largest decoded attachment that is stored.
+    pub attachment_bytes_max: u64,
+    /// Longest text, html and reply text in the item.
+    pub text_bytes_max: usize,
+}
+
+impl Default for MailLimits {
+    fn default() -> Self {
+        Self {
+            parts_max: 2_000,
+            depth_max: 64,
+            fields_max: 5_000,
+            header_bytes_max: 1024 * 1024,
+            headers_bytes_max: 4 * 1024 * 1024,
+            attachments_max: 100,
+            attachment_bytes_max: 25 * 1024 * 1024,
+            text_bytes_max: 64 * 1024,
+        }
+    }
+}
+
+/// Why a mail cannot be read. Its raw is quarantined.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct MailError {
+    /// `mail_unparsable`.
+    pub code: Code,
+    /// One line for a person; no content (I7).
+    pub detail: String,
+}
+
+impl MailError {
+    pub(crate) fn unparsable(detail: impl Into<String>) -> Self {
+        Self { code: Code::MailUnparsable, detail: detail.into() }
+    }
+}
+
+/// Reads one whole mail: a message, or a quarantined item if it is over a limit of structure.
+///
+/// Run it on a thread with at least [`PARSE_STACK_BYTES`] of stack.
+pub fn read(raw: &Raw, context: &MailContext) -> Item {
+    let _ = raw;
+    quarantined(&context.channel, Code::MailUnparsable, "not written yet")
+}
+
+/// The item of a mail above the hard limit, of which only the header was fetched.
+pub fn too_large(context: &MailContext, bytes: u64) -> Item {
+    quarantined(&context.channel, Code::MailTooLarge, format!("the mail has {bytes} bytes, more than the limit; its header is kept"))
+}
+
+/// The item of a mail that the server never gives out. `detail` must be redacted (I7).
+pub fn unfetchable(context: &MailContext, detail: &str) -> Item {
+    quarantined(&context.channel, Code::MailUnfetchable, detail)
+}
+
+/// The item of a mail whose reading ended the process before.
+pub fn crashed(context: &MailContext) -> Item {
+    quarantined(&context.channel, Code::MailCrashed, "reading this mail ended the process before")
+}
+
+/// A quarantined item. It has no key: a better reader may still make a message of its raw.
+pub fn quarantined(channel: &Arc<ChannelFacts>, code: Code, detail: impl Into<String>) -> Item {
+    Item { channel: Arc::clone(channel), key: None, body: ItemBody::Quarantined { code, detail: detail.into() } }
+}
