@@ -27,7 +27,7 @@ pub enum PullError {
     /// A person must act: wrong password, no such folder. Tried again at a slow pace.
     #[error("{detail}")]
     Person {
-        /// `auth_failed`, `no_folder`, `tls`.
+        /// `auth_failed`, `no_folder`, `tls`, `protocol` (a server that cannot be used as configured).
         code: Code,
         /// One line.
         detail: String,
@@ -41,7 +41,7 @@ pub struct Pulled {
     pub uid: u64,
     /// What came beside the body.
     pub head: RawHead,
-    /// The bytes; empty if `state` says that there are none.
+    /// The bytes; a part or none of them if `state` says so.
     pub body: Bytes,
     /// When the source received it.
     pub internal_date: Option<Time>,
@@ -59,7 +59,7 @@ pub enum PulledState {
         /// Its size as the server says.
         bytes: u64,
     },
-    /// The server fails whenever it is asked for. Quarantined with `mail_unfetchable`.
+    /// The server fails whenever it is asked for. Quarantined with `mail_unfetchable`, with whatever part could be had.
     Unfetchable {
         /// What the server said, redacted.
         detail: String,
@@ -110,15 +110,19 @@ pub enum Woken {
 
 /// One account of a pulled channel: a connected, logged-in session.
 pub trait Pull: Send {
-    /// The next batch, from any folder, continuing from `state` (one entry a folder; what the store holds now).
+    /// The next batch, from any folder, continuing from `state` (one entry a folder; what the store holds now, or will hold
+    /// once the batch that was answered last is committed). A batch may be empty: its range is proven absent. When a session
+    /// dies on a thing, `next` answers what was complete, then a `State` that remembers the death, then the error.
     fn next<'a>(&'a mut self, state: &'a [SourceState]) -> BoxFuture<'a, Result<PullNews, PullError>>;
 
-    /// Waits until the source has news, at most `at_most` (IDLE; engines without push sleep). Cancel-safe: dropping the future
+    /// Waits until the source has news, at most `at_most` (IDLE; engines without push sleep). The engine may end the wait sooner,
+    /// with `Timeout`; `next` looks again after either. Cancel-safe: dropping the future
     /// ends the session.
     fn wait(&mut self, at_most: Duration) -> BoxFuture<'_, Result<Woken, PullError>>;
 
-    /// Carries out the source policy (flag, seen, move) on admitted rows. Repeatable. Returns the numbers that are done.
-    fn settle<'a>(&'a mut self, folder: &'a str, rows: &'a [SourceRow]) -> BoxFuture<'a, Result<Vec<u64>, PullError>>;
+    /// Carries out the source policy (flag, seen, move) on admitted rows of the folder and epoch that `state` names. Repeatable.
+    /// Returns the numbers that are done; none if the source has another epoch by now, because the numbers then mean other things.
+    fn settle<'a>(&'a mut self, state: &'a SourceState, rows: &'a [SourceRow]) -> BoxFuture<'a, Result<Vec<u64>, PullError>>;
 
     /// Ends the session politely, within a short bound.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
