@@ -1,4 +1,14 @@
-//! (being written)
+//! Connectors: folders → typed connectors. Bytes in, values out; no I/O, no clock, no environment.
+//!
+//! The way of a request: `hook` guards it (`verify`), decodes it (`decode`), runs the map (`jq`), checks the drafts (`draft`)
+//! and makes items of them (`normalize`). Mail goes through `mail`.
 
+pub mod fixtures;
+pub mod folder;
+pub mod hook;
+pub mod jq;
+pub mod load;
 pub mod mail;
+pub mod manifest;
+pub mod preview;
 pub mod problem;
