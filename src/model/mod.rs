@@ -11,5 +11,6 @@ pub mod id;
 pub mod item;
 pub mod key;
 pub mod raw;
+pub mod schema;
 pub mod time;
 pub mod view;

@@ -121,7 +121,7 @@ metrics! {
     ProcessCpu = Counter "process_cpu_seconds_total" [] "CPU time used, user and system.";
     ProcessFds = Gauge "process_open_fds" [] "Open file descriptors.";
     ProcessFdsMax = Gauge "process_max_fds" [] "Most file descriptors the process may open.";
-    ProcessThreads = Gauge "process_threads" [] "Threads.";
+    ProcessThreads = Gauge "process_threads" [] "Threads of the process.";
     ProcessStart = Gauge "process_start_time_seconds" [] "When the process started, Unix time.";
     Uptime = Gauge "omnigate_uptime_seconds" [] "Seconds since the gateway started.";
     Build = Gauge "omnigate_build_info" ["version"] "Always 1; the label says which build runs.";

@@ -1,1 +1,3 @@
 //! Fakes and starters of real servers.
+
+pub mod contract;
