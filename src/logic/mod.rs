@@ -1,10 +1,4 @@
 //! Pure verbs: identify, thread, admit, decide, publish. No I/O, no clock, no threads.
 
-pub mod breaker;
 pub mod digest;
-pub mod egress;
-pub mod file_url;
 pub mod ids;
-pub mod publish;
-pub mod schedule;
-pub mod standard_webhooks;

@@ -1,2 +1,12 @@
-//! (being written)
-pub mod deliver;
+//! The pipeline: receive, guard, normalize, admit, deliver, settle, supervise. Knows ports, no adapter.
+//!
+//! [`intake`] takes hook requests, [`pull`] asks pulled sources, both hand admissions to the one [`writer`]; deliver
+//! hands events to destinations and its decisions to the same writer; [`keep`] does housekeeping in between.
+
+pub mod board;
+pub mod intake;
+pub mod keep;
+pub mod limits;
+pub mod parse;
+pub mod pull;
+pub mod writer;

@@ -1,0 +1,240 @@
+//! Intake: the way of a hook request, from the guard to the answer.
+//!
+//! guard (verify, handshake) → read (decode, map, normalize) → limits → admit → answer. A 2xx leaves only after the store says that
+//! the raw and its ledger rows are durable (I2). One hook's trouble is answered on that hook only (I8).
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::connector::hook::{Guarded, Hook, Outcome, ReadContext, Verified};
+use crate::logic::ids::IdMaker;
+use crate::model::codes::Code;
+use crate::model::id::RawId;
+use crate::model::item::{Fate, Hold, HoldReason, Item, ItemBody};
+use crate::model::raw::{RAW_ROW_BYTES_MAX, Via};
+use crate::model::time::Time;
+use crate::pipeline::board::Board;
+use crate::pipeline::limits::{Limits, Pace};
+use crate::pipeline::writer::{AdmitError, WriterHandle};
+use crate::ports::BoxFuture;
+use crate::ports::blobs::{BlobError, Blobs};
+use crate::ports::clock::{Clock, Random};
+use crate::ports::intake::{HookAnswer, HookRequest, Intake};
+use crate::ports::store::{Admission, RawPlace, RawRecord, StoreError};
+use crate::telemetry::metrics::{LimitScope, Metrics};
+
+/// Longest wait for a rate limit before the platform is asked to come again; below the deadline of the strictest platform.
+const SLOW_WAIT_MAX: Duration = Duration::from_secs(2);
+/// `Retry-After` for a full queue: it empties within a second.
+const RETRY_QUEUE_S: u64 = 1;
+/// `Retry-After` while the disk is full or the store cannot be written.
+const RETRY_STORE_S: u64 = 30;
+
+/// One hook that is being served.
+pub struct HookEntry {
+    /// The connector's side.
+    pub hook: Hook,
+    /// The connector's name, for metrics.
+    pub connector: String,
+    /// Limits by channel id.
+    pub limits: HashMap<String, Limits>,
+    /// Longest time until the answer; then the platform is asked to come again.
+    pub accept_timeout: Duration,
+}
+
+/// Takes hook requests for all hooks.
+pub struct HookIntake {
+    hooks: RwLock<HashMap<String, Arc<HookEntry>>>,
+    parts: IntakeParts,
+}
+
+/// What intake needs.
+pub struct IntakeParts {
+    /// Admits.
+    pub writer: WriterHandle,
+    /// Large raws and files.
+    pub blobs: Arc<dyn Blobs>,
+    /// Ids.
+    pub ids: Arc<IdMaker>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// For ids.
+    pub random: Arc<dyn Random>,
+    /// Tells the surfaces.
+    pub board: Arc<Board>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Key of the blob that holds a large raw.
+pub fn blob_key(id: RawId) -> String {
+    let name = id.to_string().to_ascii_lowercase();
+    // The last two digits are random: folders fill evenly.
+    let shard = name.get(name.len().saturating_sub(2)..).unwrap_or("00");
+    format!("raws/{shard}/{name}")
+}
+
+/// A failed blob as a store error: full is full, wherever.
+pub fn blob_failed(error: &BlobError) -> StoreError {
+    match error {
+        BlobError::Full => StoreError::Full,
+        other => StoreError::Unavailable { detail: other.to_string() },
+    }
+}
+
+impl HookIntake {
+    /// An intake without hooks.
+    pub fn new(parts: IntakeParts) -> Self {
+        Self { hooks: RwLock::new(HashMap::new()), parts }
+    }
+
+    /// Replaces all hooks at once. Requests under way end with the hook they began with.
+    pub fn serve(&self, hooks: HashMap<String, Arc<HookEntry>>) {
+        *self.hooks.write().unwrap_or_else(PoisonError::into_inner) = hooks;
+    }
+
+    /// The hooks that are served now.
+    pub fn served(&self) -> HashMap<String, Arc<HookEntry>> {
+        self.hooks.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn hook(&self, name: &str) -> Option<Arc<HookEntry>> {
+        self.hooks.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    async fn take(&self, entry: &HookEntry, request: HookRequest) -> (HookAnswer, Option<Code>) {
+        let now = self.parts.clock.now();
+        let verified = match entry.hook.guard(&request, now) {
+            Guarded::Answer { answer, code } => return (answer, code),
+            Guarded::Pass(verified) => verified,
+        };
+        let started = self.parts.clock.monotonic();
+        let mut read = entry.hook.read(&verified, &ReadContext { received_at: now, historic: false });
+        self.parts.metrics.normalized(&entry.connector, self.parts.clock.monotonic().saturating_sub(started));
+        for item in &read.items {
+            self.parts.board.heard(&item.channel.public.id, now);
+        }
+        match self.pace(entry, &mut read.items, now).await {
+            Ok(()) => {}
+            Err(wait) => return (overload(entry, &verified, wait.as_secs()), Some(Code::RateLimited)),
+        }
+        let admitted = async {
+            for (key, bytes) in read.blobs {
+                self.parts.blobs.put(&key, bytes).await.map_err(|error| AdmitError::Store(blob_failed(&error)))?;
+            }
+            let raw = self.record(entry, &verified, now).await?;
+            self.parts.writer.try_admit(Admission { raw, delivery_key: read.delivery_key, items: read.items }).await
+        };
+        match tokio::time::timeout(entry.accept_timeout, admitted).await {
+            Ok(Ok(written)) => {
+                let published = written.fates.iter().flatten().any(|fate| matches!(fate.fate, Fate::Published | Fate::Pending));
+                let outcome = if published { Outcome::Accepted } else { Outcome::Ignored };
+                (entry.hook.answer(&verified, outcome), None)
+            }
+            Ok(Err(error)) => refused(entry, &verified, &error),
+            // The write may still be done; then the platform's next try is a duplicate.
+            Err(_) => (overload(entry, &verified, RETRY_STORE_S), Some(Code::StoreUnavailable)),
+        }
+    }
+
+    /// The raw as it is kept; a large body goes to the blob store first.
+    async fn record(&self, entry: &HookEntry, verified: &Verified, now: Time) -> Result<Arc<RawRecord>, AdmitError> {
+        let id = RawId(self.parts.ids.next(now.0, &*self.parts.random));
+        let body = verified.body().clone();
+        let bytes = body.len() as u64;
+        let place = if body.len() > RAW_ROW_BYTES_MAX {
+            let key = blob_key(id);
+            self.parts.blobs.put(&key, body).await.map_err(|error| AdmitError::Store(blob_failed(&error)))?;
+            RawPlace::Blob(key)
+        } else {
+            RawPlace::Row(body)
+        };
+        let (source, head) = (entry.hook.name().to_owned(), verified.head().clone());
+        Ok(Arc::new(RawRecord { id, source, via: Via::Webhook, received_at: now, head, bytes, place }))
+    }
+
+    /// Applies the limits of each item's channel. `Err`: come again after this time.
+    async fn pace(&self, entry: &HookEntry, items: &mut [Item], now: Time) -> Result<(), Duration> {
+        if entry.limits.values().all(Limits::is_empty) {
+            return Ok(());
+        }
+        let deadline = self.parts.clock.monotonic() + SLOW_WAIT_MAX.min(entry.accept_timeout / 2);
+        for item in items {
+            let Some(limits) = entry.limits.get(&item.channel.public.id) else { continue };
+            self.wait_for(&item.channel.public.id, LimitScope::Channel, deadline, || limits.channel()).await?;
+            let ItemBody::Message(message) = &mut item.body else { continue };
+            let Some(sender) = message.contact.as_ref().map(|contact| contact.digest) else { continue };
+            if let Some(span) = self.wait_for(&item.channel.public.id, LimitScope::Sender, deadline, || limits.sender(&sender)).await? {
+                message.hold = Some(Hold { reason: HoldReason::Held, until: now.plus(span) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits while a limit says so, until `deadline`. `Some`: hold the item that long.
+    async fn wait_for(
+        &self,
+        channel: &str,
+        scope: LimitScope,
+        deadline: Duration,
+        mut ask: impl FnMut() -> Pace,
+    ) -> Result<Option<Duration>, Duration> {
+        loop {
+            match ask() {
+                Pace::Go => return Ok(None),
+                Pace::Hold(span) => {
+                    self.parts.metrics.rate_limited(channel, scope);
+                    return Ok(Some(span));
+                }
+                Pace::Wait(span) if self.parts.clock.monotonic() + span <= deadline => {
+                    self.parts.metrics.rate_limited(channel, scope);
+                    self.parts.clock.sleep(span).await;
+                }
+                Pace::Wait(span) => {
+                    self.parts.metrics.rate_limited(channel, scope);
+                    return Err(span);
+                }
+            }
+        }
+    }
+}
+
+fn refused(entry: &HookEntry, verified: &Verified, error: &AdmitError) -> (HookAnswer, Option<Code>) {
+    let (code, retry_s) = match error {
+        AdmitError::QueueFull => (Code::QueueFull, RETRY_QUEUE_S),
+        AdmitError::Stopping => (Code::Stopping, RETRY_QUEUE_S),
+        AdmitError::DiskFull | AdmitError::Store(StoreError::Full) => (Code::DiskFull, RETRY_STORE_S),
+        AdmitError::Store(_) => (Code::StoreUnavailable, RETRY_STORE_S),
+    };
+    (overload(entry, verified, retry_s), Some(code))
+}
+
+fn overload(entry: &HookEntry, verified: &Verified, retry_after_s: u64) -> HookAnswer {
+    let retry_after = u32::try_from(retry_after_s.max(1)).unwrap_or(u32::MAX);
+    entry.hook.answer(verified, Outcome::Overload { retry_after })
+}
+
+impl Intake for HookIntake {
+    fn body_bytes_max(&self, hook: &str) -> Option<usize> {
+        self.hook(hook).map(|entry| entry.hook.body_bytes_max())
+    }
+
+    fn receive(&self, request: HookRequest) -> BoxFuture<'_, HookAnswer> {
+        Box::pin(async move {
+            let name = request.hook.clone();
+            let Some(entry) = self.hook(&name) else {
+                // The name is from outside: it is no metric label.
+                self.parts.metrics.refused("unknown", Code::UnknownHook);
+                return HookAnswer { status: 404, headers: Vec::new(), body: Bytes::new() };
+            };
+            let (answer, code) = self.take(&entry, request).await;
+            if let Some(code) = code {
+                self.parts.metrics.refused(&name, code);
+            }
+            answer
+        })
+    }
+}
