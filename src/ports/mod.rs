@@ -11,6 +11,7 @@ pub mod intake;
 pub mod publish;
 pub mod pull;
 pub mod store;
+pub mod tx;
 
 /// A boxed future that may move between threads: what asynchronous port methods return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

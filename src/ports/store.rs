@@ -1,20 +1,17 @@
 //! Store: the durable state behind one port. One conformance suite (`tests/it/store`) for every implementation.
 //!
-//! Two borders. [`Store`] is what the gateway calls: one `commit` for many writes (group commit), reads apart. [`Tx`] is what
-//! the verbs of `logic::admit` and `logic::decide` use inside that one transaction, so that the rules of admission are
-//! written once and every store only keeps rows.
+//! [`Store`] is what the gateway calls: one `commit` for many writes (group commit), reads apart. Inside that one transaction the
+//! verbs of `logic` work on [`crate::ports::tx::Tx`].
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::address::Address;
 use crate::model::delivery::{Decision, Due, Outgoing, Position};
-use crate::model::event::{Body, Contact};
-use crate::model::id::{ContactId, ConversationId, EventId, MessageId, RawId};
-use crate::model::item::{Fate, FilePlace, HoldReason, Item};
+use crate::model::event::Body;
+use crate::model::id::{ContactId, EventId, MessageId, RawId};
+use crate::model::item::{Fate, FilePlace, Item};
 use crate::model::key::KeyDigest;
 use crate::model::raw::{Raw, RawHead, Via};
 use crate::model::time::Time;
@@ -392,224 +389,10 @@ pub struct FileView {
     pub published_at: Time,
 }
 
-/// Row numbers of a store; small integers, only meaningful inside it.
-pub type RowNumber = i64;
+/// The lease under which deliveries are sent and decided.
+pub const DELIVER_LEASE: &str = "deliver";
 
-/// What a unique key said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim<T> {
-    /// It was free and is now ours.
-    New(T),
-    /// Somebody has it.
-    Known(T),
-}
-
-/// A ledger row to write.
-#[derive(Debug, Clone)]
-pub struct LedgerEntry<'a> {
-    /// The raw.
-    pub raw: RowNumber,
-    /// Channel (or the source where the channel is unknown).
-    pub channel: &'a str,
-    /// Word for the kind of item.
-    pub kind: &'static str,
-    /// Its fate.
-    pub fate: Fate,
-    /// Its code.
-    pub code: Option<&'a str>,
-    /// One line for a quarantined item.
-    pub detail: Option<&'a str>,
-    /// The item it repeats.
-    pub duplicate_of: Option<i64>,
-    /// The message.
-    pub message: Option<RowNumber>,
-    /// The event.
-    pub event: Option<Position>,
-    /// When received.
-    pub received_at: Time,
-}
-
-/// A conversation's row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConversationRow {
-    /// Its row.
-    pub row: RowNumber,
-    /// Its id.
-    pub id: ConversationId,
-    /// Subject of its first message.
-    pub subject: Option<String>,
-    /// Sequence of its last event.
-    pub sequence: u64,
-    /// When its last message was published.
-    pub active_at: Time,
-    /// The one it continues.
-    pub continues: Option<ConversationId>,
-    /// It ended: the next message opens another.
-    pub ended: bool,
-    /// Items of it are pending: new ones queue behind.
-    pub pending: bool,
-    /// Sequence of the last event each destination got of it, by destination name.
-    pub last_sent: BTreeMap<String, u64>,
-}
-
-/// A message's row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessageRow {
-    /// Its row.
-    pub row: RowNumber,
-    /// Its id; a tombstone of a message never seen has one too.
-    pub id: MessageId,
-    /// Its item key.
-    pub key: KeyDigest,
-    /// Its conversation; 0 for a tombstone of a message never seen.
-    pub conversation: RowNumber,
-    /// Its contact; 0 if none.
-    pub contact: RowNumber,
-    /// Deleted by its author, or erased.
-    pub gone: bool,
-    /// Number of the item that made it.
-    pub item: i64,
-}
-
-/// What the verbs use inside the one transaction. Synchronous: a store with a network in between prefetches.
-pub trait Tx {
-    /// Writes the raw's row; its delivery key decides whether the raw is known.
-    fn claim_raw(&mut self, raw: &RawRecord, delivery_key: Option<KeyDigest>) -> Result<Claim<RowNumber>, StoreError>;
-
-    /// The first ledger item of a raw, to name what a repeated raw repeats.
-    fn first_item_of_raw(&mut self, raw: RowNumber) -> Result<Option<i64>, StoreError>;
-
-    /// Claims an item key for the item number that the next [`Tx::write_ledger`] gives. `Known` returns the item that has it.
-    fn claim_key(&mut self, key: KeyDigest) -> Result<Claim<i64>, StoreError>;
-
-    /// Writes a ledger row and returns its item number; adds to `received` and to its fate in the totals.
-    fn write_ledger(&mut self, entry: &LedgerEntry<'_>) -> Result<i64, StoreError>;
-
-    /// Changes the fate of a pending or quarantined item, and the totals with it.
-    fn change_fate(&mut self, item: i64, fate: Fate, code: Option<&str>, event: Option<Position>) -> Result<(), StoreError>;
-
-    /// The conversation bound to a key.
-    fn conversation_by_key(&mut self, key: KeyDigest) -> Result<Option<ConversationRow>, StoreError>;
-
-    /// A conversation by its row.
-    fn conversation(&mut self, row: RowNumber) -> Result<Option<ConversationRow>, StoreError>;
-
-    /// Opens a conversation; `row` of the argument is ignored, the new row is returned.
-    fn open_conversation(&mut self, conversation: &ConversationRow, channel: &str) -> Result<RowNumber, StoreError>;
-
-    /// Writes back what changed: sequence, activity, pending, ended, last_sent.
-    fn write_conversation(&mut self, conversation: &ConversationRow) -> Result<(), StoreError>;
-
-    /// Binds a key to a conversation; a key that is bound moves to it.
-    fn bind_conversation_key(&mut self, key: KeyDigest, row: RowNumber) -> Result<(), StoreError>;
-
-    /// Whether a contact takes part in a conversation.
-    fn takes_part(&mut self, conversation: RowNumber, contact: RowNumber) -> Result<bool, StoreError>;
-
-    /// Notes that a contact takes part.
-    fn join(&mut self, conversation: RowNumber, contact: RowNumber) -> Result<(), StoreError>;
-
-    /// The contact of an address, resolved through merges, and its row.
-    fn contact_by_address(&mut self, digest: KeyDigest) -> Result<Option<(RowNumber, Contact)>, StoreError>;
-
-    /// A contact by its row.
-    fn contact(&mut self, row: RowNumber) -> Result<Option<Contact>, StoreError>;
-
-    /// Makes a contact.
-    fn open_contact(&mut self, id: ContactId, name: Option<&str>) -> Result<RowNumber, StoreError>;
-
-    /// Changes a contact's name.
-    fn rename_contact(&mut self, row: RowNumber, name: &str) -> Result<(), StoreError>;
-
-    /// Binds an address to a contact.
-    fn bind_address(&mut self, digest: KeyDigest, address: &Address, row: RowNumber) -> Result<(), StoreError>;
-
-    /// The message that an item key made.
-    fn message_by_key(&mut self, key: KeyDigest) -> Result<Option<MessageRow>, StoreError>;
-
-    /// Makes a message row; `row` of the argument is ignored.
-    fn write_message(&mut self, message: &MessageRow) -> Result<RowNumber, StoreError>;
-
-    /// A message is deleted: keep the tombstone.
-    fn mark_gone(&mut self, message: RowNumber) -> Result<(), StoreError>;
-
-    /// Remembers where a message's files are, so that `/files` can find them.
-    fn write_file(
-        &mut self,
-        attachment: crate::model::id::AttachmentId,
-        raw: RowNumber,
-        message: RowNumber,
-        place: &FilePlace,
-        public: &crate::model::event::Attachment,
-    ) -> Result<(), StoreError>;
-
-    /// Writes a frozen event; returns its position.
-    fn write_event(&mut self, event: &EventEntry<'_>) -> Result<Position, StoreError>;
-
-    /// Owes an event to a destination; adds to `due` and `waiting` in the totals.
-    fn write_delivery(&mut self, destination: &str, position: Position, lane: i64, previous: u64, due_at: Time) -> Result<(), StoreError>;
-
-    /// Keeps an item until it may be published.
-    fn write_pending(
-        &mut self,
-        item: i64,
-        raw: RowNumber,
-        conversation: RowNumber,
-        reason: HoldReason,
-        until: Time,
-        body: &[u8],
-    ) -> Result<(), StoreError>;
-
-    /// The oldest pending item of a conversation: number, raw, reason, until, stored body.
-    fn first_pending(&mut self, conversation: RowNumber) -> Result<Option<PendingRow>, StoreError>;
-
-    /// A pending item by number.
-    fn pending(&mut self, item: i64) -> Result<Option<PendingRow>, StoreError>;
-
-    /// Its reason changed (a hold is over while an earlier one is still pending).
-    fn change_pending(&mut self, item: i64, reason: HoldReason) -> Result<(), StoreError>;
-
-    /// Removes a pending item that was published.
-    fn remove_pending(&mut self, item: i64) -> Result<(), StoreError>;
-
-    /// Writes a folder's state and rows. Refused with [`StoreError::Fenced`] by a newer lease.
-    fn write_source(&mut self, commit: &SourceCommit) -> Result<(), StoreError>;
-}
-
-/// A pending item.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PendingRow {
-    /// Its number.
-    pub item: i64,
-    /// Its raw.
-    pub raw: RowNumber,
-    /// Its conversation.
-    pub conversation: RowNumber,
-    /// Why it waits.
-    pub reason: HoldReason,
-    /// At most until.
-    pub until: Time,
-    /// The stored item, as `logic::admit` wrote it.
-    pub body: Vec<u8>,
-}
-
-/// An event to write.
-#[derive(Debug, Clone)]
-pub struct EventEntry<'a> {
-    /// Its id.
-    pub id: EventId,
-    /// Its type.
-    pub event_type: &'static str,
-    /// Its conversation's row; 0 without one.
-    pub conversation: RowNumber,
-    /// Its sequence; 0 without a conversation.
-    pub sequence: u64,
-    /// Its message's row; 0 without one.
-    pub message: RowNumber,
-    /// Its channel; empty without one.
-    pub channel: &'a str,
-    /// The frozen bytes.
-    pub bytes: &'a [u8],
-    /// When.
-    pub published_at: Time,
+/// The lease under which the source `account` is pulled and settled.
+pub fn pull_lease(account: &str) -> String {
+    format!("pull:{account}")
 }

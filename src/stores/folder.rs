@@ -6,9 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use object_store::ObjectStoreExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::ports::BoxFuture;
 use crate::ports::blobs::{BlobError, Blobs};

@@ -3,7 +3,6 @@
 //! Two files: `omnigate.db` holds every row that must change together, `raws.db` holds the bytes of raws and is committed just
 //! before, so that a row never names bytes that are not durable. One thread owns the write connection of each file.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

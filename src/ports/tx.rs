@@ -1,0 +1,354 @@
+//! Tx: what the verbs of `logic::admit` and `logic::decide` use inside the one transaction of a group commit.
+//!
+//! The rules of admission are written once, over this; a store only keeps rows. A method that answers with an error leaves its write
+//! to be undone whole by the store. Several tables (totals above all) change with a row here and not by a call of their own.
+
+use std::collections::BTreeMap;
+
+use crate::model::address::Address;
+use crate::model::delivery::{DeliveryState, Position};
+use crate::model::event::{Attachment, Contact};
+use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId};
+use crate::model::item::{Fate, FilePlace, HoldReason};
+use crate::model::key::KeyDigest;
+use crate::model::time::Time;
+use crate::model::view::DestinationMode;
+use crate::ports::store::{RawRecord, SourceCommit, StoreError};
+
+/// Row numbers of a store; small integers, only meaningful inside it.
+pub type RowNumber = i64;
+
+/// What a unique key said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim<T> {
+    /// It was free and is now ours.
+    New(T),
+    /// Somebody has it.
+    Known(T),
+}
+
+/// A ledger row to write.
+#[derive(Debug, Clone)]
+pub struct LedgerEntry<'a> {
+    /// The raw.
+    pub raw: RowNumber,
+    /// Channel (or the source where the channel is unknown).
+    pub channel: &'a str,
+    /// Word for the kind of item, of [`ITEM_KINDS`].
+    pub kind: &'static str,
+    /// Its fate.
+    pub fate: Fate,
+    /// Its code.
+    pub code: Option<&'a str>,
+    /// One line for a quarantined item.
+    pub detail: Option<&'a str>,
+    /// The item it repeats.
+    pub duplicate_of: Option<i64>,
+    /// The message.
+    pub message: Option<RowNumber>,
+    /// The event.
+    pub event: Option<Position>,
+    /// When received.
+    pub received_at: Time,
+}
+
+/// Words for the kind of an item. A store keeps the place in this list: append only.
+pub const ITEM_KINDS: [&str; 8] = ["message", "edit", "delete", "reaction", "receipt", "ignored", "quarantined", "raw"];
+
+/// How the fate of an item changes: only from pending or quarantined (I1).
+#[derive(Debug, Clone)]
+pub struct FateChange<'a> {
+    /// The new fate.
+    pub fate: Fate,
+    /// Its code.
+    pub code: Option<&'a str>,
+    /// Word for the kind of item, where that is known only now.
+    pub kind: Option<&'static str>,
+    /// The item it repeats.
+    pub duplicate_of: Option<i64>,
+    /// The message.
+    pub message: Option<RowNumber>,
+    /// The event.
+    pub event: Option<Position>,
+}
+
+/// What the rules need of an item in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerItem {
+    /// Its raw.
+    pub raw: RowNumber,
+    /// Its channel or source.
+    pub channel: String,
+    /// Its fate.
+    pub fate: Fate,
+    /// Its message.
+    pub message: Option<RowNumber>,
+    /// When it was received.
+    pub received_at: Time,
+}
+
+/// A conversation's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationRow {
+    /// Its row.
+    pub row: RowNumber,
+    /// Its id.
+    pub id: ConversationId,
+    /// Subject of its first message.
+    pub subject: Option<String>,
+    /// Sequence of its last event.
+    pub sequence: u64,
+    /// When its last message was published.
+    pub active_at: Time,
+    /// The one it continues.
+    pub continues: Option<ConversationId>,
+    /// It ended: the next message opens another.
+    pub ended: bool,
+    /// Items of it are pending: new ones queue behind.
+    pub pending: bool,
+    /// Sequence of the last event each destination got of it, by destination name.
+    pub last_sent: BTreeMap<String, u64>,
+}
+
+/// A message's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageRow {
+    /// Its row.
+    pub row: RowNumber,
+    /// Its id; a tombstone of a message never seen has one too.
+    pub id: MessageId,
+    /// Its item key.
+    pub key: KeyDigest,
+    /// Its conversation; 0 for a tombstone of a message never seen.
+    pub conversation: RowNumber,
+    /// Its contact; 0 if none.
+    pub contact: RowNumber,
+    /// Deleted by its author, or erased.
+    pub gone: bool,
+    /// Number of the item that made it.
+    pub item: i64,
+}
+
+/// A delivery, as a decision sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryRow {
+    /// What became of it so far.
+    pub state: DeliveryState,
+    /// Attempts that counted.
+    pub attempts: u32,
+    /// When the first attempt was made, if any.
+    pub first_attempt_at: Option<Time>,
+    /// The event's id.
+    pub event: EventId,
+    /// The event's type.
+    pub event_type: String,
+    /// The event's conversation.
+    pub conversation: Option<ConversationId>,
+}
+
+/// What a decision changes of a waiting delivery.
+#[derive(Debug, Clone)]
+pub struct DeliveryChange<'a> {
+    /// The destination.
+    pub destination: &'a str,
+    /// The event.
+    pub position: Position,
+    /// A replay.
+    pub replay: bool,
+    /// The new state; `Waiting`: it is tried again.
+    pub state: DeliveryState,
+    /// Attempts that counted, with this one.
+    pub attempts: u32,
+    /// Waiting: not before; else when it was decided.
+    pub at: Time,
+    /// When the attempt ended.
+    pub tried_at: Time,
+    /// Why it failed.
+    pub code: Option<&'static str>,
+    /// HTTP status of the answer.
+    pub status: Option<u16>,
+    /// One line about the failure.
+    pub detail: Option<&'a str>,
+}
+
+/// What the rules need of a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestinationFacts {
+    /// What it does now.
+    pub mode: DestinationMode,
+    /// Why, if it does not take events.
+    pub code: Option<String>,
+    /// Since when.
+    pub since: Time,
+    /// Deliveries that wait.
+    pub waiting: u64,
+}
+
+/// What the verbs use inside the one transaction. Synchronous: a store with a network in between prefetches.
+pub trait Tx {
+    /// Writes the raw's row; its delivery key decides whether the raw is known. A raw whose id is there already is known too: the
+    /// same write again after an answer that got lost.
+    fn claim_raw(&mut self, raw: &RawRecord, delivery_key: Option<KeyDigest>) -> Result<Claim<RowNumber>, StoreError>;
+
+    /// The first ledger item of a raw, to name what a repeated raw repeats.
+    fn first_item_of_raw(&mut self, raw: RowNumber) -> Result<Option<i64>, StoreError>;
+
+    /// Reserves the number of a new item. Grows; a number that is not used leaves a gap.
+    fn next_item(&mut self) -> Result<i64, StoreError>;
+
+    /// Claims an item key for `item`. `Known` returns the item that has it.
+    fn claim_key(&mut self, key: KeyDigest, item: i64) -> Result<Claim<i64>, StoreError>;
+
+    /// Gives a key that was claimed to another item.
+    fn move_key(&mut self, key: KeyDigest, item: i64) -> Result<(), StoreError>;
+
+    /// The item that has a key.
+    fn item_by_key(&mut self, key: KeyDigest) -> Result<Option<i64>, StoreError>;
+
+    /// Writes the ledger row of `item`; adds to `received` and to its fate in the totals.
+    fn write_ledger(&mut self, item: i64, entry: &LedgerEntry<'_>) -> Result<(), StoreError>;
+
+    /// An item of the ledger.
+    fn ledger_item(&mut self, item: i64) -> Result<Option<LedgerItem>, StoreError>;
+
+    /// Changes the fate of a pending or quarantined item, and the totals with it.
+    fn change_fate(&mut self, item: i64, change: &FateChange<'_>) -> Result<(), StoreError>;
+
+    /// The conversation bound to a key.
+    fn conversation_by_key(&mut self, key: KeyDigest) -> Result<Option<ConversationRow>, StoreError>;
+
+    /// A conversation by its row.
+    fn conversation(&mut self, row: RowNumber) -> Result<Option<ConversationRow>, StoreError>;
+
+    /// Opens a conversation; `row` of the argument is ignored, the new row is returned.
+    fn open_conversation(&mut self, conversation: &ConversationRow, channel: &str) -> Result<RowNumber, StoreError>;
+
+    /// Writes back what changed: sequence, activity, pending, ended, last_sent.
+    fn write_conversation(&mut self, conversation: &ConversationRow) -> Result<(), StoreError>;
+
+    /// Binds a key to a conversation; a key that is bound moves to it.
+    fn bind_conversation_key(&mut self, key: KeyDigest, row: RowNumber) -> Result<(), StoreError>;
+
+    /// Binds a key to a conversation unless it is bound: what a stranger writes into a message must not pull a key away.
+    fn offer_conversation_key(&mut self, key: KeyDigest, row: RowNumber) -> Result<(), StoreError>;
+
+    /// Whether a contact takes part in a conversation.
+    fn takes_part(&mut self, conversation: RowNumber, contact: RowNumber) -> Result<bool, StoreError>;
+
+    /// Notes that a contact takes part.
+    fn join(&mut self, conversation: RowNumber, contact: RowNumber) -> Result<(), StoreError>;
+
+    /// The contact of an address, resolved through merges, and its row.
+    fn contact_by_address(&mut self, digest: KeyDigest) -> Result<Option<(RowNumber, Contact)>, StoreError>;
+
+    /// A contact by its row.
+    fn contact(&mut self, row: RowNumber) -> Result<Option<Contact>, StoreError>;
+
+    /// Makes a contact.
+    fn open_contact(&mut self, id: ContactId, name: Option<&str>) -> Result<RowNumber, StoreError>;
+
+    /// Changes a contact's name.
+    fn rename_contact(&mut self, row: RowNumber, name: &str) -> Result<(), StoreError>;
+
+    /// Binds an address to a contact, unless it is bound.
+    fn bind_address(&mut self, digest: KeyDigest, address: &Address, row: RowNumber) -> Result<(), StoreError>;
+
+    /// The message that an item key made.
+    fn message_by_key(&mut self, key: KeyDigest) -> Result<Option<MessageRow>, StoreError>;
+
+    /// A message by its row.
+    fn message(&mut self, row: RowNumber) -> Result<Option<MessageRow>, StoreError>;
+
+    /// Makes a message row; `row` of the argument is ignored.
+    fn write_message(&mut self, message: &MessageRow, channel: &str) -> Result<RowNumber, StoreError>;
+
+    /// A message is deleted: keep the tombstone.
+    fn mark_gone(&mut self, message: RowNumber) -> Result<(), StoreError>;
+
+    /// Remembers where a message's files are, so that `/files` can find them.
+    fn write_file(
+        &mut self,
+        attachment: AttachmentId,
+        raw: RowNumber,
+        message: RowNumber,
+        place: &FilePlace,
+        public: &Attachment,
+    ) -> Result<(), StoreError>;
+
+    /// Writes a frozen event; returns its position.
+    fn write_event(&mut self, event: &EventEntry<'_>) -> Result<Position, StoreError>;
+
+    /// Owes an event to a destination; adds to `due` and `waiting` in the totals.
+    fn write_delivery(&mut self, destination: &str, position: Position, lane: i64, previous: u64, due_at: Time) -> Result<(), StoreError>;
+
+    /// A delivery; `None` where there is no such row.
+    fn delivery(&mut self, destination: &str, position: Position, replay: bool) -> Result<Option<DeliveryRow>, StoreError>;
+
+    /// Records the outcome of an attempt, and the totals with it.
+    fn change_delivery(&mut self, change: &DeliveryChange<'_>) -> Result<(), StoreError>;
+
+    /// A destination; `None` before its first row.
+    fn destination(&mut self, name: &str) -> Result<Option<DestinationFacts>, StoreError>;
+
+    /// Writes a destination's mode.
+    fn write_destination(&mut self, name: &str, mode: DestinationMode, code: Option<&str>, since: Time) -> Result<(), StoreError>;
+
+    /// Keeps an item until it may be published.
+    fn write_pending(&mut self, pending: &PendingRow) -> Result<(), StoreError>;
+
+    /// The oldest pending item of a conversation: number, raw, reason, until, stored body.
+    fn first_pending(&mut self, conversation: RowNumber) -> Result<Option<PendingRow>, StoreError>;
+
+    /// A pending item by number.
+    fn pending(&mut self, item: i64) -> Result<Option<PendingRow>, StoreError>;
+
+    /// Its reason changed (a hold is over while an earlier one is still pending).
+    fn change_pending(&mut self, item: i64, reason: HoldReason) -> Result<(), StoreError>;
+
+    /// Removes a pending item that was published.
+    fn remove_pending(&mut self, item: i64) -> Result<(), StoreError>;
+
+    /// Writes a folder's state and rows. Refused with [`StoreError::Fenced`] by a newer lease.
+    fn write_source(&mut self, commit: &SourceCommit) -> Result<(), StoreError>;
+
+    /// Refuses a write of an older holder of the lease `name` with [`StoreError::Fenced`]. A lease nobody took has epoch 0.
+    fn fence(&mut self, name: &str, epoch: u64) -> Result<(), StoreError>;
+}
+
+/// A pending item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingRow {
+    /// Its number.
+    pub item: i64,
+    /// Its raw.
+    pub raw: RowNumber,
+    /// Its conversation.
+    pub conversation: RowNumber,
+    /// Why it waits.
+    pub reason: HoldReason,
+    /// At most until.
+    pub until: Time,
+    /// The stored item, as `logic::admit` wrote it.
+    pub body: Vec<u8>,
+}
+
+/// An event to write.
+#[derive(Debug, Clone)]
+pub struct EventEntry<'a> {
+    /// Its id.
+    pub id: EventId,
+    /// Its type.
+    pub event_type: &'static str,
+    /// Its conversation's row; 0 without one.
+    pub conversation: RowNumber,
+    /// Its sequence; 0 without a conversation.
+    pub sequence: u64,
+    /// Its message's row; 0 without one.
+    pub message: RowNumber,
+    /// Its channel; empty without one.
+    pub channel: &'a str,
+    /// The frozen bytes.
+    pub bytes: &'a [u8],
+    /// When.
+    pub published_at: Time,
+}
