@@ -258,7 +258,7 @@ pub enum OnExhausted {
 }
 
 /// One route. All routes are evaluated; destinations and tags are united.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// jq over the event's `data` plus `type`; none: everything.
     pub when: Option<String>,

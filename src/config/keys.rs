@@ -1,0 +1,338 @@
+//! The one table of keys. It drives reading, defaults, the annotated reference, the documentation and the JSON Schemas, so that
+//! none of them can say something else.
+
+/// What a value may be.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// Any text that is not empty.
+    Text,
+    /// A name: lower-case letters, digits, `-`, `_`, `.`.
+    Name,
+    /// A jq program.
+    Jq,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number in a range.
+    Integer(i64, i64),
+    /// A number in a range.
+    Number(f64, f64),
+    /// A duration, in milliseconds from and to.
+    Duration(u64, u64),
+    /// A duration, or `"never"`.
+    Keep,
+    /// A size in bytes, from and to.
+    Size(u64, u64),
+    /// A rate.
+    Rate,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A path; relative ones start at the file's folder.
+    Path,
+    /// An `http` or `https` URL.
+    Url,
+    /// An address and port to listen on.
+    Listen,
+    /// A list of addresses and networks.
+    Networks,
+    /// A list of texts.
+    Texts,
+    /// A list of names.
+    Names,
+    /// A list of durations.
+    Durations,
+    /// Where a secret is that the gateway makes by itself.
+    SecretPlace,
+    /// One or several secrets.
+    Secrets,
+    /// A table of texts.
+    TextMap,
+    /// A table of texts or secrets: header fields.
+    HeaderMap,
+    /// A table of secrets, one or several each.
+    SecretMap,
+    /// A table whose content somebody else checks.
+    Free,
+    /// A table with these keys.
+    Table(&'static [Key]),
+    /// A table of tables with these keys, by name.
+    Tables(&'static [Key]),
+    /// A list of tables with these keys.
+    List(&'static [Key]),
+}
+
+/// What stands where nothing is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Default {
+    /// This TOML value.
+    Is(&'static str),
+    /// Nothing; such a value would be allowed.
+    Unset(&'static str),
+    /// It must be written; such a value would be allowed.
+    Required(&'static str),
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+    /// What stands where nothing is written.
+    pub default: Default,
+    /// One sentence, or a few.
+    pub help: &'static str,
+}
+
+const fn key(name: &'static str, kind: Kind, default: Default, help: &'static str) -> Key {
+    Key { name, kind, default, help }
+}
+
+const fn table(name: &'static str, keys: &'static [Key], help: &'static str) -> Key {
+    Key { name, kind: Kind::Table(keys), default: Default::Unset(""), help }
+}
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+use self::Default::{Is, Required, Unset};
+use self::Kind::{
+    Bool, Choice, Duration, Durations, Free, HeaderMap, Integer, Jq, Keep, List, Listen, Name, Names, Networks, Number, Path, Rate,
+    SecretMap, SecretPlace, Secrets, Size, Table, Tables, Text, TextMap, Texts, Url,
+};
+
+/// The main file.
+pub const MAIN: &[Key] = &[
+    table("instance", INSTANCE, "Who this gateway is and where it keeps its state."),
+    table("server", SERVER, "The two listeners. The public one serves hooks and files and nothing else."),
+    table("store", STORE, "The embedded store."),
+    table("attachments", ATTACHMENTS, "Limits for files of messages."),
+    table("files", FILES, "Signed URLs under which destinations fetch files of messages."),
+    table("mapping", MAPPING, "The budget of one run of a connector's map: what exceeds it is quarantined, never lost."),
+    table("logs", LOGS, "Logs go to standard error. They never hold message content, addresses, names or secrets."),
+    table("connectors", CONNECTORS, "Connectors of your own; a folder named like an embedded one replaces it."),
+    table("channels", CHANNELS, "Where the channel files are: one file a channel, the file's name is the channel's id."),
+    table("delivery", DELIVERY, "How often and how patiently a delivery is tried."),
+    key("destination", Tables(DESTINATION), Unset(""), "Where events go, one table a destination."),
+    key("route", List(ROUTE), Unset(""), "Which events go where. All routes are evaluated; destinations and tags are united."),
+];
+
+const INSTANCE: &[Key] = &[
+    key("name", Name, Is("\"omnigate\""), "Name of this gateway in logs and metrics."),
+    key("data_dir", Path, Is("\"data\""), "Folder of the store. Relative paths start at the folder of this file."),
+    key(
+        "key",
+        SecretPlace,
+        Is("{ file = \"data/instance.key\" }"),
+        "The instance key, from which everything that is signed or sealed is derived; unset: `instance.key` in `data_dir`. \
+         Made at the first run with mode 0600: back it up, for without it a restored store cannot recognise what it has seen. \
+         While rotating, the file holds one key a line, the current one first.",
+    ),
+];
+
+const SERVER: &[Key] = &[
+    key("public", Listen, Is("\"127.0.0.1:8480\""), "Public listener: `/hooks/…` and `/files/…`. Put a TLS proxy before it."),
+    key("private", Listen, Is("\"127.0.0.1:8481\""), "Private listener: `/healthz`, `/readyz`, `/metrics` and the admin API under `/v1`."),
+    key(
+        "admin_token",
+        SecretPlace,
+        Is("{ file = \"data/admin.token\" }"),
+        "Bearer token of the admin API; unset: `admin.token` in `data_dir`. Made at the first run with mode 0600.",
+    ),
+    key("body_bytes_max", Size(KIB, GIB), Is("\"4 MiB\""), "Largest body of a request to a hook; a larger one is answered 413."),
+    key("request_timeout", Duration(100, 10 * MINUTE), Is("\"15s\""), "Head and body of a request must have arrived within this time."),
+    key("connections_max", Integer(1, 100_000), Is("1024"), "Connections at once, per listener."),
+    key("trusted_proxies", Networks, Is("[]"), "Addresses and networks of proxies whose `X-Forwarded-For` is believed."),
+    key("stop_timeout", Duration(0, 10 * MINUTE), Is("\"20s\""), "How long a graceful stop waits for requests and deliveries under way."),
+];
+
+const STORE: &[Key] = &[
+    key(
+        "durability",
+        Choice(&["power", "process"]),
+        Is("\"power\""),
+        "`power`: a message is on disk before its platform gets a 2xx. `process`: it survives the death of the process, and a power cut \
+         from half a second on.",
+    ),
+    key("free_min", Size(0, 1 << 50), Is("\"256 MiB\""), "Below this much free disk, no new messages are taken (503); deliveries go on."),
+    key(
+        "queue_items_max",
+        Integer(1, 1_000_000),
+        Is("4096"),
+        "Messages waiting to be written; beyond it platforms are asked to come again.",
+    ),
+    key("queue_bytes_max", Size(MIB, 64 * GIB), Is("\"64 MiB\""), "Bytes waiting to be written."),
+    key("commit_items_max", Integer(1, 10_000), Is("512"), "Most messages in one commit."),
+    table("retention", RETENTION, "How long things are kept; `never` keeps them for ever. What recognises duplicates is always kept."),
+];
+
+const RETENTION: &[Key] = &[
+    key("raws", Keep, Is("\"30d\""), "The exact bytes the platforms handed over."),
+    key("quarantine", Keep, Is("\"90d\""), "The bytes of quarantined items, unless dealt with before."),
+    key("events", Keep, Is("\"30d\""), "Events, after all their deliveries are decided."),
+    key("ledger", Keep, Is("\"never\""), "Rows of the ledger. Removing them keeps totals and duplicates right."),
+];
+
+const ATTACHMENTS: &[Key] = &[
+    key("bytes_max", Size(0, 4 * GIB), Is("\"25 MiB\""), "Largest file of a message; a larger one is named in the event as unavailable."),
+    key("count_max", Integer(0, 10_000), Is("100"), "Most files of one message."),
+];
+
+const FILES: &[Key] = &[
+    key(
+        "public_url",
+        Url,
+        Unset("\"https://gate.example.org\""),
+        "Address of the public listener as seen from outside; unset: events carry no file URLs.",
+    ),
+    key("url_valid", Duration(MINUTE, 3_650 * DAY), Is("\"30d\""), "How long a file URL is valid."),
+];
+
+const MAPPING: &[Key] = &[
+    key("fuel", Integer(1_000, 1_000_000_000), Is("1000000"), "Steps a map may take."),
+    key("items_max", Integer(1, 1_000_000), Is("10000"), "Most items one payload may give."),
+    key("depth_max", Integer(4, 128), Is("128"), "Deepest nesting of a payload."),
+    key("output_bytes_max", Size(KIB, GIB), Is("\"16 MiB\""), "Most a map may put out."),
+];
+
+const LOGS: &[Key] = &[
+    key("level", Text, Is("\"info\""), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,omnigate::pipeline=debug`."),
+    key("format", Choice(&["text", "json"]), Is("\"text\""), "`text` for people, `json` for machines."),
+];
+
+const CONNECTORS: &[Key] = &[key("dir", Path, Is("\"connectors\""), "Folder of your connectors; it may be missing.")];
+
+const CHANNELS: &[Key] = &[key("dir", Path, Is("\"channels\""), "Folder of the channel files.")];
+
+const DELIVERY: &[Key] = &[
+    key(
+        "schedule",
+        Durations,
+        Is("[\"0s\", \"5s\", \"5m\", \"30m\", \"2h\", \"5h\", \"10h\", \"14h\", \"20h\", \"24h\"]"),
+        "Wait before each attempt. When the list is used up, the delivery is dead and needs a person.",
+    ),
+    key("jitter", Number(0.0, 0.9), Is("0.2"), "Share by which each wait is varied: 0.2 is up to 20 % shorter or longer."),
+];
+
+/// `[destination.<name>]`.
+pub const DESTINATION: &[Key] = &[
+    key("kind", Choice(&["webhook", "file", "stdout"]), Required("\"webhook\""), "`webhook`, `file` (NDJSON) or `stdout` (NDJSON)."),
+    key("url", Url, Unset("\"https://crm.example.org/hooks/omnigate\""), "Webhook: where events are posted to. Required there."),
+    key(
+        "secret",
+        Secrets,
+        Unset("{ env = \"HELPDESK_SECRET\" }"),
+        "Webhook: the signing secret (`whsec_…`), or a list of them while rotating: deliveries are signed with all. Required there.",
+    ),
+    key("headers", HeaderMap, Unset("{ x-team = \"support\" }"), "Webhook: extra header fields; values may be secrets."),
+    key("path", Path, Unset("\"data/events.ndjson\""), "File: where events are appended to. Required there."),
+    key(
+        "body",
+        Jq,
+        Unset("'{id, type, text: .data.message.text}'"),
+        "A form of its own: jq over the whole event. Unset: the event as it is.",
+    ),
+    key("attachments", Choice(&["url", "inline", "none"]), Is("\"url\""), "How files are given: as signed URLs, as base64, or not at all."),
+    key("inline_bytes_max", Size(0, 256 * MIB), Is("\"5 MiB\""), "Largest file given inline; a larger one is given as URL."),
+    key("rate", Rate, Unset("\"50/s\""), "Most deliveries per time. Unset: no limit."),
+    key("concurrency", Integer(1, 1_000), Is("8"), "Deliveries at once; within a conversation there is only ever one."),
+    key("timeout", Duration(100, 10 * MINUTE), Is("\"20s\""), "How long one attempt may take."),
+    key(
+        "on_exhausted",
+        Choice(&["skip", "block"]),
+        Is("\"skip\""),
+        "When an event's schedule is used up: `skip` goes on with the next event of the conversation, `block` waits for a person.",
+    ),
+    key("schedule", Durations, Unset("[\"0s\", \"10s\", \"10m\"]"), "Its own schedule instead of `[delivery] schedule`."),
+    key("strict_egress", Bool, Is("false"), "Refuse private, loopback and link-local addresses behind `url` too."),
+];
+
+/// `[[route]]`.
+pub const ROUTE: &[Key] = &[
+    key(
+        "when",
+        Jq,
+        Unset("'.message.kind == \"email\"'"),
+        "jq over the event's data (`message`, `conversation`, `contact`, `channel`) and its `type`. Unset: every event.",
+    ),
+    key("to", Names, Is("[]"), "Destinations."),
+    key("tags", Texts, Is("[]"), "Tags the event gets."),
+    key(
+        "direction",
+        Choice(&["inbound", "outbound", "any"]),
+        Is("\"inbound\""),
+        "Whose messages: the customer's, our own side's, or both.",
+    ),
+    key("historic", Bool, Is("false"), "Take messages of a backfill too."),
+    key("operator", Bool, Is("false"), "Take the events for operators (a channel degraded, a delivery dead, …), and only those."),
+];
+
+/// A channel file.
+pub const CHANNEL: &[Key] = &[
+    key("connector", Name, Required("\"slack\""), "The connector: `omnigate connector list` shows them."),
+    key("enabled", Bool, Is("true"), "`false`: known, but not started."),
+    key("account", Text, Unset("\"T0001\""), "Which account of the platform; where the connector can tell it, it need not be written."),
+    key("hook", Name, Unset("\"meta\""), "Callback `/hooks/<hook>` that several channels of one connector share. Unset: the channel's id."),
+    key("labels", TextMap, Unset("{ brand = \"acme\" }"), "Labels; they stand in every event and can be routed by."),
+    key("priority", Choice(&["low", "normal", "high", "urgent"]), Is("\"normal\""), "Priority of its messages."),
+    key(
+        "new_after",
+        Duration(MINUTE, 3_650 * DAY),
+        Is("\"14d\""),
+        "Connectors with one conversation per sender: silence after which a new one begins.",
+    ),
+    key("verify", Choice(&["none"]), Unset("\"none\""), "Only this word: take requests that nobody signed."),
+    key("map", Jq, Unset("'{kind: \"message\", key: .id, text: .body}'"), "A map of its own, in place of the connector's."),
+    key("map_file", Path, Unset("\"orders.jq\""), "The same, in a file."),
+    key("accept_timeout", Duration(100, 5 * MINUTE), Is("\"10s\""), "How long a request may wait until it is on disk; then 503."),
+    key("settings", Free, Unset("{ }"), "Settings the connector declares: `omnigate connector show <name>`."),
+    key(
+        "secrets",
+        SecretMap,
+        Unset("{ signing_secret = { env = \"SLACK_SIGNING_SECRET\" } }"),
+        "Secrets the connector declares, one or several each.",
+    ),
+    table("limits", LIMITS, "Rate limits. Nothing is dropped: what is over a limit is asked to come again or waits."),
+    table("imap", IMAP, "The mailbox, for connectors of the engine `imap`. The password is `[secrets] password`."),
+];
+
+const LIMITS: &[Key] = &[
+    key("rate", Rate, Unset("\"100/s\""), "Of the whole channel. Unset: no limit."),
+    key("burst", Integer(1, 1_000_000), Unset("200"), "How many may come at once. Unset: what the rate allows in a second, at least 1."),
+    key("sender", Table(SENDER), Unset("{ rate = \"20/min\", burst = 20, over = \"slow\" }"), "Of every single sender."),
+];
+
+const SENDER: &[Key] = &[
+    key("rate", Rate, Required("\"20/min\""), "Messages of one sender."),
+    key("burst", Integer(1, 1_000_000), Unset("20"), "How many may come at once. Unset: the count of `rate`."),
+    key("over", Choice(&["slow", "hold"]), Is("\"slow\""), "`slow`: 503, the platform comes again. `hold`: taken in and published later."),
+];
+
+const IMAP: &[Key] = &[
+    key("host", Text, Required("\"imap.example.org\""), "The server."),
+    key("port", Integer(1, 65_535), Unset("993"), "Its port. Unset: 993, with `tls = \"starttls\"` or `\"none\"` 143."),
+    key("tls", Choice(&["implicit", "starttls", "none"]), Is("\"implicit\""), "`none` works on loopback only, unless `insecure = true`."),
+    key("insecure", Bool, Is("false"), "Allow `tls = \"none\"` beyond loopback: password and mail travel readable."),
+    key("ca_file", Path, Unset("\"ca.pem\""), "PEM file of an own certificate authority, beside the ones of the system."),
+    key("user", Text, Required("\"support@example.org\""), "Who logs in."),
+    key("folders", Texts, Is("[\"INBOX\"]"), "Folders to take mail from."),
+    key(
+        "after",
+        Choice(&["peek", "flag", "seen", "move"]),
+        Is("\"peek\""),
+        "What is done to a mail at its server once it is durable here: nothing, the flag `$omnigate`, the flag `\\Seen`, or a move.",
+    ),
+    key("move_to", Text, Unset("\"Processed\""), "Folder for `after = \"move\"`. Required there."),
+    key("first_run", Choice(&["from_now", "backfill"]), Is("\"from_now\""), "`backfill` takes in what is already there, marked historic."),
+    key("poll_interval", Duration(SECOND, DAY), Is("\"60s\""), "Pause between two looks; IDLE shortens it where the server can."),
+    key("idle", Bool, Is("true"), "Use IDLE where the server can."),
+    key("mail_bytes_max", Size(KIB, GIB), Is("\"50 MiB\""), "Larger mails are quarantined with their header."),
+    key("batch_items_max", Integer(1, 10_000), Is("200"), "Mails of one batch."),
+    key("batch_bytes_max", Size(KIB, GIB), Is("\"8 MiB\""), "Bytes of one batch; a larger mail is a batch of its own."),
+    key("namespace", Name, Is("\"mail\""), "Mail of one namespace is deduplicated across mailboxes."),
+];
