@@ -2,5 +2,11 @@
 
 pub mod admit;
 pub mod decide;
+pub mod breaker;
 pub mod digest;
+pub mod egress;
+pub mod file_url;
 pub mod ids;
+pub mod publish;
+pub mod schedule;
+pub mod standard_webhooks;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::model::codes::Code;
 use crate::model::delivery::Outgoing;
+use crate::model::id::AttachmentId;
 use crate::ports::BoxFuture;
 
 /// A delivery was taken.
@@ -67,4 +68,13 @@ pub trait Destination: Send + Sync {
 
     /// Looks whether it could deliver, without delivering: for `check --connect`. One line for a person.
     fn probe(&self) -> BoxFuture<'_, Result<String, DeliverError>>;
+}
+
+/// The files of messages, for destinations that send them inside the event.
+pub trait FileReader: Send + Sync {
+    /// The decoded file; `None` if it is gone for good (erased, past its retention) or larger than `bytes_max`.
+    ///
+    /// # Errors
+    /// One line for a person; trying again may help.
+    fn read(&self, attachment: AttachmentId, bytes_max: u64) -> BoxFuture<'_, Result<Option<bytes::Bytes>, String>>;
 }

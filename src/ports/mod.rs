@@ -7,6 +7,7 @@ pub mod blobs;
 pub mod clock;
 pub mod control;
 pub mod destination;
+pub mod expression;
 pub mod intake;
 pub mod publish;
 pub mod pull;
