@@ -71,7 +71,7 @@ apt_packages() {
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && made=1
     fi
     local code=0
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${need[@]}"; } >"$servers/apt.log" 2>&1 || code=$?
+    { apt-get update -qq && apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${need[@]}"; } >"$servers/apt.log" 2>&1 || code=$?
     [ "$made" -eq 0 ] || rm -f "$policy"
     [ "$code" -eq 0 ] || tail -n 30 "$servers/apt.log"
     return "$code"

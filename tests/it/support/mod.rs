@@ -1,5 +1,11 @@
 //! Fakes and starters of real servers.
 
 pub mod contract;
+pub mod daemon;
+pub mod dice;
+pub mod http1;
 #[allow(dead_code)] // each module of the binary uses its part
 pub mod mailgen;
+pub mod receiver;
+pub mod servers;
+pub mod whatsapp;
