@@ -1,8 +1,8 @@
 //! Pure verbs: identify, thread, admit, decide, publish. No I/O, no clock, no threads.
 
 pub mod admit;
-pub mod decide;
 pub mod breaker;
+pub mod decide;
 pub mod digest;
 pub mod egress;
 pub mod file_url;

@@ -1,5 +1,6 @@
 //! Deliveries: the obligation to hand one event to one destination, and what can become of it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::codes::Code;
@@ -10,7 +11,7 @@ use crate::model::time::Time;
 pub type Position = i64;
 
 /// What became of a delivery. `due = delivered + dead + discarded + erased + waiting` (I3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
     /// Still owed.

@@ -1,6 +1,7 @@
 //! The raw: the exact bytes a platform handed over, with what is needed to read them again.
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::RawId;
@@ -11,7 +12,7 @@ use crate::model::time::Time;
 pub const RAW_ROW_BYTES_MAX: usize = 1024 * 1024;
 
 /// How a raw reached us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {
     /// An HTTP request to a hook.
@@ -37,7 +38,7 @@ impl Via {
 }
 
 /// What came beside the body. Kept with the raw, so that it can be read again by a better mapping.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RawHead {
     /// HTTP method; empty for mail.
     #[serde(default, skip_serializing_if = "String::is_empty")]

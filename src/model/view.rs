@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::delivery::{DeliveryState, Position};
@@ -11,7 +12,7 @@ use crate::model::raw::Via;
 use crate::model::time::Time;
 
 /// One row of the ledger: what became of one item.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerRow {
     /// Number of the item, grows.
     pub item: i64,
@@ -42,7 +43,8 @@ pub struct LedgerRow {
 }
 
 /// Which rows of the ledger. Empty fields do not filter.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct LedgerFilter {
     /// Of this channel (or source).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,7 +73,7 @@ pub struct LedgerFilter {
 }
 
 /// One event of a message, with its deliveries.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// Its position.
     pub position: Position,
@@ -88,7 +90,7 @@ pub struct EventView {
 }
 
 /// One delivery.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryView {
     /// The destination.
     pub destination: String,
@@ -117,7 +119,8 @@ pub struct DeliveryView {
 }
 
 /// Which deliveries. Empty fields do not filter.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DeliveryFilter {
     /// To this destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,7 +155,7 @@ pub struct DeliveryFilter {
 }
 
 /// A message with everything the store knows about it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MessageView {
     /// Its id.
     pub id: MessageId,
@@ -173,7 +176,7 @@ pub struct MessageView {
 }
 
 /// A quarantined item.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct QuarantineRow {
     /// Number of the item.
     pub item: i64,
@@ -194,7 +197,7 @@ pub struct QuarantineRow {
 }
 
 /// A destination's state in the store.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DestinationRow {
     /// Its name.
     pub name: String,
@@ -213,7 +216,7 @@ pub struct DestinationRow {
 }
 
 /// What a destination does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DestinationMode {
     /// Takes events.
@@ -225,7 +228,7 @@ pub enum DestinationMode {
 }
 
 /// All totals, read from one snapshot (I3).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Totals {
     /// Items received, by channel (or source).
     pub received: BTreeMap<String, u64>,
@@ -238,7 +241,7 @@ pub struct Totals {
 }
 
 /// What a retention pass did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Swept {
     /// Raws removed.
     pub raws: u64,
@@ -253,7 +256,7 @@ pub struct Swept {
 }
 
 /// What an erasure did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Erased {
     /// Messages whose content is gone.
     pub messages: u64,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::RawId;
@@ -23,7 +24,7 @@ pub enum ControlError {
 }
 
 /// The gateway at a glance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// Version of the program.
     pub version: String,
@@ -41,7 +42,7 @@ pub struct Status {
 }
 
 /// One channel at a glance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChannelStatus {
     /// Its connector.
     pub connector: String,
@@ -64,7 +65,7 @@ pub struct ChannelStatus {
 }
 
 /// What a reload changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reloaded {
     /// Channels and destinations that are new.
     pub added: Vec<String>,
@@ -130,7 +131,8 @@ pub struct FileBytes {
 }
 
 /// What to replay.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ReplayRequest {
     /// Which deliveries. `destination` must be set.
     pub filter: crate::model::view::DeliveryFilter,
