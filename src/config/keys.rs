@@ -325,7 +325,7 @@ const IMAP: &[Key] = &[
         "after",
         Choice(&["peek", "flag", "seen", "move"]),
         Is("\"peek\""),
-        "What is done to a mail at its server once it is durable here: nothing, the flag `$omnigate`, the flag `\\Seen`, or a move.",
+        "What is done to a mail at its server once it is durable here: nothing, the keyword `$Ingested`, the flag `\\Seen`, or a move.",
     ),
     key("move_to", Text, Unset("\"Processed\""), "Folder for `after = \"move\"`. Required there."),
     key("first_run", Choice(&["from_now", "backfill"]), Is("\"from_now\""), "`backfill` takes in what is already there, marked historic."),
@@ -334,5 +334,17 @@ const IMAP: &[Key] = &[
     key("mail_bytes_max", Size(KIB, GIB), Is("\"50 MiB\""), "Larger mails are quarantined with their header."),
     key("batch_items_max", Integer(1, 10_000), Is("200"), "Mails of one batch."),
     key("batch_bytes_max", Size(KIB, GIB), Is("\"8 MiB\""), "Bytes of one batch; a larger mail is a batch of its own."),
+    key(
+        "addresses",
+        Texts,
+        Is("[]"),
+        "Addresses of the mailbox itself, beside `user`: recipients of ours, told apart from other participants.",
+    ),
+    key(
+        "authserv_ids",
+        Texts,
+        Is("[]"),
+        "Names your own mail servers write into `Authentication-Results`; only theirs are believed. Empty: no sender counts as verified.",
+    ),
     key("namespace", Name, Is("\"mail\""), "Mail of one namespace is deduplicated across mailboxes."),
 ];

@@ -5,6 +5,7 @@
 
 pub mod channel_file;
 pub mod channel_set;
+pub mod key;
 pub mod keys;
 pub mod load;
 pub mod main_file;
