@@ -6,9 +6,11 @@
 pub mod fixtures;
 pub mod folder;
 pub mod hook;
+pub mod html;
 pub mod jq;
 pub mod load;
 pub mod mail;
 pub mod manifest;
 pub mod preview;
 pub mod problem;
+pub mod text;
