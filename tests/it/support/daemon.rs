@@ -44,10 +44,15 @@ impl Setup {
         let mut setup = Self::default();
         setup.destination("crm", url, "");
         setup.rest.push_str(ROUTE_ALL);
-        setup.channels.insert("shop".to_owned(), whatsapp_channel());
-        setup.env.insert("WHATSAPP_APP_SECRET".to_owned(), whatsapp::APP_SECRET.to_owned());
-        setup.env.insert("WHATSAPP_VERIFY_TOKEN".to_owned(), "a-verify-token".to_owned());
+        setup.with_whatsapp();
         setup
+    }
+
+    /// Adds the WhatsApp channel `shop`.
+    pub fn with_whatsapp(&mut self) {
+        self.channels.insert("shop".to_owned(), whatsapp_channel());
+        self.env.insert("WHATSAPP_APP_SECRET".to_owned(), whatsapp::APP_SECRET.to_owned());
+        self.env.insert("WHATSAPP_VERIFY_TOKEN".to_owned(), "a-verify-token".to_owned());
     }
 
     /// Adds a webhook destination; `more` are further lines of its table.
@@ -62,9 +67,9 @@ impl Setup {
 /// Routes everything a customer says to `crm`, backfilled or not.
 pub const ROUTE_ALL: &str = "[[route]]\nto = [\"crm\"]\ndirection = \"any\"\nhistoric = true\n";
 
-/// Retries within a second, for ever as far as a test is concerned.
+/// A retry every half second, for longer than any fault of a test lasts.
 pub fn quick_schedule() -> String {
-    let steps = vec!["\"300ms\""; 400].join(", ");
+    let steps = vec!["\"500ms\""; 98].join(", ");
     format!("[delivery]\nschedule = [\"0s\", {steps}]\njitter = 0.2\n")
 }
 
@@ -244,13 +249,6 @@ impl Daemon {
             assert!(from.elapsed() < limit, "still running after {limit:?}:\n{}", self.log_end(40));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
-
-    /// Kills it and starts it again on the same data.
-    pub async fn restart(&mut self) {
-        self.kill();
-        self.launch();
-        self.ready().await;
     }
 
     /// Waits until a channel runs.

@@ -136,6 +136,9 @@ impl Book {
         if let Some(header) = request.header("omnigate-sequence").filter(|text| **text != sequence.to_string()) {
             self.complaints.push(format!("{id}: omnigate-sequence {header}, in the body {sequence}"));
         }
+        if delivery.previous.unwrap_or(0) + 1 != *sequence {
+            self.complaints.push(format!("{id}: {sequence} of {conversation} says that {:?} came before it", delivery.previous));
+        }
         // Repeats of what was taken are fine (a crash may forget our answer); what is new must be the very next (I4).
         let last = self.taken_up_to.entry(conversation.clone()).or_default();
         if *sequence > *last + 1 {
