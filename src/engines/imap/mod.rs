@@ -11,12 +11,25 @@
 //! A walk through it: `dial` connects, `login` logs in, `conn` runs commands, `folder` decides where to go on, `walk` answers
 //! `next`, `wait` idles, `settle` carries out the policy, `probe` looks for a person.
 
+mod conn;
+mod dial;
+mod fetch;
+mod folder;
+mod login;
+mod probe;
+mod settle;
+mod text;
+mod wait;
+mod walk;
+mod wire;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use secrecy::SecretString;
 
+use crate::model::codes::Code;
 use crate::ports::BoxFuture;
 use crate::ports::clock::Clock;
 use crate::ports::pull::{Pull, PullError, PullSource};
@@ -126,6 +139,15 @@ impl ImapSource {
     pub fn new(settings: ImapSettings, clock: Arc<dyn Clock>) -> Self {
         Self { settings: Arc::new(settings), clock }
     }
+
+    async fn log_in(&self) -> Result<conn::Conn, PullError> {
+        let target = if let After::Move(target) = &self.settings.after { Some(target) } else { None };
+        if let Some(bad) = self.settings.folders.iter().chain(target).find(|name| text::folder_name(name).is_none()) {
+            return Err(PullError::Person { code: Code::NoFolder, detail: format!("{bad:?} cannot be the name of a folder") });
+        }
+        let dialed = dial::dial(&self.settings).await?;
+        login::login(&self.settings, dialed).await
+    }
 }
 
 impl PullSource for ImapSource {
@@ -138,11 +160,19 @@ impl PullSource for ImapSource {
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Box<dyn Pull>, PullError>> {
-        let _ = &self.clock;
-        Box::pin(async { Err(PullError::Lost { code: crate::model::codes::Code::Unreachable, detail: "not yet".into(), after: None }) })
+        Box::pin(async move {
+            let conn = self.log_in().await?;
+            let walk = walk::Walk::new(self.settings.clone(), self.account(), self.clock.clone(), conn);
+            Ok(Box::new(walk) as Box<dyn Pull>)
+        })
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, PullError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        Box::pin(async move {
+            let mut conn = self.log_in().await?;
+            let lines = probe::probe(&self.settings, &mut conn).await?;
+            conn.log_out().await;
+            Ok(lines)
+        })
     }
 }

@@ -1,0 +1,235 @@
+//! Questions about mails of the selected folder: listings, bodies, headers, single chunks.
+//!
+//! What must stay true: a number that was asked for is answered with a body, is proven gone, or is named as the one that failed; a
+//! response without UID or body (someone else's flag change) is never taken for an answer; `BODY[] NIL` is gone, not an empty mail.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_imap::imap_proto::{AttributeValue, Response};
+use bytes::{Bytes, BytesMut};
+
+use crate::engines::imap::conn::{Conn, Failed};
+use crate::engines::imap::text::{internal_date, uid_set};
+use crate::model::time::Time;
+
+/// A listing never holds more mails than this; the rest of its range is listed later.
+pub const LISTED_MAX: usize = 20_000;
+/// Header bytes that are kept of a mail that is not fetched whole.
+const HEADER_BYTES_MAX: u64 = 256 * 1024;
+/// Text bytes that are tried of a mail that cannot be fetched whole.
+const TEXT_BYTES_MAX: u64 = 64 * 1024;
+/// Mails over this come in chunks of it: the parser below holds a whole response, so that a mail would be in memory twice.
+pub const CHUNK_BYTES: u64 = 2 * 1024 * 1024;
+
+/// What a listing says about a mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    /// Its UID.
+    pub uid: u32,
+    /// RFC822.SIZE.
+    pub size: u64,
+    /// INTERNALDATE.
+    pub date: Option<Time>,
+}
+
+/// The mails that are there in a range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// By UID ascending.
+    pub mails: Vec<Meta>,
+    /// Everything up to here is listed.
+    pub to: u64,
+}
+
+/// The answer to a question for bodies.
+#[derive(Debug, Default)]
+pub struct Bodies {
+    /// By UID.
+    pub come: BTreeMap<u32, Bytes>,
+    /// Proven gone.
+    pub gone: BTreeSet<u32>,
+    /// Why the rest did not come.
+    pub failed: Option<Failed>,
+}
+
+/// Lists a range. With `careful`, only the numbers: a server that cannot read a mail may die of its size.
+pub async fn list(conn: &mut Conn, from: u64, to: u64, careful: bool) -> Result<Listing, Failed> {
+    let items = if careful { "(UID)" } else { "(UID RFC822.SIZE INTERNALDATE)" };
+    let mut found: BTreeMap<u32, Meta> = BTreeMap::new();
+    let mut listed_to = to;
+    conn.run(&format!("UID FETCH {from}:{to} {items}"), &mut |response| {
+        let Some(meta) = meta_of(response) else { return };
+        if !(from..=listed_to).contains(&u64::from(meta.uid)) {
+            return;
+        }
+        found.insert(meta.uid, meta);
+        if found.len() > LISTED_MAX
+            && let Some((highest, _)) = found.pop_last()
+        {
+            listed_to = u64::from(highest).saturating_sub(1);
+        }
+    })
+    .await?;
+    Ok(Listing { mails: found.into_values().collect(), to: listed_to })
+}
+
+/// Size and date of one mail; `None` if it is gone.
+pub async fn look_at(conn: &mut Conn, uid: u32) -> Result<Option<Meta>, Failed> {
+    let mut found = None;
+    conn.run(&format!("UID FETCH {uid} (UID RFC822.SIZE INTERNALDATE)"), &mut |response| {
+        found = meta_of(response).filter(|meta| meta.uid == uid).or(found);
+    })
+    .await?;
+    Ok(found)
+}
+
+/// Fetches whole mails. What came before a failure is kept.
+pub async fn bodies(conn: &mut Conn, asked: &[Meta]) -> Bodies {
+    if let [only] = asked
+        && only.size > CHUNK_BYTES
+    {
+        return in_chunks(conn, *only).await;
+    }
+    let mut answer = Bodies::default();
+    let mut nil = BTreeSet::new();
+    let wanted: BTreeSet<u32> = asked.iter().map(|meta| meta.uid).collect();
+    let come = &mut answer.come;
+    let ended = conn
+        .run(&format!("UID FETCH {} (UID BODY.PEEK[])", uid_set(wanted.iter().copied())), &mut |response| {
+            let Some((uid, section)) = section_of(response) else { return };
+            match section {
+                _ if !wanted.contains(&uid) || come.contains_key(&uid) => {}
+                // The one copy of the body: out of the parser's buffer.
+                Some(data) => drop(come.insert(uid, Bytes::copy_from_slice(data))),
+                None => drop(nil.insert(uid)),
+            }
+        })
+        .await;
+    match ended {
+        Ok(()) => prove_gone(conn, &wanted, &mut answer).await,
+        Err(failed) => answer.failed = Some(failed),
+    }
+    answer
+}
+
+/// What was asked and did not come after a good end is gone, if the server no longer lists it.
+async fn prove_gone(conn: &mut Conn, wanted: &BTreeSet<u32>, answer: &mut Bodies) {
+    let missing: BTreeSet<u32> = wanted.iter().copied().filter(|uid| !answer.come.contains_key(uid)).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let mut there = BTreeSet::new();
+    let asked = async {
+        // EXPUNGE may not be told during a FETCH (RFC 3501 §7.4.1): NOOP lets the server do it now.
+        conn.run("NOOP", &mut |_| {}).await?;
+        let set = uid_set(missing.iter().copied());
+        conn.run(&format!("UID FETCH {set} (UID)"), &mut |response| there.extend(meta_of(response).map(|meta| meta.uid))).await
+    };
+    match asked.await {
+        Ok(()) => answer.gone = missing.difference(&there).copied().collect(),
+        Err(failed) => answer.failed = Some(failed),
+    }
+}
+
+/// Fetches one large mail in chunks, so that it is in memory once.
+async fn in_chunks(conn: &mut Conn, meta: Meta) -> Bodies {
+    let mut answer = Bodies::default();
+    let mut whole = BytesMut::with_capacity(usize::try_from(meta.size).unwrap_or(0));
+    // Sizes are estimates with some servers: the mail ends with the first chunk that is not full. The caller has looked at
+    // the size; twice of it is more than an estimate.
+    while (whole.len() as u64) <= meta.size.saturating_mul(2) {
+        let mut chunk: Option<usize> = None;
+        let item = format!("BODY.PEEK[]<{}.{CHUNK_BYTES}>", whole.len());
+        let ended = conn
+            .run(&format!("UID FETCH {} (UID {item})", meta.uid), &mut |response| {
+                if let Some((uid, Some(data))) = section_of(response)
+                    && uid == meta.uid
+                    && chunk.is_none()
+                {
+                    chunk = Some(data.len());
+                    whole.extend_from_slice(data);
+                }
+            })
+            .await;
+        match (ended, chunk) {
+            (Err(failed), _) => {
+                answer.failed = Some(failed);
+                return answer;
+            }
+            (Ok(()), Some(length)) if length as u64 >= CHUNK_BYTES => {}
+            (Ok(()), None) if whole.is_empty() => {
+                prove_gone(conn, &BTreeSet::from([meta.uid]), &mut answer).await;
+                return answer;
+            }
+            // A chunk that is missing in the middle: expunged while we read. The next look decides.
+            (Ok(()), None) if (whole.len() as u64) < meta.size => {
+                prove_gone(conn, &BTreeSet::from([meta.uid]), &mut answer).await;
+                return answer;
+            }
+            (Ok(()), _) => {
+                answer.come.insert(meta.uid, whole.freeze());
+                return answer;
+            }
+        }
+    }
+    answer
+}
+
+/// The header of a mail, and with `text` the begin of its text: what can be had of one that is not fetched whole.
+pub async fn part(conn: &mut Conn, uid: u32, text: bool) -> (Bytes, Result<(), Failed>) {
+    let mut found = BytesMut::new();
+    let sections = [format!("HEADER]<0.{HEADER_BYTES_MAX}>"), format!("TEXT]<0.{TEXT_BYTES_MAX}>")];
+    for section in sections.iter().take(if text { 2 } else { 1 }) {
+        let ended = conn
+            .run(&format!("UID FETCH {uid} (UID BODY.PEEK[{section})"), &mut |response| {
+                if let Some((theirs, Some(data))) = section_of(response)
+                    && theirs == uid
+                {
+                    found.extend_from_slice(data);
+                }
+            })
+            .await;
+        if let Err(failed) = ended {
+            return (found.freeze(), Err(failed));
+        }
+    }
+    (found.freeze(), Ok(()))
+}
+
+/// Whether the server can still give the first byte of another mail: it is not the server, then, but the mail.
+pub async fn can_read(conn: &mut Conn, uid: u32) -> Result<bool, Failed> {
+    let mut read = false;
+    conn.run(&format!("UID FETCH {uid} (UID BODY.PEEK[]<0.1>)"), &mut |response| {
+        read |= matches!(section_of(response), Some((theirs, Some(_))) if theirs == uid);
+    })
+    .await?;
+    Ok(read)
+}
+
+fn meta_of(response: &Response<'_>) -> Option<Meta> {
+    let Response::Fetch(_, attributes) = response else { return None };
+    let (mut uid, mut size, mut date) = (None, 0, None);
+    for attribute in attributes {
+        match attribute {
+            AttributeValue::Uid(value) => uid = Some(*value),
+            AttributeValue::Rfc822Size(value) => size = u64::from(*value),
+            AttributeValue::InternalDate(text) => date = internal_date(text),
+            _ => {}
+        }
+    }
+    Some(Meta { uid: uid?, size, date })
+}
+
+/// UID and content of a response that has both; the content is `None` for `NIL`.
+fn section_of<'r>(response: &'r Response<'_>) -> Option<(u32, Option<&'r [u8]>)> {
+    let Response::Fetch(_, attributes) = response else { return None };
+    let (mut uid, mut section) = (None, None);
+    for attribute in attributes {
+        match attribute {
+            AttributeValue::Uid(value) => uid = Some(*value),
+            AttributeValue::BodySection { data, .. } => section = Some(data.as_deref()),
+            _ => {}
+        }
+    }
+    Some((uid?, section?))
+}

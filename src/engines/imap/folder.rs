@@ -1,0 +1,190 @@
+//! A folder: what SELECT says, and where to go on from what is durable. The decision is pure.
+//!
+//! What must stay true: a new UIDVALIDITY voids every number we hold (RFC 3501 §2.3.1.1); the folder is then read from its first
+//! mail again, and the digest of the content folds what was admitted before. UIDNEXT is an upper bound only; it is never the cursor.
+//!
+//! **What is historic.** In the first epoch: everything up to the top of the first run. In a later epoch the numbers say nothing, so
+//! it is the date: a mail that came in before the first run is historic, a later one is not. So a mail that arrived while the
+//! folder was being renumbered is published as any other, and mails from before the first run do not flood the routes.
+
+use async_imap::imap_proto::{AttributeValue, MailboxDatum, Response, ResponseCode, StatusAttribute};
+use serde::{Deserialize, Serialize};
+
+use crate::engines::imap::conn::{Conn, Failed};
+use crate::engines::imap::text::{Tone, folder_name};
+use crate::engines::imap::{FirstRun, ImapSettings};
+use crate::model::codes::Code;
+use crate::model::time::Time;
+use crate::ports::pull::PullError;
+use crate::ports::store::SourceState;
+
+/// What the server says about a selected folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct View {
+    /// UIDVALIDITY.
+    pub validity: u32,
+    /// UIDNEXT, if the server tells it.
+    pub next: Option<u32>,
+    /// The highest UID there is, where UIDNEXT is not told.
+    pub highest: u32,
+    /// Mails in it.
+    pub exists: u32,
+    /// New keywords may be set.
+    pub keywords: bool,
+}
+
+/// What the engine keeps beside the cursor.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Memo {
+    /// Time of the first run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_run_at: Option<i64>,
+    /// The mail at which sessions died: its UID, and how often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspect: Option<(u64, u32)>,
+    /// A listing at which sessions died: its range, and how often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shaky: Option<(u64, u64, u32)>,
+}
+
+impl Memo {
+    /// Reads a memo; what cannot be read is as good as none.
+    pub fn read(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+
+    /// Writes it.
+    pub fn write(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// A fact to write down first.
+    Note(SourceState),
+    /// From the low-water mark up to this UID.
+    UpTo(u64),
+}
+
+/// Decides where to go on in a folder.
+pub fn judge(settings: &ImapSettings, account: &str, folder: &str, view: &View, row: Option<&SourceState>, now: Time) -> Verdict {
+    let top = |low: u64| view.next.map_or(u64::from(view.highest).max(low), |next| u64::from(next.saturating_sub(1)));
+    let Some(row) = row else {
+        let top = top(0);
+        let memo = Memo { first_run_at: Some(now.0), ..Memo::default() };
+        return Verdict::Note(SourceState {
+            account: account.to_owned(),
+            folder: folder.to_owned(),
+            epoch: 1,
+            epoch_name: u64::from(view.validity),
+            low_water: if settings.first_run == FirstRun::FromNow { top } else { 0 },
+            first_run_top: top,
+            memo: memo.write(),
+        });
+    };
+    let top = top(row.low_water);
+    // The field knows servers whose UIDNEXT goes backwards while UIDVALIDITY stays: the numbers are as void.
+    if row.epoch_name != u64::from(view.validity) || top < row.low_water {
+        let memo = Memo { first_run_at: Memo::read(&row.memo).first_run_at, ..Memo::default() };
+        return Verdict::Note(SourceState {
+            epoch: row.epoch.saturating_add(1),
+            epoch_name: u64::from(view.validity),
+            low_water: 0,
+            first_run_top: 0,
+            memo: memo.write(),
+            ..row.clone()
+        });
+    }
+    Verdict::UpTo(top)
+}
+
+/// Whether a mail is historic.
+pub fn is_historic(row: &SourceState, memo: &Memo, uid: u64, internal_date: Option<Time>) -> bool {
+    if row.epoch <= 1 {
+        return uid <= row.first_run_top;
+    }
+    matches!((internal_date, memo.first_run_at), (Some(date), Some(first)) if date.0 < first)
+}
+
+/// Selects a folder; read-only if nothing will be changed in it.
+pub async fn select(conn: &mut Conn, name: &str, read_only: bool) -> Result<View, PullError> {
+    let Some(wire_name) = folder_name(name) else {
+        return Err(PullError::Person { code: Code::NoFolder, detail: format!("{name:?} cannot be the name of a folder") });
+    };
+    let verb = if read_only { "EXAMINE" } else { "SELECT" };
+    let (mut view, mut validity) = (View::default(), None);
+    let selected = conn
+        .run(&format!("{verb} {wire_name}"), &mut |response| match response {
+            Response::MailboxData(MailboxDatum::Exists(count)) => view.exists = *count,
+            Response::Data { outcome, .. } => match &outcome.code {
+                Some(ResponseCode::UidValidity(value)) => validity = Some(*value),
+                Some(ResponseCode::UidNext(value)) => view.next = Some(*value),
+                Some(ResponseCode::PermanentFlags(flags)) => view.keywords = flags.iter().any(|flag| flag.as_ref() == "\\*"),
+                _ => {}
+            },
+            _ => {}
+        })
+        .await;
+    match selected {
+        Ok(()) => {}
+        Err(Failed::Refused(refusal)) if matches!(refusal.tone, Tone::Throttled(_) | Tone::Unavailable) => {
+            return Err(refusal.lost(&format!("opening folder {name:?}")));
+        }
+        Err(Failed::Refused(refusal)) => {
+            return Err(PullError::Person { code: Code::NoFolder, detail: format!("folder {name:?}: {}", refusal.text) });
+        }
+        Err(Failed::Lost(error)) => return Err(error),
+    }
+    // The EXISTS of SELECT is what we are about to look at, no news.
+    conn.news = false;
+    if validity.is_none() || view.next.is_none() {
+        ask_status(conn, &wire_name, &mut validity, &mut view.next).await?;
+    }
+    if view.next.is_none() && view.exists > 0 {
+        view.highest = ask_highest(conn).await?;
+    }
+    let Some(validity) = validity else {
+        let detail = format!("folder {name:?}: the server has no lasting numbers (no UIDVALIDITY)");
+        return Err(PullError::Person { code: Code::Protocol, detail });
+    };
+    Ok(View { validity, ..view })
+}
+
+/// Courier and others leave UIDNEXT out of SELECT.
+async fn ask_status(conn: &mut Conn, wire_name: &str, validity: &mut Option<u32>, next: &mut Option<u32>) -> Result<(), PullError> {
+    let asked = conn
+        .run(&format!("STATUS {wire_name} (UIDVALIDITY UIDNEXT)"), &mut |response| {
+            if let Response::MailboxData(MailboxDatum::Status { status, .. }) = response {
+                for attribute in status {
+                    match attribute {
+                        StatusAttribute::UidValidity(value) => *validity = validity.or(Some(*value)),
+                        StatusAttribute::UidNext(value) => *next = next.or(Some(*value)),
+                        _ => {}
+                    }
+                }
+            }
+        })
+        .await;
+    match asked {
+        // RFC 3501 §6.3.10 lets a server refuse STATUS on the selected folder.
+        Ok(()) | Err(Failed::Refused(_)) => Ok(()),
+        Err(Failed::Lost(error)) => Err(error),
+    }
+}
+
+async fn ask_highest(conn: &mut Conn) -> Result<u32, PullError> {
+    let mut highest = 0;
+    let mut see = |response: &Response<'_>| {
+        if let Response::Fetch(_, attributes) = response {
+            for attribute in attributes {
+                if let AttributeValue::Uid(uid) = attribute {
+                    highest = highest.max(*uid);
+                }
+            }
+        }
+    };
+    conn.run("UID FETCH *:* (UID)", &mut see).await.map_err(|failed| failed.fatal("UID FETCH *:*"))?;
+    Ok(highest)
+}
