@@ -1,0 +1,495 @@
+//! The transaction as the rules of `logic` see it: every method is one or two prepared statements.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::rows;
+use super::state::{State, Total, find_destination};
+use crate::model::address::Address;
+use crate::model::delivery::{DeliveryState, Position};
+use crate::model::event::{Attachment, Contact};
+use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId};
+use crate::model::item::{Fate, FilePlace, HoldReason};
+use crate::model::key::KeyDigest;
+use crate::model::time::Time;
+use crate::model::view::DestinationMode;
+use crate::ports::store::{RawRecord, SourceCommit, StoreError, pull_lease};
+use crate::ports::tx::{
+    Claim, ConversationRow, DeliveryChange, DeliveryRow, DestinationFacts, EventEntry, FateChange, LedgerEntry, LedgerItem, MessageRow,
+    PendingRow, RowNumber, Tx,
+};
+
+/// The open transaction.
+pub(super) struct SqlTx<'a> {
+    pub conn: &'a Connection,
+    pub state: &'a mut State,
+    pub now: Time,
+}
+
+fn broken(detail: &str) -> StoreError {
+    StoreError::Invariant { detail: detail.to_owned() }
+}
+
+impl SqlTx<'_> {
+    fn conversation_where(&self, sql: &str, parameter: impl rusqlite::ToSql) -> Result<Option<ConversationRow>, StoreError> {
+        Ok(self.conn.prepare_cached(sql)?.query_row([parameter], rows::conversation).optional()?)
+    }
+
+    fn message_where(&self, sql: &str, parameter: impl rusqlite::ToSql) -> Result<Option<MessageRow>, StoreError> {
+        let found = self.conn.prepare_cached(sql)?.query_row([parameter], |row| {
+            Ok(MessageRow {
+                row: row.get(0)?,
+                id: MessageId::from_bytes(rows::id(row, 1)?),
+                key: rows::digest(row, 2)?,
+                conversation: row.get(3)?,
+                contact: row.get(4)?,
+                gone: row.get(5)?,
+                item: row.get(0)?,
+            })
+        });
+        Ok(found.optional()?)
+    }
+
+    fn pending_where(&self, sql: &str, parameter: i64) -> Result<Option<PendingRow>, StoreError> {
+        let found = self.conn.prepare_cached(sql)?.query_row([parameter], |row| {
+            Ok(PendingRow {
+                item: row.get(0)?,
+                raw: row.get(1)?,
+                conversation: row.get(2)?,
+                reason: rows::reason(row, 3)?,
+                until: rows::time(row, 4)?,
+                body: row.get(5)?,
+            })
+        });
+        Ok(found.optional()?)
+    }
+
+    fn with_addresses(&self, found: Option<(RowNumber, ContactId, Option<String>)>) -> Result<Option<(RowNumber, Contact)>, StoreError> {
+        let Some((row, id, name)) = found else { return Ok(None) };
+        // Sorted, so that the order in events is decided and not left to the index.
+        let mut list = self.conn.prepare_cached("SELECT address FROM contact_addresses WHERE contact = ?1 ORDER BY address")?;
+        let mut addresses = Vec::new();
+        let mut found = list.query([row])?;
+        while let Some(line) = found.next()? {
+            let text = line.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+            addresses.push(Address::parse(text).map_err(|_| broken("a stored address does not read"))?);
+        }
+        Ok(Some((row, Contact { id, name, addresses })))
+    }
+}
+
+fn contact_head(row: &rusqlite::Row<'_>) -> rusqlite::Result<(RowNumber, ContactId, Option<String>)> {
+    Ok((row.get(0)?, ContactId::from_bytes(rows::id(row, 1)?), row.get(2)?))
+}
+
+impl Tx for SqlTx<'_> {
+    fn claim_raw(&mut self, raw: &RawRecord, delivery_key: Option<KeyDigest>) -> Result<Claim<RowNumber>, StoreError> {
+        let source = self.state.name(self.conn, &raw.source)?;
+        let sql = "INSERT INTO raws (id, source, via, received_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO NOTHING";
+        let values = params![raw.id.to_bytes(), source, rows::via_number(raw.via), raw.received_at.0];
+        if self.conn.prepare_cached(sql)?.execute(values)? == 0 {
+            let sql = "SELECT row FROM raws WHERE id = ?1";
+            return Ok(Claim::Known(self.conn.prepare_cached(sql)?.query_row([raw.id.to_bytes()], |row| row.get(0))?));
+        }
+        let row = self.conn.last_insert_rowid();
+        let Some(key) = delivery_key else { return Ok(Claim::New(row)) };
+        let sql = "INSERT INTO delivery_keys (digest, raw) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        if self.conn.prepare_cached(sql)?.execute(params![key.0, row])? == 1 {
+            return Ok(Claim::New(row));
+        }
+        // The same delivery again: its bytes are known, so neither its row nor its staged body need stay.
+        self.conn.prepare_cached("DELETE FROM raws WHERE row = ?1")?.execute([row])?;
+        self.state.repeated.push(raw.id);
+        let known = self.conn.prepare_cached("SELECT raw FROM delivery_keys WHERE digest = ?1")?.query_row([key.0], |row| row.get(0))?;
+        Ok(Claim::Known(known))
+    }
+
+    fn first_item_of_raw(&mut self, raw: RowNumber) -> Result<Option<i64>, StoreError> {
+        let sql = "SELECT min(item) FROM ledger WHERE raw = ?1";
+        Ok(self.conn.prepare_cached(sql)?.query_row([raw], |row| row.get(0))?)
+    }
+
+    fn next_item(&mut self) -> Result<i64, StoreError> {
+        Ok(self.state.item())
+    }
+
+    fn claim_key(&mut self, key: KeyDigest, item: i64) -> Result<Claim<i64>, StoreError> {
+        let sql = "INSERT INTO item_keys (digest, item) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        if self.conn.prepare_cached(sql)?.execute(params![key.0, item])? == 1 {
+            return Ok(Claim::New(item));
+        }
+        let known = self.item_by_key(key)?;
+        known.map(Claim::Known).ok_or_else(|| broken("an item key is taken and is not there"))
+    }
+
+    fn move_key(&mut self, key: KeyDigest, item: i64) -> Result<(), StoreError> {
+        self.conn.prepare_cached("UPDATE item_keys SET item = ?2 WHERE digest = ?1")?.execute(params![key.0, item])?;
+        Ok(())
+    }
+
+    fn item_by_key(&mut self, key: KeyDigest) -> Result<Option<i64>, StoreError> {
+        let sql = "SELECT item FROM item_keys WHERE digest = ?1";
+        Ok(self.conn.prepare_cached(sql)?.query_row([key.0], |row| row.get(0)).optional()?)
+    }
+
+    fn write_ledger(&mut self, item: i64, entry: &LedgerEntry<'_>) -> Result<(), StoreError> {
+        let channel = self.state.name(self.conn, entry.channel)?;
+        let sql = "INSERT INTO ledger (item, raw, channel, kind, fate, code, detail, duplicate_of, message, event, received_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        self.conn.prepare_cached(sql)?.execute(params![
+            item,
+            entry.raw,
+            channel,
+            rows::kind_number(entry.kind),
+            entry.fate.number(),
+            entry.code,
+            entry.detail,
+            entry.duplicate_of,
+            entry.message,
+            entry.event,
+            entry.received_at.0,
+        ])?;
+        self.state.add(Total::Received(channel), 1);
+        self.state.add(Total::Fate(channel, entry.fate), 1);
+        Ok(())
+    }
+
+    fn ledger_item(&mut self, item: i64) -> Result<Option<LedgerItem>, StoreError> {
+        let sql = "SELECT l.raw, n.name, l.fate, l.message, l.received_at FROM ledger l JOIN names n ON n.id = l.channel WHERE l.item = ?1";
+        let found = self.conn.prepare_cached(sql)?.query_row([item], |row| {
+            Ok(LedgerItem {
+                raw: row.get(0)?,
+                channel: row.get(1)?,
+                fate: Fate::from_number(row.get(2)?).unwrap_or(Fate::Ignored),
+                message: row.get(3)?,
+                received_at: rows::time(row, 4)?,
+            })
+        });
+        Ok(found.optional()?)
+    }
+
+    fn change_fate(&mut self, item: i64, change: &FateChange<'_>) -> Result<(), StoreError> {
+        let sql = "SELECT channel, fate FROM ledger WHERE item = ?1";
+        let (channel, was): (i64, i64) = self.conn.prepare_cached(sql)?.query_row([item], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let was = Fate::from_number(was).filter(|fate| matches!(fate, Fate::Pending | Fate::Quarantined));
+        let was = was.ok_or_else(|| broken("I1: the fate of an item changes only from pending or quarantined"))?;
+        let sql = "UPDATE ledger SET fate = ?2, code = ?3, kind = coalesce(?4, kind), duplicate_of = ?5,
+                   message = coalesce(?6, message), event = ?7, detail = NULL WHERE item = ?1";
+        self.conn.prepare_cached(sql)?.execute(params![
+            item,
+            change.fate.number(),
+            change.code,
+            change.kind.map(rows::kind_number),
+            change.duplicate_of,
+            change.message,
+            change.event,
+        ])?;
+        self.state.add(Total::Fate(channel, was), -1);
+        self.state.add(Total::Fate(channel, change.fate), 1);
+        Ok(())
+    }
+
+    fn conversation_by_key(&mut self, key: KeyDigest) -> Result<Option<ConversationRow>, StoreError> {
+        let sql = "SELECT c.row, c.id, c.subject, c.sequence, c.active_at, c.continues, c.ended, c.pending, c.last_sent
+                   FROM conversation_keys k JOIN conversations c ON c.row = k.conversation WHERE k.digest = ?1";
+        self.conversation_where(sql, key.0)
+    }
+
+    fn conversation(&mut self, row: RowNumber) -> Result<Option<ConversationRow>, StoreError> {
+        let sql = "SELECT row, id, subject, sequence, active_at, continues, ended, pending, last_sent FROM conversations WHERE row = ?1";
+        self.conversation_where(sql, row)
+    }
+
+    fn open_conversation(&mut self, conversation: &ConversationRow, channel: &str) -> Result<RowNumber, StoreError> {
+        let channel = self.state.name(self.conn, channel)?;
+        let sql = "INSERT INTO conversations (id, channel, subject, sequence, active_at, continues, ended, pending, last_sent)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        self.conn.prepare_cached(sql)?.execute(params![
+            conversation.id.to_bytes(),
+            channel,
+            conversation.subject,
+            rows::signed(conversation.sequence),
+            conversation.active_at.0,
+            conversation.continues.map(ConversationId::to_bytes),
+            conversation.ended,
+            conversation.pending,
+            last_sent(conversation)?,
+        ])?;
+        Ok(self.conn.last_insert_rowid())
+    }
+
+    fn write_conversation(&mut self, conversation: &ConversationRow) -> Result<(), StoreError> {
+        let sql = "UPDATE conversations SET sequence = ?2, active_at = ?3, ended = ?4, pending = ?5, last_sent = ?6 WHERE row = ?1";
+        self.conn.prepare_cached(sql)?.execute(params![
+            conversation.row,
+            rows::signed(conversation.sequence),
+            conversation.active_at.0,
+            conversation.ended,
+            conversation.pending,
+            last_sent(conversation)?,
+        ])?;
+        Ok(())
+    }
+
+    fn bind_conversation_key(&mut self, key: KeyDigest, row: RowNumber) -> Result<(), StoreError> {
+        let sql = "INSERT INTO conversation_keys (digest, conversation) VALUES (?1, ?2)
+                   ON CONFLICT (digest) DO UPDATE SET conversation = excluded.conversation";
+        self.conn.prepare_cached(sql)?.execute(params![key.0, row])?;
+        Ok(())
+    }
+
+    fn offer_conversation_key(&mut self, key: KeyDigest, row: RowNumber) -> Result<(), StoreError> {
+        let sql = "INSERT INTO conversation_keys (digest, conversation) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        self.conn.prepare_cached(sql)?.execute(params![key.0, row])?;
+        Ok(())
+    }
+
+    fn takes_part(&mut self, conversation: RowNumber, contact: RowNumber) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM participants WHERE contact = ?1 AND conversation = ?2";
+        Ok(self.conn.prepare_cached(sql)?.exists([contact, conversation])?)
+    }
+
+    fn join(&mut self, conversation: RowNumber, contact: RowNumber) -> Result<(), StoreError> {
+        let sql = "INSERT INTO participants (contact, conversation) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        self.conn.prepare_cached(sql)?.execute([contact, conversation])?;
+        Ok(())
+    }
+
+    fn contact_by_address(&mut self, digest: KeyDigest) -> Result<Option<(RowNumber, Contact)>, StoreError> {
+        // A merge binds the addresses to the contact that stays, so one step resolves it.
+        let sql = "SELECT c.row, c.id, c.name FROM contact_addresses a JOIN contacts c ON c.row = a.contact WHERE a.digest = ?1";
+        let found = self.conn.prepare_cached(sql)?.query_row([digest.0], contact_head).optional()?;
+        self.with_addresses(found)
+    }
+
+    fn contact(&mut self, row: RowNumber) -> Result<Option<Contact>, StoreError> {
+        let sql = "SELECT row, id, name FROM contacts WHERE row = ?1";
+        let found = self.conn.prepare_cached(sql)?.query_row([row], contact_head).optional()?;
+        Ok(self.with_addresses(found)?.map(|(_, contact)| contact))
+    }
+
+    fn open_contact(&mut self, id: ContactId, name: Option<&str>) -> Result<RowNumber, StoreError> {
+        self.conn.prepare_cached("INSERT INTO contacts (id, name) VALUES (?1, ?2)")?.execute(params![id.to_bytes(), name])?;
+        Ok(self.conn.last_insert_rowid())
+    }
+
+    fn rename_contact(&mut self, row: RowNumber, name: &str) -> Result<(), StoreError> {
+        self.conn.prepare_cached("UPDATE contacts SET name = ?2 WHERE row = ?1")?.execute(params![row, name])?;
+        Ok(())
+    }
+
+    fn bind_address(&mut self, digest: KeyDigest, address: &Address, row: RowNumber) -> Result<(), StoreError> {
+        let sql = "INSERT INTO contact_addresses (digest, contact, address) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+        self.conn.prepare_cached(sql)?.execute(params![digest.0, row, address.as_str()])?;
+        Ok(())
+    }
+
+    fn message_by_key(&mut self, key: KeyDigest) -> Result<Option<MessageRow>, StoreError> {
+        let sql = "SELECT m.row, m.id, m.key, m.conversation, m.contact, m.gone
+                   FROM item_keys k JOIN messages m ON m.row = k.item WHERE k.digest = ?1";
+        self.message_where(sql, key.0)
+    }
+
+    fn message(&mut self, row: RowNumber) -> Result<Option<MessageRow>, StoreError> {
+        self.message_where("SELECT row, id, key, conversation, contact, gone FROM messages WHERE row = ?1", row)
+    }
+
+    fn write_message(&mut self, message: &MessageRow, channel: &str) -> Result<RowNumber, StoreError> {
+        let channel = self.state.name(self.conn, channel)?;
+        let sql = "INSERT INTO messages (row, id, key, conversation, contact, channel, gone) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        self.conn.prepare_cached(sql)?.execute(params![
+            message.item,
+            message.id.to_bytes(),
+            message.key.0,
+            message.conversation,
+            message.contact,
+            channel,
+            message.gone,
+        ])?;
+        Ok(message.item)
+    }
+
+    fn mark_gone(&mut self, message: RowNumber) -> Result<(), StoreError> {
+        self.conn.prepare_cached("UPDATE messages SET gone = 1 WHERE row = ?1")?.execute([message])?;
+        Ok(())
+    }
+
+    fn write_file(
+        &mut self,
+        attachment: AttachmentId,
+        raw: RowNumber,
+        message: RowNumber,
+        place: &FilePlace,
+        public: &Attachment,
+    ) -> Result<(), StoreError> {
+        let place = serde_json::to_string(place).map_err(|e| broken(&e.to_string()))?;
+        let sql = "INSERT INTO files (attachment, raw, message, place, media_type, name, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                   ON CONFLICT DO NOTHING";
+        let bytes = public.bytes.map(rows::signed);
+        let values = params![attachment.to_bytes(), raw, message, place, public.media_type, public.name, bytes];
+        self.conn.prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    }
+
+    fn write_event(&mut self, event: &EventEntry<'_>) -> Result<Position, StoreError> {
+        let channel = if event.channel.is_empty() { 0 } else { self.state.name(self.conn, event.channel)? };
+        let position = self.state.position();
+        let sql = "INSERT INTO events (position, id, type, conversation, sequence, message, channel, published_at, bytes)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        self.conn.prepare_cached(sql)?.execute(params![
+            position,
+            event.id.to_bytes(),
+            rows::type_number(event.event_type),
+            event.conversation,
+            rows::signed(event.sequence),
+            event.message,
+            channel,
+            event.published_at.0,
+            event.bytes,
+        ])?;
+        Ok(position)
+    }
+
+    fn write_delivery(&mut self, destination: &str, position: Position, lane: i64, previous: u64, due_at: Time) -> Result<(), StoreError> {
+        let id = self.state.destination(self.conn, destination, self.now)?;
+        let sql = "INSERT INTO deliveries (destination, position, replay, lane, state, attempts, at, previous)
+                   VALUES (?1, ?2, 0, ?3, 0, 0, ?4, ?5)";
+        self.conn.prepare_cached(sql)?.execute(params![id, position, lane, due_at.0, rows::signed(previous)])?;
+        self.state.add(Total::Due(id), 1);
+        self.state.add(Total::Delivery(id, DeliveryState::Waiting), 1);
+        Ok(())
+    }
+
+    fn delivery(&mut self, destination: &str, position: Position, replay: bool) -> Result<Option<DeliveryRow>, StoreError> {
+        let sql = "SELECT d.state, d.attempts, d.first_attempt_at, e.id, e.type, c.id
+                   FROM destinations n JOIN deliveries d ON d.destination = n.id
+                   JOIN events e ON e.position = d.position LEFT JOIN conversations c ON c.row = e.conversation
+                   WHERE n.name = ?1 AND d.position = ?2 AND d.replay = ?3";
+        let found = self.conn.prepare_cached(sql)?.query_row(params![destination, position, replay], |row| {
+            Ok(DeliveryRow {
+                state: DeliveryState::from_number(row.get(0)?).unwrap_or(DeliveryState::Dead),
+                attempts: row.get(1)?,
+                first_attempt_at: row.get::<_, Option<i64>>(2)?.map(Time),
+                event: EventId::from_bytes(rows::id(row, 3)?),
+                event_type: rows::event_type(row, 4)?.to_owned(),
+                conversation: rows::id_or_none(row, 5)?.map(ConversationId::from_bytes),
+            })
+        });
+        Ok(found.optional()?)
+    }
+
+    fn change_delivery(&mut self, change: &DeliveryChange<'_>) -> Result<(), StoreError> {
+        let Some(id) = find_destination(self.conn, change.destination)? else { return Ok(()) };
+        let sql = "UPDATE deliveries SET state = ?4, attempts = ?5, at = ?6, first_attempt_at = coalesce(first_attempt_at, ?7),
+                   code = ?8, status = ?9, detail = ?10 WHERE destination = ?1 AND position = ?2 AND replay = ?3 AND state = 0";
+        let changed = self.conn.prepare_cached(sql)?.execute(params![
+            id,
+            change.position,
+            change.replay,
+            change.state.number(),
+            change.attempts,
+            change.at.0,
+            change.tried_at.0,
+            change.code,
+            change.status,
+            change.detail,
+        ])?;
+        if changed == 1 && change.state != DeliveryState::Waiting {
+            self.state.add(Total::Delivery(id, DeliveryState::Waiting), -1);
+            self.state.add(Total::Delivery(id, change.state), 1);
+        }
+        Ok(())
+    }
+
+    fn destination(&mut self, name: &str) -> Result<Option<DestinationFacts>, StoreError> {
+        // The totals of this transaction are not in the table yet; a count that tells people something may lag by one batch.
+        let sql = "SELECT d.mode, d.code, d.since, coalesce(t.value, 0) FROM destinations d
+                   LEFT JOIN totals t ON t.kind = 3 AND t.name = d.id AND t.word = 0 WHERE d.name = ?1 AND d.known = 1";
+        let found = self.conn.prepare_cached(sql)?.query_row([name], |row| {
+            Ok(DestinationFacts {
+                mode: rows::mode(row, 0)?,
+                code: row.get(1)?,
+                since: rows::time(row, 2)?,
+                waiting: rows::unsigned(row, 3)?,
+            })
+        });
+        Ok(found.optional()?)
+    }
+
+    fn write_destination(&mut self, name: &str, mode: DestinationMode, code: Option<&str>, since: Time) -> Result<(), StoreError> {
+        let id = self.state.destination(self.conn, name, since)?;
+        let sql = "UPDATE destinations SET mode = ?2, code = ?3, since = ?4, known = 1 WHERE id = ?1";
+        self.conn.prepare_cached(sql)?.execute(params![id, rows::mode_number(mode), code, since.0])?;
+        Ok(())
+    }
+
+    fn write_pending(&mut self, pending: &PendingRow) -> Result<(), StoreError> {
+        let sql = "INSERT INTO pending (item, raw, conversation, reason, until, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let reason = rows::reason_number(pending.reason);
+        let values = params![pending.item, pending.raw, pending.conversation, reason, pending.until.0, pending.body];
+        self.conn.prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    }
+
+    fn first_pending(&mut self, conversation: RowNumber) -> Result<Option<PendingRow>, StoreError> {
+        let sql = "SELECT item, raw, conversation, reason, until, body FROM pending WHERE conversation = ?1 ORDER BY item LIMIT 1";
+        self.pending_where(sql, conversation)
+    }
+
+    fn pending(&mut self, item: i64) -> Result<Option<PendingRow>, StoreError> {
+        self.pending_where("SELECT item, raw, conversation, reason, until, body FROM pending WHERE item = ?1", item)
+    }
+
+    fn change_pending(&mut self, item: i64, reason: HoldReason) -> Result<(), StoreError> {
+        let sql = "UPDATE pending SET reason = ?2 WHERE item = ?1";
+        self.conn.prepare_cached(sql)?.execute([item, rows::reason_number(reason)])?;
+        Ok(())
+    }
+
+    fn remove_pending(&mut self, item: i64) -> Result<(), StoreError> {
+        self.conn.prepare_cached("DELETE FROM pending WHERE item = ?1")?.execute([item])?;
+        Ok(())
+    }
+
+    fn write_source(&mut self, commit: &SourceCommit) -> Result<(), StoreError> {
+        let state = &commit.state;
+        self.fence(&pull_lease(&state.account), commit.lease_epoch)?;
+        let sql = "INSERT INTO sources (account, folder, epoch, epoch_name, low_water, first_run_top, memo)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (account, folder, epoch) DO UPDATE SET
+                   epoch_name = excluded.epoch_name, low_water = excluded.low_water,
+                   first_run_top = excluded.first_run_top, memo = excluded.memo RETURNING row";
+        let values = params![
+            state.account,
+            state.folder,
+            rows::signed(state.epoch),
+            rows::signed(state.epoch_name),
+            rows::signed(state.low_water),
+            rows::signed(state.first_run_top),
+            state.memo,
+        ];
+        let source: i64 = self.conn.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
+        // What is settled stays settled: the platform need not be told twice.
+        let sql = "INSERT INTO source_rows (source, uid, state, raw) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (source, uid) DO UPDATE SET state = excluded.state, raw = coalesce(excluded.raw, raw) WHERE state <> 3";
+        let mut write = self.conn.prepare_cached(sql)?;
+        for row in &commit.rows {
+            let raw = row.raw.map(crate::model::id::RawId::to_bytes);
+            write.execute(params![source, rows::signed(row.uid), rows::source_state_number(row.state), raw])?;
+        }
+        if let Some(batch) = commit.parsed {
+            let sql = "INSERT INTO parsed_batches (id) VALUES (?1) ON CONFLICT DO NOTHING";
+            self.conn.prepare_cached(sql)?.execute([batch.to_bytes()])?;
+            self.state.parsed.push(batch);
+        }
+        Ok(())
+    }
+
+    fn fence(&mut self, name: &str, epoch: u64) -> Result<(), StoreError> {
+        let sql = "SELECT epoch FROM leases WHERE name = ?1";
+        let current = self.conn.prepare_cached(sql)?.query_row([name], |row| rows::unsigned(row, 0)).optional()?.unwrap_or(0);
+        if epoch < current { Err(StoreError::Fenced { held: epoch, current }) } else { Ok(()) }
+    }
+}
+
+fn last_sent(conversation: &ConversationRow) -> Result<String, StoreError> {
+    serde_json::to_string(&conversation.last_sent).map_err(|e| broken(&e.to_string()))
+}
