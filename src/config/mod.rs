@@ -12,6 +12,7 @@ pub mod main_file;
 pub mod problems;
 pub mod programs;
 pub mod read;
+pub mod reference;
 pub mod secrets;
 pub mod settings;
 pub mod source;

@@ -30,6 +30,8 @@ pub struct Reading<'a> {
     pub source: &'a dyn Source,
     /// What is wrong, warnings too.
     pub problems: Vec<Problem>,
+    /// The named table being read: suggestions call its secrets after it.
+    pub owner: String,
     /// How many of the problems are secrets that are not set.
     pub unset_secrets: usize,
     /// Places that hold something secret: never shown (I7).
@@ -47,6 +49,7 @@ impl<'a> Reading<'a> {
             folder: file.parent().unwrap_or(Path::new("")).to_path_buf(),
             source,
             problems: Vec::new(),
+            owner: String::new(),
             unset_secrets: 0,
             masks: Vec::new(),
             beside: Sha256::new(),
@@ -83,13 +86,15 @@ impl<'a> Reading<'a> {
         Some(self.section(String::new(), 0..0, root.get_ref(), keys))
     }
 
-    /// A file that does not parse has no places to mask, so a line that looks like a secret is cut at its `=`.
+    /// A file that does not parse has no places to mask, so of a line that looks like a secret only the name is shown.
     fn hide_secret_line(&mut self) {
         if let Some(problem) = self.problems.last_mut() {
             let lower = problem.source.to_lowercase();
             if ["secret", "password", "token", "key", "auth"].iter().any(|word| lower.contains(word)) {
-                let shown = problem.source.split_once('=').map_or("", |(name, _)| name);
-                problem.source = if shown.is_empty() { String::new() } else { format!("{shown}= …") };
+                let value = problem.source.find('=').map_or(0, |place| place + 1);
+                let (name, value) = problem.source.split_at(value);
+                let hidden: String = value.chars().map(|letter| if letter == ' ' { ' ' } else { '*' }).collect();
+                problem.source = format!("{name}{hidden}");
             }
         }
     }

@@ -122,9 +122,11 @@ fn place(reading: &mut Reading<'_>, name: &str, table: &DeTable<'_>, span: Range
 /// A secret that stands in the file itself is refused: files are copied, committed and mailed.
 fn inline<T>(reading: &mut Reading<'_>, name: &str, value: &Spanned<DeValue<'_>>) -> Option<T> {
     reading.masks.push(value.span());
+    let full = if reading.owner.is_empty() { name.to_owned() } else { format!("{}_{name}", reading.owner) };
     let variable: String =
-        name.to_ascii_uppercase().chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect();
-    let advice = format!("write {{ env = \"{variable}\" }} or {{ file = \"{}.secret\" }}", name.replace('_', "-"));
+        full.to_ascii_uppercase().chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect();
+    let advice =
+        format!("write {{ env = \"{variable}\" }} or {{ file = \"{}.secret\" }}", full.trim_end_matches("_secret").replace('_', "-"));
     reading.wrong(value.span(), format!("the secret `{name}` must not stand in this file"), Some(advice));
     None
 }

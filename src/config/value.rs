@@ -172,9 +172,11 @@ pub fn read_value(
                     continue;
                 };
                 check_name(reading, name);
+                reading.owner = name.get_ref().to_string();
                 let title = format!("[{}.{}]", key.name, name.get_ref());
                 sections.insert(name.get_ref().to_string(), reading.section(title, name.span(), inner, keys));
             }
+            reading.owner.clear();
             Some(Value::Tables(sections))
         }
         (Kind::List(keys), DeValue::Array(list)) => {

@@ -1,8 +1,10 @@
 //! The one integration binary. Each module is a border of the gateway; `support` holds fakes and starters of real servers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod config_errors;
 mod contract;
 mod faults;
+mod docs;
 mod kill;
 mod strace;
 mod support;

@@ -1,0 +1,128 @@
+//! Generated text: the annotated main file, `docs/config.md`, `docs/cli.md` and the schemas for editors say what the code says.
+//! `BLESS=1 cargo test docs` writes them again.
+
+use std::path::{Path, PathBuf};
+
+use omnigate::config::load::{Loaded, load};
+use omnigate::config::reference;
+use omnigate::config::source::{Disk, Memory, Source};
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+#[track_caller]
+fn check_generated(path: &str, expected: &str) {
+    let file = root(path);
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, expected).unwrap();
+    }
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
+    if found != expected {
+        let line = found.lines().zip(expected.lines()).position(|(one, other)| one != other).unwrap_or(0) + 1;
+        panic!("{path} is not what the code says (first difference in line {line}); mend it with: BLESS=1 cargo test --test it docs");
+    }
+}
+
+fn pretty(value: &serde_json::Value) -> String {
+    serde_json::to_string_pretty(value).unwrap() + "\n"
+}
+
+#[test]
+fn annotated_main_file_is_made_from_the_keys() {
+    check_generated("config/omnigate.toml", &reference::main_file());
+}
+
+#[test]
+fn configuration_reference_is_made_from_the_keys() {
+    check_generated("docs/config.md", &reference::markdown());
+}
+
+#[test]
+fn schemas_for_editors_are_made_from_the_keys() {
+    check_generated("docs/schema/config.schema.json", &pretty(&reference::main_schema()));
+    check_generated("docs/schema/channel.schema.json", &pretty(&reference::channel_schema()));
+}
+
+fn loaded(file: &str, source: &dyn Source) -> Loaded {
+    load(Path::new(file), source).map_err(|problems| panic!("{problems}")).unwrap()
+}
+
+/// Only what defaults decide: files, destinations and routes apart.
+fn defaults(loaded: &Loaded) -> String {
+    let config = &loaded.config;
+    format!(
+        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        config.instance,
+        config.server,
+        config.store,
+        config.attachments,
+        config.files.url_valid,
+        config.mapping,
+        config.logs,
+        config.connectors_dir,
+        config.channels_dir,
+        config.delivery,
+    )
+}
+
+#[test]
+fn every_commented_value_of_the_main_file_is_the_default() {
+    let text = reference::main_file();
+    let uncommented: String = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(value) if !value.starts_with(' ') && !value.is_empty() => format!("{value}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let values = uncommented.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
+    assert!(values > 50, "only {values} values");
+    let source = Memory::default().file("c/omnigate.toml", uncommented).var("HELPDESK_SECRET", "whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0");
+    let written = loaded("c/omnigate.toml", &source);
+    let unwritten = loaded("c/omnigate.toml", &Memory::default().file("c/omnigate.toml", ""));
+    assert_eq!(defaults(&written), defaults(&unwritten));
+}
+
+#[test]
+fn fresh_clone_has_a_configuration_that_runs() {
+    let loaded = loaded(root("config/omnigate.toml").to_str().unwrap(), &Disk);
+    assert!(loaded.channel_problems().is_empty(), "{:?}", loaded.channel_problems());
+    assert!(loaded.channels.contains_key("contact-form"));
+    assert!(loaded.config.destinations.contains_key("screen"));
+}
+
+#[test]
+fn every_example_is_a_configuration_without_mistakes() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(root("config/examples")).unwrap() {
+        let folder = entry.unwrap().path();
+        let source = Pretending;
+        let loaded = loaded(folder.join("omnigate.toml").to_str().unwrap(), &source);
+        let problems = loaded.channel_problems();
+        assert!(problems.is_empty(), "{}", omnigate::connector::problem::render(&problems));
+        assert!(!loaded.channels.is_empty(), "{} has no channel", folder.display());
+        assert!(loaded.warnings.is_empty(), "{}", omnigate::connector::problem::render(&loaded.warnings));
+        seen += 1;
+    }
+    assert!(seen >= 3, "only {seen} examples");
+}
+
+/// The real files, and every variable set.
+struct Pretending;
+
+impl Source for Pretending {
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        Disk.read(path)
+    }
+    fn list(&self, folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+        Disk.list(folder)
+    }
+    fn open_to_others(&self, _: &Path) -> bool {
+        false
+    }
+    fn env(&self, _: &str) -> Option<String> {
+        Some("whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0".to_owned())
+    }
+}
