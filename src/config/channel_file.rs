@@ -5,7 +5,6 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::config::keys;
-use crate::config::programs;
 use crate::config::read::{Reading, Section};
 use crate::config::secrets::error_text;
 use crate::config::settings::{AfterMail, ChannelFile, ChannelLimits, FirstRun, ImapSettings, ImapTls, OverLimit, SenderLimit};
@@ -45,23 +44,19 @@ pub fn read(reading: &mut Reading<'_>, id: &str, file: &Path) -> Option<ChannelF
     })
 }
 
-/// The channel's own map, from the file itself or from another one.
+/// The channel's own map, from the file itself or from another one. It is compiled with its connector, which knows its variables.
 fn map(reading: &mut Reading<'_>, root: &Section, digest: &mut Sha256) -> Option<String> {
     if root.written("map") && root.written("map_file") {
         reading.wrong(root.key_span("map_file"), "`map` and `map_file` exclude each other", None);
         return None;
     }
     let Some(path) = root.path("map_file") else {
-        programs::check(reading, root, "map");
         return root.text("map");
     };
     let bytes = beside(reading, root, "map_file", &path)?;
     digest.update(&bytes);
     match String::from_utf8(bytes) {
-        Ok(text) => {
-            programs::check_file(reading, root, "map_file", &path, &text);
-            Some(text)
-        }
+        Ok(text) => Some(text),
         Err(_) => {
             reading.wrong(root.span("map_file"), format!("{} is not UTF-8", path.display()), None);
             None

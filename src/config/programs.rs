@@ -1,7 +1,5 @@
 //! Programs in the configuration: every jq is compiled when the files are read, never first when a message comes.
 
-use std::path::Path;
-
 use crate::config::read::{Reading, Section};
 use crate::connector::jq::{Filter, Limits};
 use crate::connector::problem::Problem;
@@ -14,12 +12,6 @@ pub fn check(reading: &mut Reading<'_>, section: &Section, key: &str) {
         let place = if problem.line > 1 { format!(" (line {} of the program)", problem.line) } else { String::new() };
         reading.wrong(section.span(key), format!("`{key}`: {}{place}", problem.message), problem.suggestion);
     }
-}
-
-/// Compiles a program that stands in a file of its own.
-pub fn check_file(reading: &mut Reading<'_>, path: &Path, text: &str) {
-    let problems = compile(&path.display().to_string(), text);
-    reading.problems.extend(problems);
 }
 
 fn compile(file: &str, program: &str) -> Vec<Problem> {

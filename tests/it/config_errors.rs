@@ -274,3 +274,16 @@ fn file_name_that_cannot_be_an_id_is_refused() {
         "c/channels/Support Form.toml: `Support Form` cannot be a channel's id\n   = rename the file: lower-case letters, digits, `-`, `_` and `.`"
     );
 }
+
+#[test]
+fn jq_of_a_route_is_compiled_when_the_file_is_read() {
+    check_main(
+        "[[route]]\nwhen = '.message.kind == \"email\" | lowr'\ntags = [\"mail\"]\n",
+        r#"
+c/omnigate.toml:2:8: `when`: undefined filter `lowr`
+  |
+2 | when = '.message.kind == "email" | lowr'
+  |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+"#,
+    );
+}

@@ -3,8 +3,8 @@
 
 mod config_errors;
 mod contract;
-mod faults;
 mod docs;
+mod faults;
 mod kill;
 mod strace;
 mod support;
