@@ -6,5 +6,6 @@ mod contract;
 mod docs;
 mod faults;
 mod kill;
+mod server;
 mod strace;
 mod support;

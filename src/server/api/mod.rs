@@ -34,6 +34,7 @@ pub type Shared = Arc<PrivateListener>;
 
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PageOf{T}")]
 pub struct Page<T> {
     /// The rows.
     pub items: Vec<T>,
@@ -115,7 +116,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Told<T> {
             Ok(Err(_)) => return Err(too_large()),
             Err(_) => return Err(Problem::invalid(format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs()))),
         };
-        let text: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
+        let text: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes.trim_ascii() };
+        // A list would be read as the fields of a struct in their order.
+        if text.first() != Some(&b'{') {
+            return Err(Problem::invalid("body: expected a JSON object"));
+        }
         serde_json::from_slice(text).map(Self).map_err(|problem| Problem::invalid(format!("body: {problem}")))
     }
 }

@@ -2,7 +2,7 @@
 //! Served at `/v1/openapi.json`, committed as `docs/openapi.json`; a test holds it against the router.
 
 use axum::Json;
-use schemars::generate::SchemaSettings;
+use schemars::generate::{Contract, SchemaSettings};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
@@ -205,18 +205,18 @@ pub async fn document() -> Json<Value> {
 
 /// The document.
 pub fn compose() -> Value {
-    let mut settings = SchemaSettings::draft2020_12().for_serialize();
-    settings.definitions_path = "/components/schemas".into();
-    let mut generator = settings.into_generator();
-    let problem = generator.subschema_for::<Problem>();
+    let mut generators = Generators { asked: generator(Contract::Deserialize), answered: generator(Contract::Serialize) };
+    let problem = generators.answered.subschema_for::<Problem>();
     let mut paths = Map::new();
     for operation in operations() {
         let entry = paths.entry(operation.path).or_insert_with(|| json!({}));
-        let described = describe(&operation, &mut generator, &problem);
+        let described = describe(&operation, &mut generators, &problem);
         if let Some(methods) = entry.as_object_mut() {
             methods.insert(operation.method.to_owned(), described);
         }
     }
+    let mut schemas = generators.asked.take_definitions(true);
+    schemas.extend(generators.answered.take_definitions(true));
     let mut document = json!({
         "openapi": "3.1.0",
         "info": {
@@ -230,23 +230,36 @@ pub fn compose() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": generator.take_definitions(true),
+            "schemas": schemas,
         },
     });
     tidy(&mut document);
     document
 }
 
-fn describe(operation: &Operation, generator: &mut SchemaGenerator, problem: &Schema) -> Value {
+/// What may be left out differs: a field with a default may be missing in a request and is always there in an answer.
+struct Generators {
+    asked: SchemaGenerator,
+    answered: SchemaGenerator,
+}
+
+fn generator(contract: Contract) -> SchemaGenerator {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.contract = contract;
+    settings.definitions_path = "/components/schemas".into();
+    settings.into_generator()
+}
+
+fn describe(operation: &Operation, generators: &mut Generators, problem: &Schema) -> Value {
     let mut described = json!({
         "operationId": operation.name,
         "summary": operation.summary,
-        "parameters": parameters(operation, generator),
-        "responses": responses(operation, generator, problem),
+        "parameters": parameters(operation, &mut generators.asked),
+        "responses": responses(operation, &mut generators.answered, problem),
     });
     let Some(map) = described.as_object_mut() else { return described };
     if let Some(body) = operation.body {
-        let schema = body(generator);
+        let schema = body(&mut generators.asked);
         map.insert("requestBody".to_owned(), json!({"content": {"application/json": {"schema": schema}}}));
     }
     if !operation.path.starts_with("/v1") {
