@@ -50,10 +50,8 @@ const WORLD: &[&str] = &[
 const LAYER_EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 /// (file, lines it may have, why it is not split).
-const LONG_FILES: &[(&str, usize, &str)] = &[
-    ("src/model/event.rs", 700, "the whole event contract, read from top to bottom as one document"),
-    ("src/ports/store.rs", 700, "one port: every store implements it whole"),
-];
+const LONG_FILES: &[(&str, usize, &str)] =
+    &[("src/model/event.rs", 700, "the whole event contract, read from top to bottom as one document")];
 const LINES_MAX: usize = 600;
 
 /// Words that say nothing about a type.
@@ -170,7 +168,10 @@ fn nothing_points_down_the_page_and_pure_rooms_stay_pure() {
             }
             if PURE.contains(&room) && !test {
                 for word in WORLD {
-                    if after(line, word).iter().any(|rest| rest.is_empty()) && !line.contains("std::net::Ip") {
+                    if after(line, word).iter().any(|rest| rest.is_empty())
+                        && !line.contains("std::net::Ip")
+                        && !line.contains("std::net::{Ip")
+                    {
                         let text = format!("{name}:{number}: `{room}` only computes, and names `{word}`");
                         findings.entry((name.clone(), (*word).to_owned())).or_insert(text);
                     }
@@ -281,7 +282,8 @@ fn every_public_function_is_called_or_tested() {
             let declared = ["pub fn ", "pub async fn ", "pub const fn "].iter().find_map(|form| line.trim_start().strip_prefix(form));
             let Some(declared) = declared.filter(|_| !test) else { continue };
             let function = declared.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
-            if words.get(function).copied().unwrap_or_default() < 2 {
+            // Empty: declared by a macro, under a name that stands elsewhere.
+            if !function.is_empty() && words.get(function).copied().unwrap_or_default() < 2 {
                 findings.push(format!("{name}:{number}: nothing calls `{function}`"));
             }
         }

@@ -64,6 +64,8 @@ pub struct Delivery {
     pub replay: bool,
     /// The event.
     pub event: serde_json::Value,
+    /// The request, whole.
+    pub request: Message,
     /// Taken, or refused.
     pub taken: bool,
     /// When it arrived.
@@ -162,6 +164,7 @@ fn read(request: &Message, takes: bool) -> Result<Delivery, String> {
         sequence: event.pointer("/data/sequence").and_then(serde_json::Value::as_u64).unwrap_or(0),
         previous: request.header("omnigate-previous").and_then(|value| value.parse().ok()),
         replay: request.header("omnigate-replay").is_some(),
+        request: request.clone(),
         taken: takes,
         at: Instant::now(),
         id,
