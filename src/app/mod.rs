@@ -1,1 +1,4 @@
-//! (being written)
+//! App: the one place that wires everything together.
+
+pub mod system;
+pub mod wire;

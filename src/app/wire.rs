@@ -1,0 +1,334 @@
+//! Wire: from what the files say to what runs. Values in, parts out; nothing is started here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::load::Loaded;
+use crate::config::settings::{AfterMail, ChannelFile, Config, FirstRun, ImapTls, OnExhausted as OnExhaustedFile, SenderOver};
+use crate::connector::folder::{self, Folder};
+use crate::connector::hook::{ChannelSpec, Hook, HookLimits};
+use crate::connector::jq;
+use crate::connector::load::Connector;
+use crate::connector::manifest::Engine;
+use crate::connector::problem::Problem;
+use crate::engines::imap;
+use crate::logic::digest::Digester;
+use crate::model::codes::Code;
+use crate::model::event::Channel;
+use crate::model::item::ChannelFacts;
+use crate::pipeline::intake::HookEntry;
+use crate::pipeline::limits::{LimitRules, Limits, Over, Rate};
+use crate::ports::clock::Clock;
+
+/// Deepest folder inside a connector's folder (`fixtures/<case>/file`), and files of one connector.
+const FOLDER_DEPTH_MAX: usize = 4;
+const FOLDER_FILES_MAX: usize = 2_000;
+
+/// All connectors that channels may use, loaded when first asked for.
+pub struct Connectors {
+    folders: BTreeMap<String, Folder>,
+    limits: jq::Limits,
+    loaded: BTreeMap<String, Result<Arc<Connector>, Vec<Problem>>>,
+}
+
+impl Connectors {
+    /// The embedded folders, and the admin's in place of those of the same name.
+    pub fn new(config: &Config) -> Self {
+        let mapping = config.mapping;
+        let limits = jq::Limits {
+            fuel: mapping.fuel,
+            outputs_max: mapping.items_max,
+            depth_max: mapping.depth_max,
+            output_bytes_max: mapping.output_bytes_max,
+        };
+        Self { folders: folder::merged(admin_folders(&config.connectors_dir)), limits, loaded: BTreeMap::new() }
+    }
+
+    /// Names of all connectors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.folders.keys().map(String::as_str)
+    }
+
+    /// A connector by name.
+    ///
+    /// # Errors
+    /// Its problems; an unknown name is one.
+    pub fn connector(&mut self, name: &str) -> Result<Arc<Connector>, Vec<Problem>> {
+        if let Some(known) = self.loaded.get(name) {
+            return known.clone();
+        }
+        let loaded = match self.folders.get(name) {
+            Some(folder) => Connector::load(folder.clone(), self.limits).map(Arc::new),
+            None => Err(vec![Problem::whole(name, "there is no such connector")]),
+        };
+        self.loaded.insert(name.to_owned(), loaded.clone());
+        loaded
+    }
+}
+
+/// Reads the admin's connector folders. A missing directory is no mistake; an unreadable file is found when its connector is loaded
+/// without it.
+pub fn admin_folders(dir: &Path) -> Vec<Folder> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let mut folders = Vec::new();
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.join(folder::MANIFEST_FILE).is_file()) {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
+        folders.push(read_folder(&path, name));
+    }
+    folders
+}
+
+/// Reads one connector folder.
+pub fn read_folder(path: &Path, name: String) -> Folder {
+    let mut files = BTreeMap::new();
+    collect(path, "", 0, &mut files);
+    Folder { name, origin: path.display().to_string(), files }
+}
+
+fn collect(dir: &Path, prefix: &str, depth: usize, files: &mut BTreeMap<String, Vec<u8>>) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        if path.is_dir() && depth < FOLDER_DEPTH_MAX {
+            collect(&path, &format!("{prefix}{name}/"), depth + 1, files);
+        } else if path.is_file()
+            && files.len() < FOLDER_FILES_MAX
+            && let Ok(bytes) = std::fs::read(&path)
+        {
+            files.insert(format!("{prefix}{name}"), bytes);
+        }
+    }
+}
+
+/// A channel that cannot run, and why.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// Its id.
+    pub id: String,
+    /// Its connector, if the file says so much.
+    pub connector: String,
+    /// Why.
+    pub code: Code,
+    /// Rendered problems.
+    pub detail: String,
+}
+
+/// A mail channel that can run.
+pub struct MailChannel {
+    /// Its file.
+    pub file: Arc<ChannelFile>,
+    /// Makes sessions.
+    pub settings: imap::ImapSettings,
+    /// What its items say about it.
+    pub facts: Arc<ChannelFacts>,
+    /// Namespace of the mail's keys.
+    pub namespace: String,
+    /// The mailbox's own address, if its login name is one.
+    pub mailboxes: Vec<crate::model::address::Address>,
+}
+
+/// Everything the channel files amount to.
+#[derive(Default)]
+pub struct Channels {
+    /// Hooks by name.
+    pub hooks: HashMap<String, Arc<HookEntry>>,
+    /// Channel ids of each hook.
+    pub behind: BTreeMap<String, Vec<Arc<ChannelFile>>>,
+    /// Mail channels.
+    pub mail: Vec<MailChannel>,
+    /// Channels that cannot run.
+    pub failed: Vec<Failed>,
+    /// Channels that are switched off.
+    pub disabled: Vec<Arc<ChannelFile>>,
+}
+
+/// Builds all channels. One that fails, fails alone.
+pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digester, clock: &Arc<dyn Clock>) -> Channels {
+    let mut out = Channels::default();
+    let mut groups: BTreeMap<String, Vec<(Arc<ChannelFile>, Arc<Connector>)>> = BTreeMap::new();
+    for (id, channel) in &loaded.channels {
+        let file = match channel {
+            Err(failed) => {
+                let detail = one_line(&failed.problems);
+                out.failed.push(Failed {
+                    id: id.clone(),
+                    connector: failed.connector.clone().unwrap_or_default(),
+                    code: failed.code,
+                    detail,
+                });
+                continue;
+            }
+            Ok(file) => file.clone(),
+        };
+        if !file.enabled {
+            out.disabled.push(file);
+            continue;
+        }
+        match connectors.connector(&file.connector) {
+            Err(problems) => out.failed.push(failed(&file, &problems)),
+            Ok(connector) if connector.manifest.engine == Engine::Imap => match mail_channel(&file) {
+                Ok(channel) => out.mail.push(channel),
+                Err(detail) => {
+                    out.failed.push(Failed { id: id.clone(), connector: file.connector.clone(), code: Code::ChannelConfig, detail });
+                }
+            },
+            Ok(connector) => groups.entry(file.hook.clone()).or_default().push((file, connector)),
+        }
+    }
+    for (name, group) in groups {
+        build_hook(&name, group, &loaded.config, digester, clock, &mut out);
+    }
+    out
+}
+
+/// Builds one hook; channels whose files are to blame are left out and the rest is tried again.
+fn build_hook(
+    name: &str,
+    mut group: Vec<(Arc<ChannelFile>, Arc<Connector>)>,
+    config: &Config,
+    digester: &Digester,
+    clock: &Arc<dyn Clock>,
+    out: &mut Channels,
+) {
+    let limits = HookLimits {
+        body_bytes_max: config.server.body_bytes_max,
+        file_bytes_max: usize::try_from(config.attachments.bytes_max).unwrap_or(usize::MAX),
+        files_max: config.attachments.count_max,
+    };
+    while let Some((_, connector)) = group.first().cloned() {
+        let specs = group.iter().map(|(file, _)| spec(file)).collect();
+        let problems = match Hook::build(name, connector.clone(), specs, digester.clone(), limits) {
+            Ok(hook) => {
+                let accept_timeout = group.iter().map(|(file, _)| file.accept_timeout).min().unwrap_or_default();
+                let limits = group.iter().map(|(file, _)| (file.id.clone(), Limits::new(&rules(file), clock.clone()))).collect();
+                let entry = HookEntry { hook, connector: connector.manifest.name.clone(), limits, accept_timeout };
+                out.hooks.insert(name.to_owned(), Arc::new(entry));
+                out.behind.insert(name.to_owned(), group.into_iter().map(|(file, _)| file).collect());
+                return;
+            }
+            Err(problems) => problems,
+        };
+        let blamed = |file: &ChannelFile| problems.iter().any(|problem| problem.file == file.file.display().to_string());
+        let anyone = group.iter().any(|(file, _)| blamed(file));
+        let (bad, good): (Vec<_>, Vec<_>) = group.into_iter().partition(|(file, _)| !anyone || blamed(file));
+        out.failed.extend(bad.iter().map(|(file, _)| failed(file, &problems)));
+        group = good;
+    }
+}
+
+/// A channel in the plain values that the connector's side wants.
+pub fn spec(file: &ChannelFile) -> ChannelSpec {
+    let shown = file.file.display().to_string();
+    ChannelSpec {
+        id: file.id.clone(),
+        account: file.account.clone(),
+        labels: file.labels.clone(),
+        priority: file.priority,
+        settings: file.settings.clone(),
+        secrets: file.secrets.clone(),
+        verify_none: file.verify_none,
+        map: file.map.clone().map(|map| (shown.clone(), map)),
+        new_after_ms: i64::try_from(file.new_after.as_millis()).ok(),
+        file: shown,
+    }
+}
+
+fn rules(file: &ChannelFile) -> LimitRules {
+    let rate = |rate: crate::config::units::Rate, burst: Option<u32>| {
+        Rate::new(f64::from(rate.count), rate.per, burst.unwrap_or(rate.count).max(1))
+    };
+    LimitRules {
+        channel: file.limits.rate.and_then(|per_channel| rate(per_channel, file.limits.burst)),
+        sender: file.limits.sender.and_then(|sender| {
+            let over = match sender.over {
+                SenderOver::Slow => Over::Slow,
+                SenderOver::Hold => Over::Hold,
+            };
+            Some((rate(sender.rate, sender.burst)?, over))
+        }),
+    }
+}
+
+fn failed(file: &ChannelFile, problems: &[Problem]) -> Failed {
+    Failed { id: file.id.clone(), connector: file.connector.clone(), code: Code::ChannelConfig, detail: one_line(problems) }
+}
+
+/// The first problem and how many more there are: what fits into a status line. `check` shows all.
+fn one_line(problems: &[Problem]) -> String {
+    let Some(first) = problems.first() else { return "cannot be used".to_owned() };
+    let more = problems.len() - 1;
+    let place = if first.line == 0 { first.file.clone() } else { format!("{}:{}", first.file, first.line) };
+    if more == 0 { format!("{place}: {}", first.message) } else { format!("{place}: {} (and {more} more)", first.message) }
+}
+
+/// What events say about a channel.
+pub fn facts(file: &ChannelFile) -> ChannelFacts {
+    ChannelFacts {
+        public: Channel { id: file.id.clone(), connector: file.connector.clone(), labels: file.labels.clone() },
+        priority: file.priority,
+        new_after_ms: i64::try_from(file.new_after.as_millis()).ok(),
+    }
+}
+
+/// A mail channel from its file.
+///
+/// # Errors
+/// One line: what is missing.
+pub fn mail_channel(file: &Arc<ChannelFile>) -> Result<MailChannel, String> {
+    let shown = file.file.display();
+    let settings = file.imap.as_ref().ok_or_else(|| format!("{shown}: [imap] is missing"))?;
+    let password = file.secrets.get("password").and_then(|values| values.first());
+    let password = password.ok_or_else(|| format!("{shown}: [secrets] password is missing"))?.clone();
+    let mailbox = crate::model::address::Address::parse(&format!("email:{}", settings.user)).ok().filter(|a| a.value().contains('@'));
+    Ok(MailChannel {
+        facts: Arc::new(facts(file)),
+        namespace: settings.namespace.clone(),
+        mailboxes: mailbox.into_iter().collect(),
+        settings: imap::ImapSettings {
+            host: settings.host.clone(),
+            port: settings.port,
+            tls: match settings.tls {
+                ImapTls::Implicit => imap::Tls::Implicit,
+                ImapTls::Starttls => imap::Tls::StartTls,
+                ImapTls::None => imap::Tls::None,
+            },
+            insecure: settings.insecure,
+            ca_pem: settings.ca_pem.clone().map(Into::into),
+            user: settings.user.clone(),
+            password,
+            folders: settings.folders.clone(),
+            after: match &settings.after {
+                AfterMail::Peek => imap::After::Peek,
+                AfterMail::Flag => imap::After::Flag,
+                AfterMail::Seen => imap::After::Seen,
+                AfterMail::Move { folder } => imap::After::Move(folder.clone()),
+            },
+            first_run: match settings.first_run {
+                FirstRun::FromNow => imap::FirstRun::FromNow,
+                FirstRun::Backfill => imap::FirstRun::Backfill,
+            },
+            poll_interval: settings.poll_interval,
+            idle: settings.idle,
+            mail_bytes_max: settings.mail_bytes_max,
+            batch_items_max: settings.batch_items_max,
+            batch_bytes_max: settings.batch_bytes_max,
+            timeouts: imap::Timeouts::default(),
+        },
+        file: file.clone(),
+    })
+}
+
+/// The schedule and policy of a destination.
+pub fn policy(config: &Config, destination: &crate::config::settings::DestinationSettings) -> crate::logic::schedule::Policy {
+    use crate::logic::schedule::{OnExhausted, Policy, Schedule};
+    let steps = destination.schedule.clone().unwrap_or_else(|| config.delivery.schedule.clone());
+    Policy {
+        schedule: Schedule::new(steps, config.delivery.jitter),
+        on_exhausted: match destination.on_exhausted {
+            OnExhaustedFile::Skip => OnExhausted::Skip,
+            OnExhaustedFile::Block => OnExhausted::Block,
+        },
+    }
+}
