@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::load::Loaded;
-use crate::config::settings::{AfterMail, ChannelFile, Config, FirstRun, ImapTls, OnExhausted as OnExhaustedFile, SenderOver};
+use crate::config::settings::{AfterMail, ChannelFile, Config, FirstRun, ImapTls, OnExhausted as OnExhaustedFile, OverLimit};
 use crate::connector::folder::{self, Folder};
 use crate::connector::hook::{ChannelSpec, Hook, HookLimits};
 use crate::connector::jq;
@@ -243,8 +243,8 @@ fn rules(file: &ChannelFile) -> LimitRules {
         channel: file.limits.rate.and_then(|per_channel| rate(per_channel, file.limits.burst)),
         sender: file.limits.sender.and_then(|sender| {
             let over = match sender.over {
-                SenderOver::Slow => Over::Slow,
-                SenderOver::Hold => Over::Hold,
+                OverLimit::Slow => Over::Slow,
+                OverLimit::Hold => Over::Hold,
             };
             Some((rate(sender.rate, sender.burst)?, over))
         }),

@@ -1,0 +1,134 @@
+//! Outward: routes and destinations from what the main file says.
+
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+use serde_json::Value;
+
+use crate::config::settings::{AttachmentForm, Config, DestinationKind, DestinationSettings, Durability, RouteDirection as Direction};
+use crate::connector::jq::{Filter, Limits};
+use crate::destinations::file::EventFile;
+use crate::destinations::shape::{Attachments, Shape};
+use crate::destinations::stdout::Stdout;
+use crate::destinations::webhook::{Webhook, WebhookOptions};
+use crate::logic::digest::INSTANCE_KEY_BYTES;
+use crate::logic::file_url::FileUrls;
+use crate::logic::publish::{Route, RouteDirection, RouteFailures, Routes};
+use crate::ports::clock::Clock;
+use crate::ports::destination::{Destination, FileReader};
+use crate::ports::expression::{Condition, Form};
+
+/// A jq program as the rooms that do not know the language see it.
+struct Program(Filter);
+
+impl Condition for Program {
+    fn truthy(&self, input: &Value) -> Result<bool, String> {
+        let bytes = serde_json::to_vec(input).map_err(|error| error.to_string())?;
+        self.0.truthy(&bytes, &[]).map_err(|error| error.to_string())
+    }
+}
+
+impl Form for Program {
+    fn body(&self, event: &Value) -> Result<Vec<u8>, String> {
+        let bytes = serde_json::to_vec(event).map_err(|error| error.to_string())?;
+        let outputs = self.0.run_to_json(&bytes, &[]).map_err(|error| error.to_string())?;
+        outputs.into_iter().next().ok_or_else(|| "the filter gave nothing".to_owned())
+    }
+}
+
+fn compile(place: &str, code: &str, config: &Config) -> Result<Arc<Program>, String> {
+    let mapping = config.mapping;
+    let limits = Limits {
+        fuel: mapping.fuel,
+        outputs_max: mapping.items_max,
+        depth_max: mapping.depth_max,
+        output_bytes_max: mapping.output_bytes_max,
+    };
+    let filter = Filter::compile(place, code, &[], limits);
+    filter.map(|filter| Arc::new(Program(filter))).map_err(|problems| crate::connector::problem::render(&problems))
+}
+
+/// A route's filter that failed at run time is told once a while, not once an event.
+#[derive(Default)]
+struct Failures {
+    told: std::sync::atomic::AtomicU64,
+}
+
+impl RouteFailures for Failures {
+    fn failed(&self, route: usize, detail: &str) {
+        let count = self.told.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        // The first and every power of two after it: enough to see that it goes on.
+        if (count + 1).is_power_of_two() {
+            tracing::warn!(omnigate.route = route, detail = %detail, failures = count + 1, "route filter failed, event routed as if it matched");
+        }
+    }
+}
+
+/// All routes, compiled.
+///
+/// # Errors
+/// Rendered problems; the configuration's own check finds them first.
+pub fn routes(config: &Config, instance_key: &[u8; INSTANCE_KEY_BYTES]) -> Result<Routes, String> {
+    let mut routes = Vec::with_capacity(config.routes.len());
+    for (number, route) in config.routes.iter().enumerate() {
+        let when = match &route.when {
+            Some(code) => Some(compile(&format!("route {}", number + 1), code, config)? as Arc<dyn Condition>),
+            None => None,
+        };
+        routes.push(Route {
+            when,
+            to: route.to.iter().map(|name| Arc::from(name.as_str())).collect(),
+            tags: route.tags.clone(),
+            direction: match route.direction {
+                Direction::Inbound => RouteDirection::Inbound,
+                Direction::Outbound => RouteDirection::Outbound,
+                Direction::Any => RouteDirection::Any,
+            },
+            historic: route.historic,
+            operator: route.operator,
+        });
+    }
+    let valid_ms = i64::try_from(config.files.url_valid.as_millis()).unwrap_or(i64::MAX);
+    let files = config.files.public_url.as_ref().map(|url| FileUrls::new(url.as_str(), valid_ms, instance_key));
+    Ok(Routes::new(routes, files, Arc::new(Failures::default())))
+}
+
+/// One destination, ready to take events.
+///
+/// # Errors
+/// One line: what is wrong with its settings.
+pub fn destination(
+    settings: &DestinationSettings,
+    config: &Config,
+    files: &Arc<dyn FileReader>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Destination>, String> {
+    let body = match &settings.body {
+        Some(code) => Some(compile(&format!("destination {}", settings.name), code, config)? as Arc<dyn Form>),
+        None => None,
+    };
+    let attachments = match settings.attachments {
+        AttachmentForm::Url => Attachments::Url,
+        AttachmentForm::None => Attachments::None,
+        AttachmentForm::Inline => Attachments::Inline { bytes_max: settings.inline_bytes_max, files: files.clone() },
+    };
+    let shape = Shape { attachments, body };
+    let fsync = config.store.durability == Durability::Power;
+    Ok(match &settings.kind {
+        DestinationKind::Webhook { url, secrets, headers } => {
+            let expose = |secret: &secrecy::SecretString| secret.expose_secret().to_owned();
+            let options = WebhookOptions {
+                url: url.to_string(),
+                secrets: secrets.iter().map(expose).collect(),
+                headers: headers.iter().map(|(name, value)| (name.clone(), expose(value))).collect(),
+                timeout: settings.timeout,
+                concurrency: settings.concurrency,
+                strict_egress: settings.strict_egress,
+                shape,
+            };
+            Arc::new(Webhook::new(options, clock.clone()).map_err(|error| error.to_string())?)
+        }
+        DestinationKind::File { path } => Arc::new(EventFile::new(path.clone(), fsync, shape)),
+        DestinationKind::Stdout => Arc::new(Stdout::new(shape)),
+    })
+}
