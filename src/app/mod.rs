@@ -1,6 +1,10 @@
 //! App: the one place that wires everything together.
 
+pub mod control;
+pub mod demo;
 pub mod files;
+pub mod gateway;
 pub mod outward;
+pub mod run;
 pub mod system;
 pub mod wire;

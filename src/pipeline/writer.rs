@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::ports::store::{Admission, RawRecord, SourceCommit, Store, StoreError, Write, Written};
 
@@ -85,6 +85,7 @@ struct Shared {
     queued: AtomicU64,
     disk_full: AtomicBool,
     stopping: AtomicBool,
+    ended: watch::Sender<bool>,
 }
 
 /// The writer's tasks; awaited at stop.
@@ -94,7 +95,7 @@ pub struct WriterTasks {
 }
 
 impl WriterTasks {
-    /// Waits until everything that was handed over is answered. All handles must be dropped or [`WriterHandle::stop`] called.
+    /// Waits until everything that was handed over is answered, after [`WriterHandle::stop`].
     pub async fn finished(self) {
         let _ = self.stager.await;
         let _ = self.committer.await;
@@ -115,6 +116,7 @@ pub fn start(store: Arc<dyn Store>, limits: WriterLimits, watch: Arc<dyn CommitW
         queued: AtomicU64::new(0),
         disk_full: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
+        ended: watch::Sender::new(false),
     });
     let group_max = limits.commit_items_max.max(1);
     let stager = tokio::spawn(stage(store.clone(), admissions_in, staged, group_max, shared.clone()));
@@ -190,6 +192,12 @@ impl WriterHandle {
         self.shared.disk_full.load(Ordering::Relaxed)
     }
 
+    /// The writer ends when its queues are empty; what is written later is refused.
+    pub fn stop(&self) {
+        self.stop_admitting();
+        let _ = self.shared.ended.send(true);
+    }
+
     /// No further admissions are taken; what is queued is finished. Decisions go on.
     pub fn stop_admitting(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
@@ -234,11 +242,18 @@ async fn stage(
     shared: Arc<Shared>,
 ) {
     let mut group = Vec::with_capacity(group_max);
+    let mut ended = shared.ended.subscribe();
     loop {
         // Room downstream first: what arrives while the committer is busy joins this group instead of a smaller one.
         let Ok(slot) = staged.reserve().await else { return };
-        if admissions.recv_many(&mut group, group_max).await == 0 {
-            return;
+        tokio::select! {
+            biased;
+            taken = admissions.recv_many(&mut group, group_max) => if taken == 0 { return },
+            _ = ended.wait_for(|ended| *ended), if !admissions.is_closed() => {
+                // What is queued is still received; then the queue says that it is over.
+                admissions.close();
+                continue;
+            }
         }
         let mut raws = Vec::with_capacity(group.len());
         let mut asked = Vec::with_capacity(group.len());
@@ -267,6 +282,7 @@ async fn commit(
 ) {
     let (mut decisions_open, mut staged_open) = (true, true);
     let mut group: Vec<Asked> = Vec::new();
+    let mut ended = shared.ended.subscribe();
     while decisions_open || staged_open {
         tokio::select! {
             biased;
@@ -281,6 +297,7 @@ async fn commit(
                 Some(more) => group.extend(more.asked),
                 None => staged_open = false,
             },
+            _ = ended.wait_for(|ended| *ended), if !decisions.is_closed() => decisions.close(),
         }
         if !group.is_empty() {
             commit_group(&*store, std::mem::take(&mut group), &shared, &*watch).await;
@@ -339,5 +356,23 @@ fn release(shared: &Shared, bytes: u32) {
     if bytes > 0 {
         shared.bytes.add_permits(bytes as usize);
         shared.queued.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl crate::pipeline::deliver::Decide for WriterHandle {
+    fn decide(&self, decision: crate::model::delivery::Decision) -> crate::ports::BoxFuture<'static, Result<(), StoreError>> {
+        let this = self.clone();
+        Box::pin(async move { this.write(Write::Decide(decision)).await.map(|_| ()) })
+    }
+
+    fn mode(
+        &self,
+        destination: &str,
+        mode: crate::model::view::DestinationMode,
+        code: Option<crate::model::codes::Code>,
+    ) -> crate::ports::BoxFuture<'static, Result<(), StoreError>> {
+        let this = self.clone();
+        let write = Write::Destination { name: destination.to_owned(), mode, code: code.map(|code| code.as_str().to_owned()) };
+        Box::pin(async move { this.write(write).await.map(|_| ()) })
     }
 }
