@@ -10,7 +10,7 @@ use crate::app::gateway::Gateway;
 use crate::app::wire::{self, Connectors};
 use crate::config::load;
 use crate::config::source::Disk;
-use crate::connector::hook::{Hook, HookLimits, ReadContext, Verified};
+use crate::connector::hook::{ReadContext, Verified};
 use crate::connector::mail::{self, MailContext, MailLimits};
 use crate::model::codes::Code;
 use crate::model::id::{AttachmentId, ContactId, RawId};
@@ -190,12 +190,12 @@ impl Control for Gateway {
                 return Ok(self.parts.store.count_deliveries(filter).await?);
             }
             let handle = self.parts.lanes.handle(&name);
-            if let Some(handle) = &handle {
+            if let (Some(handle), Some(rate)) = (&handle, rate) {
                 handle.replay_rate(rate);
             }
             let count = self.write(Write::Replay { filter, limit: REPLAY_MAX }).await?;
             if let Some(handle) = handle {
-                handle.wake();
+                handle.rescan();
             }
             Ok(count)
         })
@@ -206,7 +206,7 @@ impl Control for Gateway {
             let name = filter.destination.clone();
             let count = self.write(Write::Dead { filter, discard }).await?;
             for handle in self.parts.lanes.all().into_iter().filter(|(known, _)| name.as_ref().is_none_or(|name| name == known)) {
-                handle.1.reread();
+                handle.1.rescan();
             }
             Ok(count)
         })
@@ -252,7 +252,7 @@ impl Control for Gateway {
                 self.parts.blobs.delete(key).await.map_err(failed)?;
             }
             for (_, handle) in self.parts.lanes.all() {
-                handle.reread();
+                handle.rescan();
             }
             Ok([
                 ("messages".to_owned(), erased.messages),

@@ -32,7 +32,7 @@ use crate::model::item::Item;
 use crate::model::raw::Raw;
 use crate::model::time::Time;
 use crate::pipeline::board::{Board, ChannelMode};
-use crate::pipeline::deliver::{DeliverHandle, DeliverOptions, DeliverParts, DeliverTask};
+use crate::pipeline::deliver::{DeliverHandle, DeliverOptions, DeliverPorts, DeliverTask, Ended};
 use crate::pipeline::intake::{HookIntake, IntakeParts};
 use crate::pipeline::keep::{Keep, Releases};
 use crate::pipeline::parse::Readers;
@@ -43,7 +43,7 @@ use crate::ports::clock::{Clock, Random};
 use crate::ports::control::{ChannelStatus, Control};
 use crate::ports::destination::FileReader;
 use crate::ports::pull::PullSource;
-use crate::ports::store::{Store, Write};
+use crate::ports::store::{DELIVER_LEASE, Store, Write};
 use crate::server::private::{PrivateListener, PrivateOptions};
 use crate::server::public::{PublicListener, PublicOptions};
 use crate::stores::folder::FolderBlobs;
@@ -110,7 +110,7 @@ pub struct Running {
     /// Pulled channels.
     pub pulls: HashMap<String, Pulling>,
     /// Destinations.
-    pub destinations: HashMap<String, JoinHandle<()>>,
+    pub destinations: HashMap<String, JoinHandle<Ended>>,
 }
 
 /// One pulled channel that runs.
@@ -318,15 +318,12 @@ impl Gateway {
         let options = DeliverOptions {
             name: settings.name.clone(),
             concurrency: settings.concurrency,
-            rate: settings.rate.map(|rate| crate::pipeline::deliver::Rate {
-                per_second: rate.per_second(),
-                burst: std::num::NonZeroU32::new(rate.count).unwrap_or(std::num::NonZeroU32::MIN),
-            }),
+            rate: settings.rate.and_then(|rate| crate::pipeline::limits::Rate::new(f64::from(rate.count), rate.per, rate.count)),
             policy: wire::policy(config, settings),
             stop_within: self.stop_timeout / DRAIN_SHARE,
             lease_epoch: self.parts.deliver_epoch,
         };
-        let parts = DeliverParts {
+        let ports = DeliverPorts {
             store: self.parts.store.clone(),
             destination,
             decide: Arc::new(self.parts.writer.clone()),
@@ -334,7 +331,7 @@ impl Gateway {
             random: self.parts.random.clone(),
             metrics: self.parts.metrics.clone(),
         };
-        let (task, handle) = DeliverTask::new(options, parts);
+        let (task, handle) = DeliverTask::new(ports, options);
         self.parts.lanes.put(&settings.name, handle);
         running.destinations.insert(settings.name.clone(), tokio::spawn(task.run()));
     }
@@ -542,7 +539,7 @@ async fn parts(config: &Config, key: InstanceKey) -> Result<(Parts, WriterTasks,
     let blobs = FolderBlobs::open(&config.instance.data_dir.join("blobs"), durable).map_err(|error| start_error("blobs", error))?;
     let blobs: Arc<dyn Blobs> = Arc::new(blobs);
     let deliver_epoch =
-        store.take_lease("deliver", &config.instance.name).await.map_err(|error| start_error("store", error))?;
+        store.take_lease(DELIVER_LEASE, &config.instance.name).await.map_err(|error| start_error("store", error))?;
     let (lanes, releases) = (Arc::new(Lanes::default()), Arc::new(Releases::default()));
     let watch = Watch { lanes: lanes.clone(), releases: releases.clone(), metrics: metrics.clone() };
     let limits = WriterLimits {

@@ -16,6 +16,8 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const NEVER_TRIES: u32 = 3;
 /// A destination that refuses our credentials is probed this often.
 pub const DENIED_PROBE_EVERY: Duration = Duration::from_secs(15 * 60);
+/// A 429 without a readable `Retry-After` pauses the destination for this long.
+pub const BUSY_PAUSE: Duration = Duration::from_secs(5);
 /// Bytes of a detail that are kept.
 pub const DETAIL_BYTES_MAX: usize = 300;
 
@@ -184,6 +186,31 @@ fn cut(mut detail: String) -> String {
     }
     detail.truncate(end);
     detail
+}
+
+/// What an HTTP answer says (design §8). `asked` is its `Retry-After`.
+///
+/// # Errors
+/// Everything but 2xx.
+pub fn of_http_status(status: u16, asked: Option<&str>, now: Time) -> Result<Receipt, DeliverError> {
+    let detail = format!("answered {status}");
+    let status_seen = Some(status);
+    match status {
+        200..=299 => Ok(Receipt { status: status_seen }),
+        401 | 403 => Err(DeliverError::Denied { code: Code::Denied, status: status_seen, detail }),
+        410 => Err(DeliverError::Halt { code: Code::Gone, status: status_seen, detail }),
+        429 | 503 => {
+            let asked = asked.and_then(|value| retry_after(value, now));
+            // A 429 speaks about all we send, so it pauses the destination also where it does not say for how long.
+            let after = asked.or_else(|| (status == 429).then_some(BUSY_PAUSE));
+            Err(DeliverError::Later { code: Code::Busy, status: status_seen, detail, after })
+        }
+        // 407 and 421 to 428 are states of the way or of the moment, like the ones the table names.
+        404 | 407 | 408 | 409 | 421 | 423 | 424 | 425 | 428 | 500.. => {
+            Err(DeliverError::Later { code: Code::Failed, status: status_seen, detail, after: None })
+        }
+        _ => Err(DeliverError::Never { code: Code::Rejected, status: status_seen, detail }),
+    }
 }
 
 /// Reads a `Retry-After` value: delta seconds (RFC 9110 §10.2.3; decimals are seen in the wild) or an HTTP-date. A date in the

@@ -4,6 +4,7 @@
 //! hands events to destinations and its decisions to the same writer; [`keep`] does housekeeping in between.
 
 pub mod board;
+pub mod deliver;
 pub mod intake;
 pub mod keep;
 pub mod limits;

@@ -358,21 +358,3 @@ fn release(shared: &Shared, bytes: u32) {
         shared.queued.fetch_sub(1, Ordering::Relaxed);
     }
 }
-
-impl crate::pipeline::deliver::Decide for WriterHandle {
-    fn decide(&self, decision: crate::model::delivery::Decision) -> crate::ports::BoxFuture<'static, Result<(), StoreError>> {
-        let this = self.clone();
-        Box::pin(async move { this.write(Write::Decide(decision)).await.map(|_| ()) })
-    }
-
-    fn mode(
-        &self,
-        destination: &str,
-        mode: crate::model::view::DestinationMode,
-        code: Option<crate::model::codes::Code>,
-    ) -> crate::ports::BoxFuture<'static, Result<(), StoreError>> {
-        let this = self.clone();
-        let write = Write::Destination { name: destination.to_owned(), mode, code: code.map(|code| code.as_str().to_owned()) };
-        Box::pin(async move { this.write(write).await.map(|_| ()) })
-    }
-}

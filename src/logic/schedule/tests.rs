@@ -105,3 +105,23 @@ fn retry_after_reads_both_forms_and_clamps() {
     check("Fri, 14 Nov 2031 22:14:20 GMT", Some(86_400_000));
     check("Fri, 99 Nov 2031 22:14:20 GMT", None);
 }
+
+#[test]
+fn every_status_means_what_the_table_says() {
+    for status in 100..=999u16 {
+        let answer = of_http_status(status, Some("7"), NOW);
+        let fits = match status {
+            200..=299 => answer.is_ok(),
+            401 | 403 => matches!(answer, Err(DeliverError::Denied { code: Code::Denied, .. })),
+            410 => matches!(answer, Err(DeliverError::Halt { code: Code::Gone, .. })),
+            429 | 503 => matches!(answer, Err(DeliverError::Later { code: Code::Busy, after: Some(after), .. }) if after.as_secs() == 7),
+            404 | 407 | 408 | 409 | 421 | 423 | 424 | 425 | 428 | 500.. => {
+                matches!(answer, Err(DeliverError::Later { code: Code::Failed, after: None, .. }))
+            }
+            _ => matches!(answer, Err(DeliverError::Never { code: Code::Rejected, .. })),
+        };
+        assert!(fits, "{status}: {answer:?}");
+    }
+    assert!(matches!(of_http_status(503, None, NOW), Err(DeliverError::Later { after: None, .. })));
+    assert!(matches!(of_http_status(429, Some("soon"), NOW), Err(DeliverError::Later { after: Some(BUSY_PAUSE), .. })));
+}
