@@ -12,6 +12,7 @@ use crate::config::load;
 use crate::config::source::Disk;
 use crate::connector::hook::{ReadContext, Verified};
 use crate::connector::mail::{self, MailContext, MailLimits};
+use crate::engines::imap::ImapSource;
 use crate::model::codes::Code;
 use crate::model::id::{AttachmentId, ContactId, RawId};
 use crate::model::item::{Item, ItemBody};
@@ -21,6 +22,7 @@ use crate::model::view::{DeliveryFilter, DestinationMode, LedgerFilter};
 use crate::pipeline::board::ChannelMode;
 use crate::ports::BoxFuture;
 use crate::ports::control::{Control, ControlError, FileBytes, Reloaded, ReplayRequest, Status};
+use crate::ports::pull::PullSource;
 use crate::ports::store::{StoreError, Write};
 
 /// Events made due again by one replay at most: more than that is a restore, done in steps.
@@ -74,6 +76,28 @@ impl Gateway {
         Ok(())
     }
 
+    /// Moves the low-water mark of an account's folders back to the start: what is there is listed and fetched again, what is known is a
+    /// duplicate, what lies below the first run is historic.
+    async fn rewind(&self, channel: &wire::MailChannel, since: Option<Time>, folder: Option<&str>) -> Result<(), ControlError> {
+        let source = ImapSource::new(channel.settings.clone(), self.parts.clock.clone());
+        let account = source.account();
+        let lease_epoch = self.parts.store.take_lease(&format!("pull:{account}"), "backfill").await?;
+        let states = self.parts.store.sources(&account).await?;
+        let states: Vec<_> = states.into_iter().filter(|state| folder.is_none_or(|folder| folder == state.folder)).collect();
+        if states.is_empty() {
+            let what = folder.map_or_else(|| "it has not seen its mailbox yet".to_owned(), |folder| format!("it has no folder `{folder}`"));
+            return Err(ControlError::Refused(format!("nothing to backfill: {what}")));
+        }
+        let value = since.map(|since| since.to_string());
+        self.write(Write::Memo { key: crate::pipeline::pull::backfill_key(&account), value }).await?;
+        for state in states {
+            let state = crate::ports::store::SourceState { low_water: 0, ..state };
+            let commit = crate::ports::store::SourceCommit { state, rows: Vec::new(), parsed: None, lease_epoch };
+            self.parts.writer.admit_staged(Vec::new(), Some(commit)).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Reads a raw again with the connectors and channel files of today.
     async fn read_again(&self, channel: Option<&str>, raw: Raw) -> Result<Vec<Item>, ControlError> {
         let running = self.running.lock().await;
@@ -98,7 +122,8 @@ impl Gateway {
             return item.map(|item| vec![item]).map_err(|_| ControlError::Failed("reading the mail failed again".to_owned()));
         }
         let served = self.parts.intake.served();
-        let entry = served.get(&raw.source).ok_or_else(|| ControlError::Missing(format!("the hook `{}` is no longer served", raw.source)))?;
+        let entry =
+            served.get(&raw.source).ok_or_else(|| ControlError::Missing(format!("the hook `{}` is no longer served", raw.source)))?;
         let verified = Verified::from_store(raw.head, raw.body);
         let read = entry.hook.read(&verified, &ReadContext { received_at: raw.received_at, historic: false });
         for (key, bytes) in read.blobs {
@@ -223,7 +248,9 @@ impl Control for Gateway {
             let raw = self.parts.files.raw(row.raw).await.map_err(failed)?;
             let raw = raw.ok_or_else(|| ControlError::Missing("its raw is gone (retention or erasure)".to_owned()))?;
             let items = self.read_again(row.channel.as_deref(), raw).await?;
-            if let Some(ItemBody::Quarantined { code, detail }) = items.iter().map(|item| &item.body).find(|body| matches!(body, ItemBody::Quarantined { .. })) {
+            if let Some(ItemBody::Quarantined { code, detail }) =
+                items.iter().map(|item| &item.body).find(|body| matches!(body, ItemBody::Quarantined { .. }))
+            {
                 return Err(ControlError::Refused(format!("it still cannot be read: {code}: {detail}")));
             }
             self.write(Write::Reprocess { item, items }).await?;
@@ -235,12 +262,17 @@ impl Control for Gateway {
 
     fn backfill<'a>(&'a self, channel: &'a str, since: Option<Time>, folder: Option<&'a str>) -> BoxFuture<'a, Result<(), ControlError>> {
         Box::pin(async move {
-            let running = self.running.lock().await;
-            let Some(pulling) = running.pulls.get(channel) else {
-                return Err(ControlError::Missing(format!("there is no running mail channel `{channel}`")));
-            };
-            pulling.backfill(since, folder);
-            Ok(())
+            let mut running = self.running.lock().await;
+            let loaded = running.loaded.clone().ok_or_else(|| ControlError::Failed("the gateway is starting".to_owned()))?;
+            let file = loaded.channels.get(channel).and_then(|file| file.as_ref().ok());
+            let known = file.filter(|_| running.pulls.contains_key(channel));
+            let file = known.ok_or_else(|| ControlError::Missing(format!("there is no running mail channel `{channel}`")))?;
+            let again = wire::mail_channel(file).map_err(ControlError::Refused)?;
+            self.stop_pull(&mut running, channel).await;
+            let rewound = self.rewind(&again, since, folder).await;
+            let pulling = self.start_pull(again, &loaded).await?;
+            running.pulls.insert(channel.to_owned(), pulling);
+            rewound
         })
     }
 
@@ -313,8 +345,8 @@ pub async fn check_connect(loaded: &load::Loaded, mut tell: impl FnMut(&str, boo
     }
     for channel in built.mail {
         let id = channel.file.id.clone();
-        let source = crate::engines::imap::ImapSource::new(channel.settings, clock.clone());
-        match crate::ports::pull::PullSource::probe(&source).await {
+        let source = ImapSource::new(channel.settings, clock.clone());
+        match source.probe().await {
             Ok(lines) => lines.iter().for_each(|line| tell(&format!("channel {id}: {line}"), true)),
             Err(error) => {
                 bad += 1;

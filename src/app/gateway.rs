@@ -117,8 +117,6 @@ pub struct Running {
 pub struct Pulling {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
-    /// For backfill requests.
-    pub source: Arc<ImapSource>,
 }
 
 /// The handles of all destinations that run, by name. Written by start and reload, read at every commit.
@@ -377,7 +375,8 @@ impl Gateway {
         self.parts.board.place(&failed.id, status(&failed.connector, ChannelMode::Connecting, now));
         self.parts.board.turn(&failed.id, ChannelMode::Failed, Some(failed.code), Some(failed.detail), now);
         let channel = crate::model::event::Channel { id: failed.id, connector: failed.connector, labels: BTreeMap::new() };
-        let state = crate::model::event::ChannelState { channel, code: failed.code.as_str().to_owned(), since: now, counts: BTreeMap::new() };
+        let state =
+            crate::model::event::ChannelState { channel, code: failed.code.as_str().to_owned(), since: now, counts: BTreeMap::new() };
         let body = crate::model::event::Body::ChannelDegraded(Box::new(state));
         if let Err(error) = self.parts.writer.write(Write::Operator(Box::new(body))).await {
             tracing::error!(error = %error, "operator event not written");
@@ -385,11 +384,12 @@ impl Gateway {
     }
 
     async fn apply_mail(&self, running: &mut Running, loaded: &Loaded, mail: Vec<MailChannel>, now: Time) {
-        let fingerprint = |loaded: &Loaded, id: &str| loaded.channels.get(id).and_then(|channel| channel.as_ref().ok()).map(|file| file.fingerprint);
+        let fingerprint =
+            |loaded: &Loaded, id: &str| loaded.channels.get(id).and_then(|channel| channel.as_ref().ok()).map(|file| file.fingerprint);
         let keep: Vec<String> = mail.iter().map(|channel| channel.file.id.clone()).collect();
         let gone: Vec<String> = running.pulls.keys().filter(|id| !keep.contains(id)).cloned().collect();
         for id in gone {
-            stop_pull(running, &id).await;
+            self.stop_pull(running, &id).await;
         }
         for channel in mail {
             let id = channel.file.id.clone();
@@ -397,7 +397,7 @@ impl Gateway {
             if same && running.pulls.contains_key(&id) {
                 continue;
             }
-            stop_pull(running, &id).await;
+            self.stop_pull(running, &id).await;
             self.parts.board.place(&id, status(&channel.file.connector, ChannelMode::Connecting, now));
             match self.start_pull(channel, loaded).await {
                 Ok(pulling) => {
@@ -411,7 +411,19 @@ impl Gateway {
         }
     }
 
-    async fn start_pull(&self, channel: MailChannel, loaded: &Loaded) -> Result<Pulling, crate::ports::store::StoreError> {
+    /// Ends a pulled channel; what it is admitting is finished.
+    pub async fn stop_pull(&self, running: &mut Running, id: &str) {
+        if let Some(pulling) = running.pulls.remove(id) {
+            let _ = pulling.stop.send(true);
+            let _ = pulling.task.await;
+        }
+    }
+
+    /// Starts a pulled channel under a new lease.
+    ///
+    /// # Errors
+    /// If the lease cannot be had.
+    pub async fn start_pull(&self, channel: MailChannel, loaded: &Loaded) -> Result<Pulling, crate::ports::store::StoreError> {
         let source = Arc::new(ImapSource::new(channel.settings, self.parts.clock.clone()));
         let lease = format!("pull:{}", source.account());
         let lease_epoch = self.parts.store.take_lease(&lease, &loaded.config.instance.name).await?;
@@ -431,7 +443,7 @@ impl Gateway {
         };
         let pull = Arc::new(PullChannel {
             id: channel.file.id.clone(),
-            source: source.clone(),
+            source,
             reader: Arc::new(MailReader { context }),
             public: channel.facts.public.clone(),
             store: self.parts.store.clone(),
@@ -446,7 +458,7 @@ impl Gateway {
             metrics: self.parts.metrics.clone(),
         });
         let (stop, stopping) = watch::channel(false);
-        Ok(Pulling { stop, task: tokio::spawn(pull.run(stopping)), source })
+        Ok(Pulling { stop, task: tokio::spawn(pull.run(stopping)) })
     }
 
     /// Stops within the bound: what is in flight is finished, nothing is lost.
@@ -495,13 +507,6 @@ impl Gateway {
     }
 }
 
-async fn stop_pull(running: &mut Running, id: &str) {
-    if let Some(pulling) = running.pulls.remove(id) {
-        let _ = pulling.stop.send(true);
-        let _ = pulling.task.await;
-    }
-}
-
 async fn bind(address: std::net::SocketAddr, what: &str) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|error| start_error(&format!("{what} listener on {address}"), error))
 }
@@ -538,8 +543,7 @@ async fn parts(config: &Config, key: InstanceKey) -> Result<(Parts, WriterTasks,
     let store: Arc<dyn Store> = Arc::new(store);
     let blobs = FolderBlobs::open(&config.instance.data_dir.join("blobs"), durable).map_err(|error| start_error("blobs", error))?;
     let blobs: Arc<dyn Blobs> = Arc::new(blobs);
-    let deliver_epoch =
-        store.take_lease(DELIVER_LEASE, &config.instance.name).await.map_err(|error| start_error("store", error))?;
+    let deliver_epoch = store.take_lease(DELIVER_LEASE, &config.instance.name).await.map_err(|error| start_error("store", error))?;
     let (lanes, releases) = (Arc::new(Lanes::default()), Arc::new(Releases::default()));
     let watch = Watch { lanes: lanes.clone(), releases: releases.clone(), metrics: metrics.clone() };
     let limits = WriterLimits {

@@ -89,8 +89,7 @@ pub fn keys(loaded: &Loaded) -> Result<(InstanceKey, secrecy::SecretString), Key
 
 /// Waits for the signal to stop; reloads on SIGHUP meanwhile.
 async fn until_told(gateway: &Arc<Gateway>) -> std::io::Result<()> {
-    let (mut term, mut int, mut hup) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
     loop {
         tokio::select! {
             _ = term.recv() => break,

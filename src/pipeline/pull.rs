@@ -203,6 +203,7 @@ impl PullChannel {
         let account = self.source.account();
         let mut suspects = self.store.interrupted(&account).await?;
         let mut states = self.store.sources(&account).await?;
+        let since = self.store.memo(&backfill_key(&account)).await?.and_then(|text| Time::parse(&text));
         let mut working: Option<tokio::task::JoinHandle<Result<(), Ended>>> = None;
         while !*stop.borrow() {
             let news = tokio::select! {
@@ -211,10 +212,13 @@ impl PullChannel {
                 () = stopped(&mut stop) => break,
             };
             match news {
-                Ok(PullNews::Batch(batch)) => {
+                Ok(PullNews::Batch(mut batch)) => {
                     self.board.heard(&self.id, self.clock.now());
                     self.metrics.heard(&self.id, self.clock.now());
                     self.metrics.pulled(&self.id, batch.things.len());
+                    if batch.historic {
+                        leave_out_older(&mut batch, since);
+                    }
                     finish(&mut working).await?;
                     let after = moved(&states, &account, &batch);
                     let taken = take_suspects(&mut suspects, &batch);
@@ -424,6 +428,18 @@ fn segments(things: Vec<Pulled>, suspects: &[ParseBatch]) -> Vec<Segment> {
         }
     }
     segments.into_iter().map(|(_, _, segment)| segment).collect()
+}
+
+/// Memo that holds the oldest date a backfill takes in, RFC 3339.
+pub fn backfill_key(account: &str) -> String {
+    format!("{account}/backfill_since")
+}
+
+/// A backfill with a date takes nothing older. Mails without a date are taken: better one too many than one lost.
+fn leave_out_older(batch: &mut PulledBatch, since: Option<Time>) {
+    if let Some(since) = since {
+        batch.things.retain(|thing| thing.internal_date.is_none_or(|date| date >= since));
+    }
 }
 
 /// The interrupted batches that a new batch touches, taken from the list.

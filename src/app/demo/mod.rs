@@ -16,7 +16,6 @@ use crate::app::run;
 use crate::config::load;
 use crate::config::source::Disk;
 use crate::ports::clock::Random;
-use crate::ports::store::Store;
 
 /// Events the story ends with: 2 of Slack, 2 of WhatsApp, Telegram, the form, 2 mails.
 const EVENTS_EXPECTED: u64 = 8;
@@ -79,7 +78,11 @@ async fn play(folder: &Path, options: DemoOptions) -> Result<(), DemoError> {
     let gateway = Gateway::start(loaded, key, token).await?;
     println!("omnigate demo: everything runs in {}", folder.display());
     println!("  hooks    http://{}/hooks/…", gateway.public);
-    println!("  metrics  http://{}/metrics   health /healthz /readyz   API /v1 (token in {})", gateway.private, folder.join("data/admin.token").display());
+    println!(
+        "  metrics  http://{}/metrics   health /healthz /readyz   API /v1 (token in {})",
+        gateway.private,
+        folder.join("data/admin.token").display()
+    );
     println!("  desk     http://{desk_at}/events  (verifies signatures, fails one delivery on purpose)\n");
     let told = tell(&gateway, &desk, &mailbox).await;
     if told.is_ok() {

@@ -49,9 +49,7 @@ fn slack(title: &'static str, now_s: i64, event_id: &str, ts: &str, thread: Opti
 }
 
 fn whatsapp(now_s: i64) -> Traffic {
-    let message = |id: &str, from: &str, text: &str| {
-        serde_json::json!({"from": from, "id": id, "timestamp": now_s.to_string(), "type": "text", "text": {"body": text}})
-    };
+    let message = |id: &str, from: &str, text: &str| serde_json::json!({"from": from, "id": id, "timestamp": now_s.to_string(), "type": "text", "text": {"body": text}});
     let body = serde_json::json!({
         "object": "whatsapp_business_account",
         "entry": [{"id": "WABA1", "changes": [{"field": "messages", "value": {
@@ -84,10 +82,7 @@ fn telegram(now_s: i64) -> Traffic {
     Traffic {
         title: "Telegram: a private message",
         hook: "shop-telegram",
-        headers: vec![
-            ("content-type", "application/json".to_owned()),
-            ("x-telegram-bot-api-secret-token", TELEGRAM_SECRET.to_owned()),
-        ],
+        headers: vec![("content-type", "application/json".to_owned()), ("x-telegram-bot-api-secret-token", TELEGRAM_SECRET.to_owned())],
         body,
     }
 }
@@ -116,7 +111,14 @@ pub fn story(now_s: i64) -> Vec<Traffic> {
     let root = format!("{now_s}.000100");
     vec![
         slack("Slack: a question in a channel", now_s, "EvDEMO1", &root, None, "The printer on floor 3 is &quot;on fire&quot;"),
-        slack("Slack: the same webhook again (Slack repeats what it thinks was lost)", now_s, "EvDEMO1", &root, None, "The printer on floor 3 is &quot;on fire&quot;"),
+        slack(
+            "Slack: the same webhook again (Slack repeats what it thinks was lost)",
+            now_s,
+            "EvDEMO1",
+            &root,
+            None,
+            "The printer on floor 3 is &quot;on fire&quot;",
+        ),
         slack("Slack: a reply in its thread", now_s, "EvDEMO2", &format!("{now_s}.000200"), Some(&root), "Not literally. Paper jam."),
         forged(now_s),
         whatsapp(now_s),
