@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::connector::mail::{MailError, MailLimits};
+use crate::model::item::SliceEncoding;
 
 /// One header field, as offsets into the mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +114,7 @@ pub fn first<'m>(fields: &'m [Field], mail: &'m [u8], name: &'m str) -> Option<&
 }
 
 /// Longest part of a structured MIME field that is read: RFC 2231 sections are joined in quadratic time by `mail-parser`.
-const STRUCTURED_BYTES_MAX: usize = 16 * 1024;
+pub const STRUCTURED_BYTES_MAX: usize = 16 * 1024;
 
 /// Lower-case `type/subtype`, if the value begins with one.
 pub fn media_type(value: &[u8]) -> Option<String> {
@@ -183,5 +184,19 @@ pub fn parameters(value: &[u8]) -> Parameters {
             Parameters(all.into_iter().map(|one| (one.name.to_ascii_lowercase(), one.value.into_owned())).collect())
         }
         _ => Parameters::default(),
+    }
+}
+
+/// The transfer encoding of a part. Unknown and broken names mean none, as every reader of mail does.
+pub fn encoding(fields: &[Field], mail: &[u8]) -> SliceEncoding {
+    let value = first(fields, mail, "content-transfer-encoding").unwrap_or_default();
+    let word = value.split(|byte| matches!(byte, b';' | b'(')).next().unwrap_or_default().trim_ascii();
+    let word = word.strip_prefix(b"\"").and_then(|word| word.strip_suffix(b"\"")).unwrap_or(word);
+    if word.eq_ignore_ascii_case(b"base64") {
+        SliceEncoding::Base64
+    } else if word.eq_ignore_ascii_case(b"quoted-printable") {
+        SliceEncoding::QuotedPrintable
+    } else {
+        SliceEncoding::Identity
     }
 }

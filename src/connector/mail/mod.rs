@@ -8,6 +8,7 @@
 //! and, beside the raw, memory bounded by the limits. `mail-parser` sees single header fields only, never a whole mail: its 0.11
 //! overflows the stack on nested messages, which no `catch_unwind` can catch.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::logic::digest::Digester;
@@ -16,9 +17,22 @@ use crate::model::codes::Code;
 use crate::model::item::{ChannelFacts, Item, ItemBody};
 use crate::model::raw::Raw;
 
+pub mod auth;
+pub mod canon;
+pub mod charset;
+pub mod class;
 pub mod fields;
+pub mod html;
+pub mod identity;
+pub mod language;
+pub mod message;
+pub mod parts;
+pub mod reply;
 pub mod scan;
+pub mod sniff;
+pub mod thread;
 pub mod transfer;
+pub mod words;
 
 pub use scan::{Scan, prescan};
 pub use transfer::decode_slice;
@@ -107,8 +121,12 @@ impl MailError {
 ///
 /// Run it on a thread with at least [`PARSE_STACK_BYTES`] of stack.
 pub fn read(raw: &Raw, context: &MailContext) -> Item {
-    let _ = raw;
-    quarantined(&context.channel, Code::MailUnparsable, "not written yet")
+    // The last resort: nothing here is known to panic, but a defect in a library must cost one mail, not the channel.
+    let item = catch_unwind(AssertUnwindSafe(|| match prescan(&raw.body, &context.limits) {
+        Ok(scan) => message::build(raw, &scan, context),
+        Err(error) => quarantined(&context.channel, error.code, error.detail),
+    }));
+    item.unwrap_or_else(|_| quarantined(&context.channel, Code::MailUnparsable, "reading the mail failed: a defect"))
 }
 
 /// The item of a mail above the hard limit, of which only the header was fetched.

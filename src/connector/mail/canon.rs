@@ -1,0 +1,48 @@
+//! The canonical content hash: what makes two copies of a mail the same, whatever mailbox, provider or road they came by.
+//!
+//! Hashed are the fields an author writes and the body; trace and authentication fields differ per delivery and are left out.
+//! A Message-ID alone is no key: one parcel carrier sends different mails under the same one.
+
+use sha2::{Digest, Sha256};
+
+use crate::connector::mail::fields;
+use crate::connector::mail::scan::Scan;
+use crate::connector::mail::words;
+
+/// SHA-256 over normalized Message-ID, Date, From, To, Subject (unfolded) and the body with line feeds and without blank lines at
+/// its end. Each field stands behind its length, so that no border between two can move.
+pub fn hash(mail: &[u8], scan: &Scan) -> [u8; 32] {
+    let root = scan.root();
+    let mut sha = Sha256::new();
+    let id = fields::first(&root.fields, mail, "message-id").and_then(|value| words::message_ids(value, 1).into_iter().next());
+    add(&mut sha, id.unwrap_or_default().as_bytes());
+    for name in ["date", "from", "to", "subject"] {
+        let value = fields::first(&root.fields, mail, name).unwrap_or_default();
+        add(&mut sha, &unfold(value));
+    }
+    body(&mut sha, mail.get(root.body.start..).unwrap_or_default());
+    sha.finalize().into()
+}
+
+fn add(sha: &mut Sha256, value: &[u8]) {
+    sha.update((value.len() as u64).to_be_bytes());
+    sha.update(value);
+}
+
+fn unfold(value: &[u8]) -> Vec<u8> {
+    let words = value.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(&b' ')
+}
+
+/// Line feeds only, straight from the raw: nothing is copied, however large the mail.
+fn body(sha: &mut Sha256, body: &[u8]) {
+    let end = body.len() - body.iter().rev().take_while(|byte| matches!(byte, b'\r' | b'\n' | b' ' | b'\t')).count();
+    let mut rest = body.get(..end).unwrap_or_default();
+    let finder = memchr::memmem::Finder::new(b"\r\n");
+    while let Some(at) = finder.find(rest) {
+        sha.update(rest.get(..at).unwrap_or_default());
+        sha.update(b"\n");
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    sha.update(rest);
+}

@@ -1,0 +1,113 @@
+//! Who wrote it and to whom.
+//!
+//! The author is From. Reply-To, Return-Path and Sender stand in only where From has no address: taken first, they would
+//! name forms and lists as authors. Several From fields are told and never authenticated.
+
+use crate::connector::mail::MailContext;
+use crate::connector::mail::charset::Charsets;
+use crate::connector::mail::fields::{self, Field};
+use crate::connector::mail::words::{self, Named};
+use crate::model::address::Address;
+use crate::model::event::{Party, Recipient};
+
+/// Most recipients in the item.
+const RECIPIENTS_MAX: usize = 200;
+
+/// Authors and recipients of a mail.
+#[derive(Debug, Default)]
+pub struct Identity {
+    /// The author.
+    pub from: Option<Party>,
+    /// From holds exactly one field with one address, and names the author.
+    pub from_is_plain: bool,
+    /// Where answers are to go.
+    pub reply_to: Vec<Named>,
+    /// `to`, `cc`, `bcc`, `mailbox`, without repeats within a role.
+    pub to: Vec<Recipient>,
+    /// Sender of the envelope; the null sender is an empty text.
+    pub return_path: Option<String>,
+    /// Sender field.
+    pub sender: Option<Named>,
+    /// What is odd about it.
+    pub flags: Vec<&'static str>,
+}
+
+/// Reads authors and recipients.
+pub fn read(header: &[Field], mail: &[u8], charsets: &Charsets, context: &MailContext) -> Identity {
+    let named = |name: &str| -> Vec<Named> {
+        fields::all(header, mail, name).take(20).flat_map(|value| words::addresses(value, charsets)).collect()
+    };
+    let mut identity = Identity { reply_to: named("reply-to"), sender: named("sender").into_iter().next(), ..Identity::default() };
+    identity.return_path = fields::first(header, mail, "return-path").map(|value| {
+        let text = words::text(value, charsets);
+        text.trim_matches(['<', '>', ' ']).to_owned()
+    });
+    let from_fields = fields::all(header, mail, "from").count();
+    let from = named("from");
+    author(&mut identity, &from, from_fields);
+    recipients(&mut identity, &named, header, mail, charsets, context);
+    identity
+}
+
+fn author(identity: &mut Identity, from: &[Named], from_fields: usize) {
+    if from_fields > 1 {
+        identity.flags.push("several_from");
+    }
+    let addressed = from.iter().filter(|one| one.address.is_some()).count();
+    if addressed > 1 && from_fields == 1 {
+        identity.flags.push("several_authors");
+    }
+    identity.from_is_plain = from_fields == 1 && addressed == 1;
+    let name = from.iter().find_map(|one| one.name.clone());
+    let first = |list: &[Named]| list.iter().find(|one| one.address.is_some()).cloned();
+    let return_path =
+        identity.return_path.as_deref().and_then(words::mail_address).map(|address| Named { address: Some(address), name: None });
+    let found = first(from)
+        .or_else(|| first(&identity.reply_to))
+        .or(return_path)
+        .or_else(|| identity.sender.clone().filter(|one| one.address.is_some()));
+    if addressed == 0 {
+        identity.flags.push("no_from");
+    }
+    identity.from = found.and_then(|one| {
+        let name = one.name.or(name);
+        one.address.map(|address| Party { address, name, handle: None, avatar_url: None })
+    });
+}
+
+fn recipients(
+    identity: &mut Identity,
+    named: &dyn Fn(&str) -> Vec<Named>,
+    header: &[Field],
+    mail: &[u8],
+    charsets: &Charsets,
+    context: &MailContext,
+) {
+    for role in ["to", "cc", "bcc"] {
+        for one in named(role) {
+            if let Some(address) = one.address {
+                add(identity, address, one.name, role);
+            }
+        }
+    }
+    // Where it was found: aliases and blind copies do not show in To and Cc.
+    for name in ["delivered-to", "x-original-to", "envelope-to", "x-forwarded-to"] {
+        for value in fields::all(header, mail, name).take(10) {
+            for one in words::addresses(value, charsets) {
+                if let Some(address) = one.address {
+                    add(identity, address, None, "mailbox");
+                }
+            }
+        }
+    }
+    for address in &context.mailboxes {
+        add(identity, address.clone(), None, "mailbox");
+    }
+}
+
+fn add(identity: &mut Identity, address: Address, name: Option<String>, role: &str) {
+    let known = identity.to.iter().any(|one| one.address == address && one.role == role);
+    if !known && identity.to.len() < RECIPIENTS_MAX {
+        identity.to.push(Recipient { address, name, role: role.to_owned() });
+    }
+}

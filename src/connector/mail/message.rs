@@ -1,0 +1,196 @@
+//! Puts a message together from what the other files of this room found.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::connector::mail::charset::{Charsets, cut};
+use crate::connector::mail::class::{self, Class};
+use crate::connector::mail::identity::{self, Identity};
+use crate::connector::mail::parts::{self, Content};
+use crate::connector::mail::scan::Scan;
+use crate::connector::mail::thread::{self, Evidence};
+use crate::connector::mail::{MailContext, auth, canon, fields, html, language, reply, words};
+use crate::model::event::{Author, Automated, Direction};
+use crate::model::item::{ContactHint, Item, ItemBody, MessageItem, ReplyHint};
+use crate::model::raw::Raw;
+
+/// Longest subject and name in the item.
+const LINE_BYTES_MAX: usize = 2 * 1024;
+/// Longest value in `extra`.
+const EXTRA_BYTES_MAX: usize = 998;
+
+/// The message of a scanned mail.
+pub fn build(raw: &Raw, scan: &Scan, context: &MailContext) -> Item {
+    let mail = raw.body.as_ref();
+    let header = &scan.root().fields;
+    let charsets = charsets(mail, scan);
+    let identity = identity::read(header, mail, &charsets, context);
+    let subject = fields::first(header, mail, "subject").map(|value| words::text(value, &charsets)).filter(|text| !text.is_empty());
+    let class = class::classify(mail, scan, subject.as_deref().unwrap_or_default(), &identity, &charsets);
+    let mut evidence = thread::evidence(header, mail);
+    evidence.returned.clone_from(&class.returned);
+    let authentication = auth::read(header, mail, &identity, &charsets, context);
+    let mut content = parts::read(raw, scan, &charsets, &context.limits);
+    let texts = Texts::of(&mut content, raw, scan, &charsets, context);
+    let reported = matches!(class.automated, Some(Automated::Bounce | Automated::DeliveryStatus | Automated::FeedbackReport));
+    let verified = authentication.as_ref().is_some_and(|found| found.verified);
+    let message = MessageItem {
+        threading: thread::place(&evidence, &identity, context),
+        direction: Direction::Inbound,
+        author: if reported { Author::System } else { Author::Customer },
+        kind: "email".to_owned(),
+        contact: if reported { None } else { contact(&identity, verified, context) },
+        to: identity.to.clone(),
+        subject: subject.map(|subject| cut(subject, LINE_BYTES_MAX).0),
+        language: texts.reply_text.as_deref().or(texts.text.as_deref()).and_then(language::of),
+        text: texts.text,
+        html: texts.html,
+        reply_text: texts.reply_text,
+        truncated: texts.truncated,
+        in_reply_to: evidence.answers.first().map(|(_, id)| ReplyHint { external_id: id.clone(), target: None }),
+        external_id: evidence.message_id.clone(),
+        external_url: None,
+        automated: class.automated,
+        authentication,
+        feedback: None,
+        call: None,
+        edited: false,
+        historic: context.historic,
+        sent_at: fields::first(header, mail, "date").and_then(|value| words::date(value, raw.received_at)),
+        received_at: raw.received_at,
+        extra: extra(mail, scan, &identity, &evidence, &class, &content, &charsets),
+        attachments: content.attachments,
+        from: identity.from,
+        aliases: Vec::new(),
+        hold: None,
+    };
+    let hash = canon::hash(mail, scan);
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = context.digester.item(&context.namespace, "", "message", &["content", &hash], "");
+    Item { channel: Arc::clone(&context.channel), key: Some(key), body: ItemBody::Message(Box::new(message)) }
+}
+
+/// Charsets are judged over the header and the first text part.
+fn charsets<'m>(mail: &'m [u8], scan: &Scan) -> Charsets<'m> {
+    let root = scan.root();
+    let start = root.fields.first().map_or(0, |field| field.name.start);
+    let header = mail.get(start..root.body.start).unwrap_or_default();
+    let text = scan.leaves().map(|(_, leaf)| leaf).find(|leaf| leaf.media_type.starts_with("text/"));
+    match text {
+        Some(leaf) => {
+            let body = mail.get(leaf.body.clone()).unwrap_or_default();
+            Charsets::new(header, body, fields::encoding(&leaf.fields, mail))
+        }
+        None => Charsets::new(header, &[], crate::model::item::SliceEncoding::Identity),
+    }
+}
+
+fn contact(identity: &Identity, verified: bool, context: &MailContext) -> Option<ContactHint> {
+    let from = identity.from.as_ref()?;
+    Some(ContactHint {
+        digest: context.digester.address(&from.address),
+        address: from.address.clone(),
+        name: from.name.clone().map(|name| cut(name, LINE_BYTES_MAX).0),
+        verified,
+        also: Vec::new(),
+    })
+}
+
+/// The texts of the item, cut to their limit.
+#[derive(Default)]
+struct Texts {
+    text: Option<String>,
+    html: Option<String>,
+    reply_text: Option<String>,
+    truncated: Vec<String>,
+}
+
+impl Texts {
+    fn of(content: &mut Content, raw: &Raw, scan: &Scan, charsets: &Charsets, context: &MailContext) -> Self {
+        let max = context.limits.text_bytes_max;
+        let mut texts = Self::default();
+        let text = std::mem::take(&mut content.text);
+        if !text.trim().is_empty() {
+            let (reply, _) = cut(reply::cut(&text, content.from_html.as_ref()), max);
+            texts.reply_text = Some(reply);
+            let (kept, was_cut) = cut(text.trim_end().to_owned(), max);
+            texts.text = Some(kept);
+            if was_cut {
+                texts.truncated.push("text".to_owned());
+                let kind = if content.from_html.is_some() { "text/html" } else { "text/plain" };
+                parts::attach_whole(content, raw, scan, charsets, &context.limits, kind);
+            }
+        }
+        if let Some(html) = content.html.take() {
+            let (safe, was_cut) = html::sanitise(&html, max);
+            texts.html = Some(safe).filter(|safe| !safe.trim().is_empty());
+            if was_cut {
+                texts.truncated.push("html".to_owned());
+                parts::attach_whole(content, raw, scan, charsets, &context.limits, "text/html");
+            }
+        }
+        texts
+    }
+}
+
+/// What a mail says beyond the contract, under `mail`.
+fn extra(
+    mail: &[u8],
+    scan: &Scan,
+    identity: &Identity,
+    evidence: &Evidence,
+    class: &Class,
+    content: &Content,
+    charsets: &Charsets,
+) -> Map<String, Value> {
+    let header = &scan.root().fields;
+    let mut said = Map::new();
+    let mut say = |name: &str, value: String| {
+        if !value.is_empty() {
+            said.insert(name.to_owned(), Value::String(cut(value, EXTRA_BYTES_MAX).0));
+        }
+    };
+    let address = |one: &words::Named| one.address.as_ref().map(|address| address.as_str().to_owned());
+    say("reply_to", identity.reply_to.iter().find_map(address).unwrap_or_default());
+    say("sender", identity.sender.as_ref().and_then(address).unwrap_or_default());
+    say("return_path", identity.return_path.clone().unwrap_or_default());
+    for (name, field) in [
+        ("list_id", "list-id"),
+        ("original_from", "x-original-from"),
+        ("original_sender", "x-original-sender"),
+        ("organization", "organization"),
+    ] {
+        say(
+            name,
+            fields::first(header, mail, field)
+                .map(|value| words::text(value.get(..EXTRA_BYTES_MAX).unwrap_or(value), charsets))
+                .unwrap_or_default(),
+        );
+    }
+    for (name, value) in &class.report {
+        say(&format!("report_{name}"), value.clone());
+    }
+    say("returned_message", class.returned.clone().unwrap_or_default());
+    if !evidence.answers.is_empty() {
+        said.insert("references".to_owned(), json!(evidence.answers.len()));
+    }
+    if content.omitted > 0 {
+        said.insert("attachments_omitted".to_owned(), json!(content.omitted));
+    }
+    let mut flags = identity.flags.clone();
+    if scan.broken_header {
+        flags.push("broken_header");
+    }
+    if evidence.message_id.is_none() {
+        flags.push("no_message_id");
+    }
+    if !flags.is_empty() {
+        said.insert("flags".to_owned(), json!(flags));
+    }
+    let mut extra = Map::new();
+    if !said.is_empty() {
+        extra.insert("mail".to_owned(), Value::Object(said));
+    }
+    extra
+}

@@ -1,0 +1,317 @@
+//! Sorts the leaves of a mail into bodies and files.
+//!
+//! Every leaf is looked at here and ends up in the text, in the HTML or among the attachments; none is lost. Attachments are
+//! slices of the raw: their size, hash and type come from a streaming decoder, so a large one needs no memory.
+
+use sha2::{Digest, Sha256};
+
+use crate::connector::mail::charset::{Charsets, clean, clean_line};
+use crate::connector::mail::fields;
+use crate::connector::mail::html::{self, HtmlText};
+use crate::connector::mail::scan::{Entity, Scan};
+use crate::connector::mail::sniff;
+use crate::connector::mail::{MailLimits, transfer, words};
+use crate::model::codes::Code;
+use crate::model::event::{Attachment, AttachmentState};
+use crate::model::id::{AttachmentId, RawId};
+use crate::model::item::{FilePlace, ItemAttachment};
+use crate::model::raw::Raw;
+
+/// Bytes of one text part that are decoded; the item keeps far less.
+const TEXT_READ_MAX: usize = 512 * 1024;
+/// Text parts that are joined; further ones are attachments.
+const BODIES_MAX: usize = 20;
+/// Longest file name: what file systems take.
+const NAME_BYTES_MAX: usize = 255;
+
+/// What a mail says and carries.
+#[derive(Debug, Default)]
+pub struct Content {
+    /// Plain text, from the text parts or from HTML.
+    pub text: String,
+    /// HTML as it came, not sanitised.
+    pub html: Option<String>,
+    /// The text is this one, made from HTML, with the marks found in it.
+    pub from_html: Option<HtmlText>,
+    /// Files.
+    pub attachments: Vec<ItemAttachment>,
+    /// Files that are not even listed.
+    pub omitted: usize,
+}
+
+/// A leaf with what its header says.
+struct Leaf<'s> {
+    entity: &'s Entity,
+    number: usize,
+    name: Option<String>,
+    disposition: String,
+    content_id: Option<String>,
+    charset: Option<String>,
+    /// The nearest multipart/alternative it stands in.
+    alternative: Option<usize>,
+}
+
+impl Leaf<'_> {
+    fn is(&self, media_type: &str) -> bool {
+        self.entity.media_type == media_type
+    }
+}
+
+/// Reads the content. `html_max` and texts are cut by the caller; attachments are limited here.
+pub fn read(raw: &Raw, scan: &Scan, charsets: &Charsets, limits: &MailLimits) -> Content {
+    let mail = raw.body.as_ref();
+    let leaves: Vec<Leaf> = scan.leaves().map(|(number, entity)| leaf(mail, scan, number, entity, charsets)).collect();
+    let mut bodies: Vec<usize> = Vec::new();
+    for (at, leaf) in leaves.iter().enumerate() {
+        if bodies.len() < BODIES_MAX && is_body(leaf, scan) {
+            bodies.push(at);
+        }
+    }
+    let mut content = texts(mail, &leaves, &bodies, charsets);
+    let mut files = Files { raw, limits, content: &mut content, listed: 0 };
+    for (at, leaf) in leaves.iter().enumerate() {
+        if !bodies.contains(&at) && !is_nothing(leaf, mail) {
+            files.add(leaf, charsets);
+        }
+    }
+    content
+}
+
+/// Adds the text part of a cut text or HTML as a file, so that the whole of it can be had.
+pub fn attach_whole(content: &mut Content, raw: &Raw, scan: &Scan, charsets: &Charsets, limits: &MailLimits, media_type: &str) {
+    let found = scan.leaves().find(|(_, entity)| entity.media_type == media_type);
+    if let Some((number, entity)) = found {
+        let mut leaf = leaf(raw.body.as_ref(), scan, number, entity, charsets);
+        leaf.name = Some(if media_type == "text/html" { "message.html" } else { "message.txt" }.to_owned());
+        let listed = content.attachments.len();
+        Files { raw, limits, content, listed }.add(&leaf, charsets);
+    }
+}
+
+fn leaf<'s>(mail: &[u8], scan: &'s Scan, number: usize, entity: &'s Entity, charsets: &Charsets) -> Leaf<'s> {
+    let value = |name: &'static str| {
+        let value = fields::first(&entity.fields, mail, name).unwrap_or_default();
+        charsets.undeclared(value.get(..fields::STRUCTURED_BYTES_MAX).unwrap_or(value))
+    };
+    let (content_type, disposition) = (value("content-type"), value("content-disposition"));
+    let (typed, disposed) = (fields::parameters(content_type.as_bytes()), fields::parameters(disposition.as_bytes()));
+    let name = disposed.get("filename").or_else(|| typed.get("name")).and_then(|name| file_name(&words::text(name.as_bytes(), charsets)));
+    let content_id = fields::first(&entity.fields, mail, "content-id").map(|value| {
+        let text = clean_line(&String::from_utf8_lossy(value.get(..998).unwrap_or(value)));
+        text.trim_matches(['<', '>', ' ']).to_owned()
+    });
+    let mut alternative = entity.parent;
+    while let Some(parent) = alternative.and_then(|at| scan.entities.get(at)) {
+        if parent.media_type == "multipart/alternative" {
+            break;
+        }
+        alternative = parent.parent;
+    }
+    Leaf {
+        entity,
+        number,
+        name,
+        disposition: disposition.split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
+        content_id: content_id.filter(|id| !id.is_empty()),
+        charset: typed.get("charset").map(str::to_owned),
+        alternative,
+    }
+}
+
+/// A leaf is a body if it is text, not put up as a file, and stands where text is read.
+fn is_body(leaf: &Leaf, scan: &Scan) -> bool {
+    if !leaf.is("text/plain") && !leaf.is("text/html") || leaf.disposition == "attachment" {
+        return false;
+    }
+    let parent = leaf.entity.parent.and_then(|at| scan.entities.get(at));
+    let in_body_place = parent.is_none_or(|parent| parent.media_type == "multipart/alternative");
+    (leaf.name.is_none() || in_body_place) && parent.is_none_or(|parent| parent.media_type != "multipart/digest")
+}
+
+/// An empty part with no name: what some mailers leave between two boundaries.
+fn is_nothing(leaf: &Leaf, mail: &[u8]) -> bool {
+    let body = mail.get(leaf.entity.body.clone()).unwrap_or_default();
+    leaf.name.is_none() && leaf.content_id.is_none() && body.trim_ascii().is_empty()
+}
+
+fn decoded(mail: &[u8], leaf: &Leaf, charsets: &Charsets) -> String {
+    let body = mail.get(leaf.entity.body.clone()).unwrap_or_default();
+    let encoding = fields::encoding(&leaf.entity.fields, mail);
+    let mut bytes = Vec::with_capacity(body.len().min(TEXT_READ_MAX));
+    transfer::decode_into(body, encoding, &mut |piece| {
+        let room = TEXT_READ_MAX - bytes.len();
+        bytes.extend_from_slice(piece.get(..room).unwrap_or(piece));
+        bytes.len() < TEXT_READ_MAX
+    });
+    clean(&charsets.decode(&bytes, leaf.charset.as_deref()))
+}
+
+fn texts(mail: &[u8], leaves: &[Leaf], bodies: &[usize], charsets: &Charsets) -> Content {
+    let bodies: Vec<&Leaf> = bodies.iter().filter_map(|at| leaves.get(*at)).collect();
+    let beside = |leaf: &Leaf, media_type: &str| {
+        leaf.alternative.is_some() && bodies.iter().any(|other| other.alternative == leaf.alternative && other.is(media_type))
+    };
+    let any_html = bodies.iter().any(|leaf| leaf.is("text/html"));
+    let (mut text, mut html) = (String::new(), String::new());
+    let mut from_html = None;
+    for leaf in &bodies {
+        let piece = decoded(mail, leaf, charsets);
+        if leaf.is("text/html") {
+            if !beside(leaf, "text/plain") {
+                let converted = html::to_text(&piece);
+                join(&mut text, &converted.text);
+                from_html = Some(converted);
+            }
+            html.push_str(&piece);
+        } else {
+            if any_html && !beside(leaf, "text/html") {
+                html.push_str("<div>");
+                html.push_str(&html::from_text(&piece));
+                html.push_str("</div>");
+            }
+            join(&mut text, &piece);
+        }
+    }
+    if text.trim().is_empty() && !html.is_empty() {
+        // A text part left empty beside the HTML says nothing; the mail does.
+        let converted = html::to_text(&html);
+        text.clone_from(&converted.text);
+        from_html = Some(converted);
+    }
+    let from_html = from_html.filter(|converted| converted.text == text);
+    Content { text, html: (!html.is_empty()).then_some(html), from_html, ..Content::default() }
+}
+
+fn join(text: &mut String, piece: &str) {
+    let piece = piece.trim_end();
+    if !text.is_empty() && !piece.is_empty() {
+        text.push_str("\n\n");
+    }
+    text.push_str(piece);
+}
+
+/// Collects attachments within the limits.
+struct Files<'a> {
+    raw: &'a Raw,
+    limits: &'a MailLimits,
+    content: &'a mut Content,
+    listed: usize,
+}
+
+impl Files<'_> {
+    fn add(&mut self, leaf: &Leaf, charsets: &Charsets) {
+        self.listed += 1;
+        if self.listed > self.limits.attachments_max.saturating_mul(2) {
+            self.content.omitted += 1;
+            return;
+        }
+        let mail = self.raw.body.as_ref();
+        let span = leaf.entity.body.clone();
+        let encoding = fields::encoding(&leaf.entity.fields, mail);
+        let over_count = self.listed > self.limits.attachments_max;
+        let measured = if over_count { Measured::default() } else { measure(mail.get(span.clone()).unwrap_or_default(), encoding) };
+        let too_large = measured.bytes > self.limits.attachment_bytes_max;
+        let reason = if over_count {
+            Some(Code::AttachmentCount)
+        } else if too_large {
+            Some(Code::AttachmentTooLarge)
+        } else {
+            None
+        };
+        let media_type = sniff::media_type(&leaf.entity.media_type, leaf.name.as_deref(), &measured.first);
+        let public = Attachment {
+            id: attachment_id(self.raw.id, self.raw.received_at.0, leaf.number),
+            name: leaf.name.clone().or_else(|| attached_mail_name(mail, leaf, charsets)),
+            inline: is_inline(leaf, self.content.html.as_deref(), &media_type),
+            media_type,
+            bytes: (!over_count).then_some(measured.bytes),
+            sha256: reason.is_none().then(|| hex(&measured.sha256)),
+            content_id: leaf.content_id.clone(),
+            state: if reason.is_none() { AttachmentState::Stored } else { AttachmentState::Unavailable },
+            reason: reason.map(|code| code.as_str().to_owned()),
+            url: None,
+            content: None,
+        };
+        let place = reason.is_none().then_some(FilePlace::Slice { start: span.start as u64, end: span.end as u64, encoding });
+        self.content.attachments.push(ItemAttachment { public, place });
+    }
+}
+
+/// The same for the same part of the same raw, however often it is read.
+fn attachment_id(raw: RawId, received_ms: i64, number: usize) -> AttachmentId {
+    let mut sha = Sha256::new();
+    sha.update(b"omnigate attachment v1");
+    sha.update(raw.to_bytes());
+    sha.update((number as u64).to_be_bytes());
+    let low = sha.finalize().iter().take(10).fold(0u128, |value, byte| value << 8 | u128::from(*byte));
+    let high = (received_ms.max(0) as u128) & ((1 << 48) - 1);
+    AttachmentId(high << 80 | low)
+}
+
+fn is_inline(leaf: &Leaf, html: Option<&str>, media_type: &str) -> bool {
+    let referenced = match (&leaf.content_id, html) {
+        (Some(id), Some(html)) => html.contains(&format!("cid:{id}")),
+        _ => false,
+    };
+    referenced || leaf.disposition == "inline" && media_type.starts_with("image/")
+}
+
+/// An attached mail is named by its subject.
+fn attached_mail_name(mail: &[u8], leaf: &Leaf, charsets: &Charsets) -> Option<String> {
+    if !leaf.is("message/rfc822") && !leaf.is("message/global") {
+        return None;
+    }
+    let body = mail.get(leaf.entity.body.clone()).unwrap_or_default();
+    let header = fields::split(body.get(..64 * 1024).unwrap_or(body), 0, &MailLimits::default()).ok()?;
+    let subject = fields::first(&header.fields, body, "subject").map(|value| words::text(value.get(..998).unwrap_or(value), charsets));
+    let stem = subject.map(|subject| subject.replace(['/', '\\'], "-")).unwrap_or_default();
+    let stem = stem.get(..stem.floor_char_boundary(100)).unwrap_or_default();
+    file_name(&format!("{}.eml", if stem.trim().is_empty() { "message" } else { stem.trim() }))
+}
+
+/// A file name without any path, control or direction characters.
+fn file_name(name: &str) -> Option<String> {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    let name: String = last.chars().filter(|c| !c.is_control() && !turns(*c)).collect();
+    let name = name.trim().trim_start_matches("..").trim();
+    if name.len() <= NAME_BYTES_MAX {
+        return (!name.is_empty() && name != ".").then(|| name.to_owned());
+    }
+    // The ending says what the file is, so it stays.
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let ending = if ending.len() <= 16 { ending } else { "" };
+    let stem = name.get(..name.floor_char_boundary(NAME_BYTES_MAX - ending.len() - 1)).unwrap_or_default();
+    Some(format!("{stem}.{ending}"))
+}
+
+/// What decoding a part once tells.
+#[derive(Default)]
+struct Measured {
+    bytes: u64,
+    sha256: [u8; 32],
+    first: Vec<u8>,
+}
+
+fn measure(encoded: &[u8], encoding: crate::model::item::SliceEncoding) -> Measured {
+    let mut sha = Sha256::new();
+    let mut measured = Measured::default();
+    transfer::decode_into(encoded, encoding, &mut |piece| {
+        if measured.first.is_empty() {
+            measured.first.extend_from_slice(piece.get(..sniff::FIRST_BYTES).unwrap_or(piece));
+        }
+        measured.bytes += piece.len() as u64;
+        sha.update(piece);
+        true
+    });
+    measured.sha256 = sha.finalize().into();
+    measured
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

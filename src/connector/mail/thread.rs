@@ -1,0 +1,171 @@
+//! Which conversation a mail belongs to.
+//!
+//! Evidence, best first: In-Reply-To, then References from right to left (RFC 5322 §3.6.4), then what Exchange leaves when it
+//! rewrites ids. A subject never is.
+//!
+//! Knowing a Message-ID proves little: forged headers let a stranger speak in somebody's conversation. So every id is tried two
+//! ways. First together with the *circle* of the sender: a mail registers its id once for each circle of the people it was from
+//! and to, so a quoted recipient, or a colleague of one, is placed without a further question. Then bare, which matches only if
+//! the sender already takes part. Everybody else opens a conversation of his own. A circle is the domain of an address, or the
+//! whole address at providers where anybody can have one.
+
+use base64::Engine as _;
+
+use crate::connector::mail::MailContext;
+use crate::connector::mail::fields::{self, Field};
+use crate::connector::mail::identity::Identity;
+use crate::connector::mail::words;
+use crate::model::address::Address;
+use crate::model::item::{ThreadCandidate, Threading};
+use crate::model::key::KeyDigest;
+
+/// References that are looked at: the first, which began the thread, and the last 99.
+const REFERENCES_MAX: usize = 100;
+/// Ids read from a field before it is cut to those.
+const IDS_READ_MAX: usize = 10_000;
+/// Circles under which one mail registers.
+const CIRCLES_MAX: usize = 8;
+/// Bytes of a Thread-Index that name the conversation; each answer adds five.
+const THREAD_INDEX_BYTES: usize = 22;
+
+/// Providers at which everybody can have an address: there the domain says nothing about who belongs together.
+const PUBLIC_PROVIDERS: [&str; 28] = [
+    "gmail.com",
+    "googlemail.com",
+    "outlook.com",
+    "hotmail.com",
+    "live.com",
+    "msn.com",
+    "yahoo.com",
+    "yahoo.co.jp",
+    "ymail.com",
+    "aol.com",
+    "icloud.com",
+    "me.com",
+    "mac.com",
+    "gmx.de",
+    "gmx.net",
+    "gmx.com",
+    "web.de",
+    "t-online.de",
+    "freenet.de",
+    "mail.ru",
+    "yandex.ru",
+    "qq.com",
+    "163.com",
+    "126.com",
+    "proton.me",
+    "protonmail.com",
+    "orange.fr",
+    "free.fr",
+];
+
+/// What a mail says about its place.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    /// Its own id, normalized.
+    pub message_id: Option<String>,
+    /// The ids it answers, best first, with the rule that gave each.
+    pub answers: Vec<(&'static str, String)>,
+    /// Ids before Exchange rewrote them.
+    pub rewritten: Vec<String>,
+    /// The conversation part of its Thread-Index.
+    pub thread_index: Option<String>,
+    /// The id of the mail that a report returns.
+    pub returned: Option<String>,
+}
+
+/// Reads the fields that tell the place of a mail.
+pub fn evidence(header: &[Field], mail: &[u8]) -> Evidence {
+    let ids =
+        |name: &'static str, at_most| fields::first(header, mail, name).map(|value| words::message_ids(value, at_most)).unwrap_or_default();
+    let mut found = Evidence { message_id: ids("message-id", 1).into_iter().next(), ..Evidence::default() };
+    let mut references = ids("references", IDS_READ_MAX);
+    if references.len() > REFERENCES_MAX {
+        let last = references.split_off(references.len() - (REFERENCES_MAX - 1));
+        references.truncate(1);
+        references.extend(last);
+    }
+    let answered = ids("in-reply-to", REFERENCES_MAX).into_iter().map(|id| ("in_reply_to", id));
+    for (rule, id) in answered.chain(references.into_iter().rev().map(|id| ("references", id))) {
+        let known = found.answers.iter().any(|(_, known)| *known == id);
+        if !known && found.answers.len() < REFERENCES_MAX && found.message_id.as_ref() != Some(&id) {
+            found.answers.push((rule, id));
+        }
+    }
+    found.rewritten = ids("x-microsoft-original-message-id", 1);
+    found.thread_index = fields::first(header, mail, "thread-index").and_then(thread_index);
+    found
+}
+
+fn thread_index(value: &[u8]) -> Option<String> {
+    let text: Vec<u8> = value.iter().take(4096).copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let engine = base64::engine::GeneralPurpose::new(
+        &base64::alphabet::STANDARD,
+        base64::engine::GeneralPurposeConfig::new()
+            .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent)
+            .with_decode_allow_trailing_bits(true),
+    );
+    let bytes = engine.decode(text).ok()?;
+    let conversation = bytes.get(..THREAD_INDEX_BYTES)?;
+    Some(base64::engine::general_purpose::STANDARD_NO_PAD.encode(conversation))
+}
+
+/// Where a mail belongs.
+pub fn place(evidence: &Evidence, identity: &Identity, context: &MailContext) -> Threading {
+    let key = |parts: &[&str]| context.digester.conversation(&context.namespace, "", parts);
+    let sender = identity.from.as_ref().map(|from| circle(&from.address));
+    let mut candidates = Vec::new();
+    let mut candidate = |key: KeyDigest, rule: &str, evidence: &str, participants_only: bool| {
+        candidates.push(ThreadCandidate { key, rule: rule.to_owned(), evidence: Some(evidence.to_owned()), participants_only });
+    };
+    // A report is written by a machine that takes part in nothing; it joins the conversation of what it returns.
+    if let Some(id) = &evidence.returned {
+        candidate(key(&["mid", id]), "returned_message", id, false);
+    }
+    for (rule, id) in &evidence.answers {
+        if let Some(circle) = &sender {
+            candidate(key(&["mid", id, circle]), rule, id, false);
+        }
+        candidate(key(&["mid", id]), rule, id, true);
+    }
+    for id in &evidence.rewritten {
+        candidate(key(&["mid", id]), "original_message_id", id, true);
+    }
+    if let Some(index) = &evidence.thread_index {
+        candidate(key(&["thread-index", index]), "thread_index", index, true);
+    }
+    let mut registers = Vec::new();
+    for id in evidence.message_id.iter().chain(&evidence.rewritten) {
+        registers.push(key(&["mid", id]));
+        registers.extend(circles(identity, context).iter().map(|circle| key(&["mid", id, circle])));
+    }
+    registers.extend(evidence.thread_index.as_ref().map(|index| key(&["thread-index", index])));
+    Threading { candidates, registers, ends_by_silence: false, opens_rule: "opens".to_owned() }
+}
+
+/// The circles of everybody a mail is from and to, the mailbox itself left out: it takes part in everything.
+fn circles(identity: &Identity, context: &MailContext) -> Vec<String> {
+    let ours = |address: &Address| {
+        context.mailboxes.contains(address) || identity.to.iter().any(|one| one.role == "mailbox" && one.address == *address)
+    };
+    let mut circles = Vec::new();
+    let from = identity.from.iter().map(|from| &from.address);
+    let replies = identity.reply_to.iter().filter_map(|one| one.address.as_ref());
+    let recipients = identity.to.iter().filter(|one| one.role != "mailbox").map(|one| &one.address);
+    for address in from.chain(replies).chain(recipients).filter(|address| !ours(address)) {
+        let circle = circle(address);
+        if !circles.contains(&circle) && circles.len() < CIRCLES_MAX {
+            circles.push(circle);
+        }
+    }
+    circles
+}
+
+fn circle(address: &Address) -> String {
+    let value = address.value();
+    match value.rsplit_once('@') {
+        Some((_, domain)) if !PUBLIC_PROVIDERS.contains(&domain) => domain.to_owned(),
+        _ => value.to_owned(),
+    }
+}
