@@ -1,14 +1,32 @@
 //! Fixtures: the tests of a connector, and `omnigate try`.
+//!
+//! A case is a folder with `request.http` or `payload.json` and `expected.json`; beside them may stand `case.toml` (settings,
+//! secrets, account, via, now) and, for connectors without a map of their own, `map.jq`. A case without secrets is not verified.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::Value;
+use bytes::Bytes;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
+use crate::connector::draft::DRAFT_KINDS;
 use crate::connector::folder::Folder;
+use crate::connector::hook::{ChannelSpec, Guarded, Hook, HookLimits, Outcome, ReadContext};
+use crate::connector::jq::Limits;
 use crate::connector::load::Connector;
+use crate::connector::preview;
 use crate::connector::problem::Problem;
+use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
+use crate::model::event::Priority;
+use crate::model::item::{Item, ItemBody};
 use crate::model::raw::Via;
 use crate::model::time::Time;
+use crate::ports::intake::{HookAnswer, HookRequest};
+
+/// The clock of a case that names none: 2023-11-14T22:15:00Z.
+const NOW: Time = Time(1_700_000_100_000);
 
 /// What `omnigate try` was given.
 #[derive(Debug, Clone)]
@@ -26,7 +44,7 @@ pub struct TryInput {
     /// `--skip-verify`: no secrets needed.
     pub skip_verify: bool,
     /// Secrets by name, for a signed request.
-    pub secrets: std::collections::BTreeMap<String, Vec<String>>,
+    pub secrets: BTreeMap<String, Vec<String>>,
     /// The account of the channel.
     pub account: Option<String>,
     /// The channel's own map.
@@ -35,13 +53,148 @@ pub struct TryInput {
     pub now: Time,
 }
 
+impl Default for TryInput {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            whole_request: false,
+            via: Via::Webhook,
+            settings: serde_json::Map::new(),
+            headers: Vec::new(),
+            skip_verify: true,
+            secrets: BTreeMap::new(),
+            account: None,
+            map: None,
+            now: NOW,
+        }
+    }
+}
+
 /// What an input becomes: the document of `omnigate try --json`.
 ///
 /// # Errors
 /// Settings or map do not fit the connector.
 pub fn try_input(connector: &Arc<Connector>, input: &TryInput) -> Result<Value, Vec<Problem>> {
-    let _ = (connector, input);
-    Ok(Value::Null)
+    attempt(connector, input).map(|(document, _)| document)
+}
+
+/// As [`try_input`], with what went wrong with quarantined items, for a person.
+///
+/// # Errors
+/// As [`try_input`].
+pub fn try_with_details(connector: &Arc<Connector>, input: &TryInput) -> Result<(Value, Vec<String>), Vec<Problem>> {
+    attempt(connector, input).map(|(document, items)| (document, preview::details(&items)))
+}
+
+fn attempt(connector: &Arc<Connector>, input: &TryInput) -> Result<(Value, Vec<Item>), Vec<Problem>> {
+    let id = format!("try-{}", connector.manifest.name);
+    let secrets = input.secrets.iter().map(|(name, values)| (name.clone(), values.iter().cloned().map(SecretString::from).collect()));
+    let spec = ChannelSpec {
+        id: id.clone(),
+        file: "the settings given".to_owned(),
+        account: input.account.clone(),
+        labels: BTreeMap::new(),
+        priority: Priority::Normal,
+        settings: input.settings.clone(),
+        secrets: secrets.collect(),
+        verify_none: input.skip_verify,
+        map: input.map.clone().map(|code| ("map.jq".to_owned(), code)),
+        new_after_ms: None,
+    };
+    let digester = Digester::new(&[0; INSTANCE_KEY_BYTES]);
+    let limits = HookLimits::default();
+    let hook = Hook::build_for_trial(Arc::clone(connector), spec, digester, limits, !input.skip_verify)?;
+    let request = request(&id, input).map_err(|message| vec![Problem::whole("the request", message)])?;
+    Ok(match hook.guard(&request, input.now) {
+        Guarded::Answer { answer, code: Some(code) } => {
+            (json!({"outcome": "refused", "code": code.as_str(), "events": [], "answer": shown(&answer)}), Vec::new())
+        }
+        Guarded::Answer { answer, code: None } => {
+            (json!({"outcome": "answered", "code": null, "events": [], "answer": shown(&answer)}), Vec::new())
+        }
+        Guarded::Pass(verified) => {
+            let read = hook.read(&verified, &ReadContext { received_at: input.now, via: input.via, historic: false });
+            let ignored = read.items.iter().all(|item| matches!(item.body, ItemBody::Ignored { .. } | ItemBody::Receipt { .. }));
+            let mut document = preview::document(&read.items);
+            let answer = hook.answer(&verified, if ignored { Outcome::Ignored } else { Outcome::Accepted });
+            // Only where it says something: most platforms get an empty 200.
+            if let (false, Some(map)) =
+                (answer == (HookAnswer { status: 200, headers: Vec::new(), body: Bytes::new() }), document.as_object_mut())
+            {
+                map.insert("answer".to_owned(), shown(&answer));
+            }
+            (document, read.items)
+        }
+    })
+}
+
+fn shown(answer: &HookAnswer) -> Value {
+    let headers: serde_json::Map<String, Value> =
+        answer.headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
+    let mut out = json!({"status": answer.status});
+    if let Some(map) = out.as_object_mut() {
+        if !headers.is_empty() {
+            map.insert("headers".to_owned(), Value::Object(headers));
+        }
+        if !answer.body.is_empty() {
+            map.insert("body".to_owned(), Value::from(String::from_utf8_lossy(&answer.body).into_owned()));
+        }
+    }
+    out
+}
+
+fn request(hook: &str, input: &TryInput) -> Result<HookRequest, String> {
+    let mut request = if input.whole_request { parse_request(hook, &input.bytes)? } else { payload_request(hook, &input.bytes) };
+    for (name, value) in &input.headers {
+        request.headers.retain(|(known, _)| known != name);
+        request.headers.push((name.clone(), value.clone()));
+    }
+    Ok(request)
+}
+
+fn payload_request(hook: &str, bytes: &[u8]) -> HookRequest {
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    let kind = if matches!(first, Some(b'{' | b'[')) { "application/json" } else { "application/x-www-form-urlencoded" };
+    HookRequest {
+        hook: hook.to_owned(),
+        method: "POST".to_owned(),
+        target: format!("/hooks/{hook}"),
+        headers: vec![("content-type".to_owned(), kind.to_owned())],
+        body: Bytes::copy_from_slice(bytes),
+        peer: None,
+    }
+}
+
+/// Reads a whole request. Its lines may end in LF or CRLF; the body is cut to `Content-Length` if there is one, else one line end at the
+/// end of the file (editors put it there) is not part of it.
+fn parse_request(hook: &str, bytes: &[u8]) -> Result<HookRequest, String> {
+    let find = |wanted: &[u8]| bytes.windows(wanted.len()).position(|window| window == wanted).map(|at| (at, at + wanted.len()));
+    let border = [find(b"\r\n\r\n"), find(b"\n\n")].into_iter().flatten().min();
+    let (head_end, body_start) = border.unwrap_or((bytes.len(), bytes.len()));
+    let head = std::str::from_utf8(bytes.get(..head_end).unwrap_or_default()).map_err(|_| "the head is not UTF-8")?;
+    let mut lines = head.lines();
+    let mut first = lines.next().unwrap_or_default().split_whitespace();
+    let (Some(method), Some(target)) = (first.next(), first.next()) else {
+        return Err("the first line is no `METHOD target HTTP/1.1`".to_owned());
+    };
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    let body = bytes.get(body_start..).unwrap_or_default();
+    let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, value)| value.parse::<usize>().ok());
+    let body = match length {
+        Some(length) => body.get(..length).ok_or("the body is shorter than its Content-Length")?,
+        None => body.strip_suffix(b"\n").map_or(body, |body| body.strip_suffix(b"\r").unwrap_or(body)),
+    };
+    Ok(HookRequest {
+        hook: hook.to_owned(),
+        method: method.to_ascii_uppercase(),
+        target: target.to_owned(),
+        headers,
+        body: Bytes::copy_from_slice(body),
+        peer: None,
+    })
 }
 
 /// How one case ended.
@@ -75,10 +228,88 @@ pub struct Report {
     pub uncovered: Vec<String>,
 }
 
+/// `case.toml`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Case {
+    settings: toml::Table,
+    secrets: BTreeMap<String, Vec<String>>,
+    account: Option<String>,
+    via: Option<Via>,
+    now: Option<Time>,
+    /// Verify although no secret is given: it must be refused.
+    verify: bool,
+}
+
 /// Runs the fixtures of a folder.
 ///
 /// # Errors
 /// The problems of the connector's own files.
 pub fn run(folder: Folder) -> Result<Report, Vec<Problem>> {
-    Err(vec![Problem::whole(&folder.origin, "not written yet")])
+    let connector = Arc::new(Connector::load(folder, Limits::default())?);
+    let names: BTreeSet<String> =
+        connector.folder.files.keys().filter_map(|path| Some(path.strip_prefix("fixtures/")?.split_once('/')?.0.to_owned())).collect();
+    let mut produced = BTreeSet::new();
+    let cases = names.into_iter().map(|name| case(&connector, name, &mut produced)).collect();
+    let facts = connector.map.as_ref().map(|map| map.facts().clone()).unwrap_or_default();
+    let kinds = facts.kinds.into_iter().filter(|kind| DRAFT_KINDS.contains(&kind.as_str()));
+    let wanted = connector.manifest.codes.keys().cloned().chain(kinds);
+    let uncovered = wanted.filter(|wanted| !produced.contains(wanted)).collect();
+    Ok(Report { connector: connector.manifest.name.clone(), cases, uncovered })
+}
+
+fn case(connector: &Arc<Connector>, name: String, produced: &mut BTreeSet<String>) -> CaseResult {
+    let file = |part: &str| connector.folder.files.get(&format!("fixtures/{name}/{part}"));
+    let expected = file("expected.json").and_then(|bytes| serde_json::from_slice(bytes).ok());
+    let mut result = CaseResult { case: name.clone(), actual: Value::Null, expected, problem: None };
+    let (bytes, whole_request) = match (file("request.http"), file("payload.json"), file("payload.txt")) {
+        (Some(bytes), ..) => (bytes.clone(), true),
+        (None, Some(bytes), _) | (None, None, Some(bytes)) => (bytes.strip_suffix(b"\n").unwrap_or(bytes).to_vec(), false),
+        _ => {
+            result.problem = Some("has neither request.http nor payload.json".to_owned());
+            return result;
+        }
+    };
+    let text = file("case.toml").and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+    let case: Case = match toml::from_str(text) {
+        Ok(case) => case,
+        Err(error) => {
+            result.problem = Some(format!("case.toml: {}", error.message()));
+            return result;
+        }
+    };
+    let settings = serde_json::to_value(&case.settings).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default();
+    let input = TryInput {
+        bytes,
+        whole_request,
+        via: case.via.unwrap_or(Via::Webhook),
+        settings,
+        headers: Vec::new(),
+        skip_verify: case.secrets.is_empty() && !case.verify,
+        secrets: case.secrets,
+        account: case.account,
+        map: file("map.jq").map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
+        now: case.now.unwrap_or(NOW),
+    };
+    match attempt(connector, &input) {
+        Ok((document, items)) => {
+            result.actual = document;
+            produced.extend(items.iter().map(produces));
+        }
+        Err(problems) => result.problem = Some(problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")),
+    }
+    result
+}
+
+/// The code or draft kind that an item shows to be covered.
+fn produces(item: &Item) -> String {
+    match &item.body {
+        ItemBody::Message(_) => "message".to_owned(),
+        ItemBody::Edit(_) => "edit".to_owned(),
+        ItemBody::Delete { .. } => "delete".to_owned(),
+        ItemBody::Reaction(_) => "reaction".to_owned(),
+        ItemBody::Receipt { .. } => "status".to_owned(),
+        ItemBody::Ignored { code } => code.clone(),
+        ItemBody::Quarantined { code, .. } => code.as_str().to_owned(),
+    }
 }

@@ -1,9 +1,16 @@
-//! A connector, loaded: manifest checked, map compiled, fixtures at hand.
+//! A connector, loaded: manifest checked, map compiled, codes compared with what the map gives.
 
-use crate::connector::folder::Folder;
-use crate::connector::jq::{Filter, Limits};
-use crate::connector::manifest::Manifest;
-use crate::connector::problem::Problem;
+use serde_json::Value;
+
+use crate::connector::folder::{Folder, MANIFEST_FILE, MAP_FILE};
+use crate::connector::jq::{Facts, Filter, Limits};
+use crate::connector::manifest::{Engine, Handshake, Manifest, Webhook};
+use crate::connector::problem::{Problem, did_you_mean};
+use crate::connector::verify::Kind;
+use crate::model::codes::Code;
+
+/// Variables of a map: the channel's id, its settings, the request's headers and query by name, and how the payload came.
+pub const MAP_VARS: [&str; 5] = ["$channel", "$settings", "$headers", "$query", "$via"];
 
 /// A connector that is ready for channels.
 #[derive(Debug)]
@@ -12,10 +19,20 @@ pub struct Connector {
     pub manifest: Manifest,
     /// Its `map.jq`; `None` where the channel file brings the map, or the payload is mail.
     pub map: Option<Filter>,
+    /// Its handshakes, compiled.
+    pub(crate) echoes: Vec<Echo>,
     /// Its files.
     pub folder: Folder,
     /// Budget of its map.
     pub limits: Limits,
+}
+
+/// A `json_echo` handshake, compiled.
+#[derive(Debug)]
+pub(crate) struct Echo {
+    pub(crate) when: Filter,
+    pub(crate) from: Filter,
+    pub(crate) hint: String,
 }
 
 impl Connector {
@@ -24,7 +41,121 @@ impl Connector {
     /// # Errors
     /// The problems of its files.
     pub fn load(folder: Folder, limits: Limits) -> Result<Self, Vec<Problem>> {
-        let _ = limits;
-        Err(vec![Problem::whole(&folder.origin, "not written yet")])
+        let file = folder.place(MANIFEST_FILE);
+        let text = folder.text(MANIFEST_FILE).ok_or_else(|| vec![Problem::whole(&file, "missing, or not UTF-8")])?;
+        let manifest = Manifest::parse(&file, text)?;
+        let mut problems = Vec::new();
+        if manifest.name != folder.name {
+            problems.push(Problem::whole(&file, format!("`name` is `{}`, the folder is `{}`", manifest.name, folder.name)));
+        }
+        let mut echoes = Vec::new();
+        if let Some(webhook) = &manifest.webhook {
+            echoes = webhook_parts(&file, &manifest, webhook, limits, &mut problems);
+        }
+        let map = match (folder.text(MAP_FILE), manifest.engine, manifest.own_map) {
+            (Some(code), ..) => match Filter::compile(&folder.place(MAP_FILE), code, &MAP_VARS, limits) {
+                Ok(map) => {
+                    problems.extend(code_problems(&file, &manifest, map.facts()));
+                    Some(map)
+                }
+                Err(wrong) => {
+                    problems.extend(wrong);
+                    None
+                }
+            },
+            (None, Engine::Webhook, false) => {
+                problems.push(Problem::whole(&folder.place(MAP_FILE), "missing: a webhook connector needs a map"));
+                None
+            }
+            (None, ..) => None,
+        };
+        if problems.is_empty() { Ok(Self { manifest, map, echoes, folder, limits }) } else { Err(problems) }
+    }
+}
+
+/// Checks what only works together, and compiles what stands in the manifest as jq.
+fn webhook_parts(file: &str, manifest: &Manifest, webhook: &Webhook, limits: Limits, problems: &mut Vec<Problem>) -> Vec<Echo> {
+    let secret_known = |name: &str, problems: &mut Vec<Problem>| {
+        if !manifest.secrets.contains_key(name) {
+            problems.push(Problem::whole(file, format!("[webhook] names the secret `{name}`, which is not declared")));
+        }
+    };
+    match kinds(manifest, &settings_with_defaults(manifest)) {
+        Ok(kinds) => kinds.iter().for_each(|kind| secret_known(kind.secret(), problems)),
+        Err(message) => problems.push(Problem::whole(file, format!("[webhook.verify]: {message}"))),
+    }
+    let mut echoes = Vec::new();
+    for handshake in &webhook.handshake {
+        match handshake {
+            Handshake::QueryEcho { secret, .. } => secret_known(secret, problems),
+            Handshake::JsonEcho { when, from, hint } => {
+                let compiled = (Filter::compile(file, when, &[], limits), Filter::compile(file, from, &[], limits));
+                match compiled {
+                    (Ok(when), Ok(from)) => echoes.push(Echo { when, from, hint: hint.clone() }),
+                    (when, from) => {
+                        let wrong = [when.err(), from.err()].into_iter().flatten().flatten();
+                        problems.extend(wrong.map(|problem| Problem::whole(file, format!("in a handshake: {}", problem.message))));
+                    }
+                }
+            }
+        }
+    }
+    echoes
+}
+
+/// Codes declared and codes given must be the same.
+fn code_problems(file: &str, manifest: &Manifest, facts: &Facts) -> Vec<Problem> {
+    let built_in = [Code::Honeypot, Code::Receipt, Code::Empty].map(Code::as_str);
+    let mut problems = Vec::new();
+    for code in &facts.codes {
+        if !manifest.codes.contains_key(code) && !built_in.contains(&code.as_str()) {
+            let problem = Problem::whole(file, format!("the map gives the code `{code}`, which [codes] does not declare"));
+            problems.push(match did_you_mean(code, manifest.codes.keys().map(String::as_str)) {
+                Some(near) => problem.suggest(format!("did you mean `{near}`?")),
+                None => problem,
+            });
+        }
+    }
+    for code in manifest.codes.keys().filter(|code| !facts.codes.contains(*code)) {
+        problems.push(Problem::whole(file, format!("the code `{code}` is declared, and the map never gives it")));
+    }
+    problems
+}
+
+/// The settings a channel without any would have.
+pub(crate) fn settings_with_defaults(manifest: &Manifest) -> serde_json::Map<String, Value> {
+    let read = |(name, setting): (&String, &crate::connector::manifest::Setting)| {
+        let default = setting.default.as_ref().and_then(|default| setting.kind.read(default));
+        (name.clone(), default.unwrap_or(Value::Null))
+    };
+    manifest.settings.iter().map(read).collect()
+}
+
+/// The verify kinds of a manifest, with `{setting:NAME}` replaced.
+pub(crate) fn kinds(manifest: &Manifest, settings: &serde_json::Map<String, Value>) -> Result<Vec<Kind>, String> {
+    let Some(tables) = manifest.webhook.as_ref().and_then(|webhook| webhook.verify.as_ref()) else { return Ok(Vec::new()) };
+    let one = |table: &toml::Table| {
+        let mut value = toml::Value::Table(table.clone());
+        replace(&mut value, settings)?;
+        match value {
+            toml::Value::Table(table) => Kind::parse(table),
+            _ => Err("expected a table".to_owned()),
+        }
+    };
+    tables.all().iter().map(one).collect()
+}
+
+fn replace(value: &mut toml::Value, settings: &serde_json::Map<String, Value>) -> Result<(), String> {
+    match value {
+        toml::Value::String(text) => {
+            if let Some(name) = text.strip_prefix("{setting:").and_then(|rest| rest.strip_suffix('}')) {
+                let set = settings.get(name).ok_or_else(|| format!("names the setting `{name}`, which is not declared"))?;
+                *text = set.as_str().unwrap_or_default().to_owned();
+            }
+            Ok(())
+        }
+        toml::Value::Table(table) => table.iter_mut().try_for_each(|(_, inner)| replace(inner, settings)),
+        toml::Value::Array(items) => items.iter_mut().try_for_each(|inner| replace(inner, settings)),
+        _ => Ok(()),
     }
 }

@@ -1,47 +1,117 @@
-//! The manifest: `connector.toml`, typed.
+//! The manifest: `connector.toml`, typed and checked.
+//!
+//! What stands in it is carried out or refused: a key that this version does not know is an error, never silently ignored.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::connector::problem::{Problem, did_you_mean};
+
+/// Primitives that later versions carry out; named apart, so that the error says so.
+const LATER: &[&str] =
+    &["whoami", "auth", "media", "poll", "stream", "subscribe", "reply", "enrich", "coalesce", "correlate", "mode", "capabilities"];
 
 /// What a `connector.toml` says.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Name of the connector.
+    /// Name of the connector, equal to its folder's.
     pub name: String,
     /// Name for people.
     pub title: String,
+    /// One sentence: what it is for.
+    pub about: String,
     /// What moves its bytes.
+    #[serde(default)]
     pub engine: Engine,
+    /// What a conversation is.
+    #[serde(default)]
+    pub unit: Unit,
+    /// Namespace of its keys; the name if missing.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// Scheme of its addresses; the name if missing.
+    #[serde(default)]
+    pub scheme: Option<String>,
+    /// `message.kind` where the map says nothing.
+    #[serde(default = "text_kind")]
+    pub message_kind: String,
+    /// The platform vouches for its senders' addresses.
+    #[serde(default)]
+    pub verified_senders: bool,
+    /// Items without a key of their own: the same sender and content within this time is a repetition. Name of a setting of type
+    /// duration.
+    #[serde(default)]
+    pub repeat_window: Option<String>,
+    /// The channel file brings the map.
+    #[serde(default)]
+    pub own_map: bool,
+    /// Codes the map may give to what it ignores: code → what it means.
+    #[serde(default)]
+    pub codes: BTreeMap<String, String>,
+    /// The only hosts its credentials may go to.
+    #[serde(default)]
+    pub hosts: Vec<String>,
     /// What the channel file may set.
+    #[serde(default)]
     pub settings: BTreeMap<String, Setting>,
     /// Secrets by name, with help text.
+    #[serde(default)]
     pub secrets: BTreeMap<String, Secret>,
+    /// How requests are taken.
+    #[serde(default)]
+    pub webhook: Option<Webhook>,
+}
+
+fn text_kind() -> String {
+    "text".to_owned()
 }
 
 /// The engine that moves a connector's bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Engine {
     /// HTTP requests to a hook.
+    #[default]
     Webhook,
     /// A mailbox.
     Imap,
 }
 
+/// What a conversation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// A root opens it, replies join; direct messages without a thread: by sender.
+    Thread,
+    /// One for each sender (or chat), until it falls silent.
+    #[default]
+    Sender,
+    /// Every item is its own.
+    Item,
+}
+
 /// A declared setting.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Setting {
     /// Its type.
+    #[serde(rename = "type")]
     pub kind: SettingType,
-    /// Its default; `None`: it may be missing.
+    /// Its default; none: it may be missing.
+    #[serde(default)]
     pub default: Option<serde_json::Value>,
     /// It must be set.
+    #[serde(default)]
     pub required: bool,
     /// One sentence for the admin.
     pub help: String,
 }
 
 /// Type of a setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SettingType {
     /// Text.
@@ -60,11 +130,332 @@ pub enum SettingType {
     Table,
 }
 
+impl SettingType {
+    /// What a value of it looks like, for error texts.
+    pub fn wanted(self) -> &'static str {
+        match self {
+            Self::Text => "a text",
+            Self::Url => "an absolute http(s) URL",
+            Self::Integer => "a whole number",
+            Self::Bool => "true or false",
+            Self::Duration => "a duration such as \"30s\", \"5m\", \"2h\", \"1d\"",
+            Self::List => "a list of texts",
+            Self::Table => "a table of texts",
+        }
+    }
+
+    /// The value as maps see it (durations as milliseconds), if it is one of this type.
+    pub fn read(self, value: &serde_json::Value) -> Option<serde_json::Value> {
+        use serde_json::Value;
+        match (self, value) {
+            (Self::Text, Value::String(_)) | (Self::Bool, Value::Bool(_)) => Some(value.clone()),
+            (Self::Url, Value::String(text)) => {
+                let url = url::Url::parse(text).ok()?;
+                (matches!(url.scheme(), "http" | "https") && url.has_host()).then(|| value.clone())
+            }
+            (Self::Integer, Value::Number(number)) => number.as_i64().map(Value::from),
+            (Self::Duration, Value::String(text)) => {
+                let length = duration(text)?;
+                i64::try_from(length.as_millis()).ok().map(Value::from)
+            }
+            (Self::List, Value::Array(items)) => items.iter().all(Value::is_string).then(|| value.clone()),
+            (Self::Table, Value::Object(map)) => map.values().all(Value::is_string).then(|| value.clone()),
+            _ => None,
+        }
+    }
+}
+
 /// A declared secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Secret {
     /// One sentence for the admin.
     pub help: String,
     /// The channel may do without it.
+    #[serde(default)]
     pub optional: bool,
+}
+
+/// How requests are taken.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// Methods that carry payloads.
+    #[serde(default = "post")]
+    pub methods: Vec<String>,
+    /// What the body is; several: chosen by its content type.
+    pub decode: OneOrMore<Decode>,
+    /// JSON in a field of the decoded body.
+    #[serde(default)]
+    pub then: Option<Then>,
+    /// The drafts say which account of the platform they are for, so several channels may share one hook.
+    #[serde(default)]
+    pub tells_account: bool,
+    /// How it is verified; several: the first whose secret is set.
+    #[serde(default)]
+    pub verify: Option<OneOrMore<toml::Table>>,
+    /// Requests that are answered at once.
+    #[serde(default)]
+    pub handshake: Vec<Handshake>,
+    /// Answers.
+    #[serde(default)]
+    pub respond: Respond,
+    /// Largest body, less than the main file's, bytes.
+    #[serde(default)]
+    pub body_bytes_max: Option<usize>,
+    /// Name of the setting (a list) with the origins that browsers may come from.
+    #[serde(default)]
+    pub origins: Option<String>,
+    /// Browsers may call it from other origins (of the list).
+    #[serde(default)]
+    pub cors: bool,
+}
+
+fn post() -> Vec<String> {
+    vec!["POST".to_owned()]
+}
+
+/// One, or a list.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMore<T> {
+    /// One.
+    One(T),
+    /// A list.
+    More(Vec<T>),
+}
+
+impl<T> OneOrMore<T> {
+    /// All of them.
+    pub fn all(&self) -> &[T] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::More(all) => all,
+        }
+    }
+}
+
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decode {
+    /// JSON.
+    Json,
+    /// `application/x-www-form-urlencoded`.
+    Form,
+    /// `multipart/form-data`.
+    Multipart,
+}
+
+/// JSON inside a field.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Then {
+    /// The field whose text is JSON, as `/name` (RFC 6901). Where it is missing the body stays as it is.
+    pub path: String,
+}
+
+/// A request that is answered at once.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Handshake {
+    /// A verified JSON payload whose challenge is given back.
+    JsonEcho {
+        /// jq: whether it is one.
+        when: String,
+        /// jq: the challenge.
+        from: String,
+        /// The word that a payload must contain to be looked at; saves reading all others twice.
+        hint: String,
+    },
+    /// A GET whose query carries a token of ours and a challenge.
+    QueryEcho {
+        /// Name of the parameter with our token.
+        token: String,
+        /// The secret it must be equal to.
+        secret: String,
+        /// Name of the parameter with the challenge.
+        challenge: String,
+        /// Parameters that must have these values.
+        #[serde(default)]
+        require: BTreeMap<String, String>,
+    },
+}
+
+/// Answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Respond {
+    /// Durable.
+    #[serde(default)]
+    pub accepted: Answer,
+    /// Durable and ignored; as accepted if missing.
+    #[serde(default)]
+    pub ignored: Option<Answer>,
+    /// The signature is wrong.
+    #[serde(default)]
+    pub refused: Option<Answer>,
+    /// Come again later.
+    #[serde(default)]
+    pub overload: Option<Answer>,
+    /// Name of the setting (a URL) where browsers are sent after a form.
+    #[serde(default)]
+    pub browser: Option<String>,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Content type; none if there is no body.
+    #[serde(default)]
+    pub content_type: Option<String>,
+    /// Body.
+    #[serde(default)]
+    pub body: String,
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self { status: 200, content_type: None, body: String::new() }
+    }
+}
+
+impl Manifest {
+    /// Reads `text`, the content of `file`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Vec<Problem>> {
+        let manifest: Self = toml::from_str(text).map_err(|error| vec![toml_problem(file, text, &error)])?;
+        let mut problems = Vec::new();
+        let mut wrong = |message: String| problems.push(Problem::whole(file, message));
+        if manifest.engine == Engine::Webhook && manifest.webhook.is_none() {
+            wrong("a connector of the webhook engine needs [webhook]".to_owned());
+        }
+        for (name, setting) in &manifest.settings {
+            if setting.help.trim().is_empty() {
+                wrong(format!("setting `{name}` has no help text"));
+            }
+            if let Some(default) = &setting.default
+                && setting.kind.read(default).is_none()
+            {
+                wrong(format!("the default of setting `{name}` is not {}", setting.kind.wanted()));
+            }
+        }
+        for (name, secret) in &manifest.secrets {
+            if secret.help.trim().is_empty() {
+                wrong(format!("secret `{name}` has no help text"));
+            }
+        }
+        for code in manifest.codes.keys() {
+            if code.is_empty() || !code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
+                wrong(format!("code `{code}` is not snake case"));
+            }
+        }
+        for (what, name) in manifest.setting_names() {
+            if !manifest.settings.contains_key(name) {
+                wrong(format!("{what} names the setting `{name}`, which is not declared"));
+            }
+        }
+        if problems.is_empty() { Ok(manifest) } else { Err(problems) }
+    }
+
+    fn setting_names(&self) -> Vec<(&'static str, &str)> {
+        let webhook = self.webhook.as_ref();
+        let named = [
+            ("repeat_window", self.repeat_window.as_deref()),
+            ("webhook.origins", webhook.and_then(|webhook| webhook.origins.as_deref())),
+            ("webhook.respond.browser", webhook.and_then(|webhook| webhook.respond.browser.as_deref())),
+        ];
+        named.into_iter().filter_map(|(what, name)| Some((what, name?))).collect()
+    }
+
+    /// Namespace of its keys.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Scheme of its addresses.
+    pub fn scheme(&self) -> &str {
+        self.scheme.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// The problem behind an error of the TOML reader, with one suggestion where a key is unknown.
+fn toml_problem(file: &str, text: &str, error: &toml::de::Error) -> Problem {
+    let message = error.message();
+    let span = error.span().unwrap_or(0..0);
+    let mut words = message.split('`');
+    let (lead, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    if !lead.starts_with("unknown field") {
+        return Problem::at(file, text, span, message.replace('\n', " "));
+    }
+    if LATER.contains(&name) {
+        return Problem::at(file, text, span, format!("`{name}` is not carried out by this version"));
+    }
+    let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
+    let problem = Problem::at(file, text, span, format!("unknown key `{name}`"));
+    match did_you_mean(name, known) {
+        Some(near) => problem.suggest(format!("did you mean `{near}`?")),
+        None => problem,
+    }
+}
+
+/// `300ms`, `30s`, `5m`, `2h`, `1d`.
+pub fn duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let count: u64 = text.get(..digits)?.parse().ok()?;
+    let ms = match text.get(digits..)?.trim() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(count.checked_mul(ms)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(text: &str, expected: &str) {
+        let problems = Manifest::parse("connector.toml", text).err().unwrap_or_default();
+        let shown = crate::connector::problem::render(&problems);
+        assert!(shown.contains(expected), "{shown}");
+    }
+
+    const HEAD: &str = "name = \"x\"\ntitle = \"X\"\nabout = \"For tests.\"\n";
+
+    #[test]
+    fn unknown_keys_are_refused_with_one_suggestion() {
+        refused(&format!("{HEAD}uint = \"thread\"\n[webhook]\ndecode = \"json\"\n"), "connector.toml:4:1: unknown key `uint`");
+        refused(&format!("{HEAD}uint = \"thread\"\n[webhook]\ndecode = \"json\"\n"), "did you mean `unit`?");
+        refused(
+            &format!("{HEAD}[webhook]\ndecode = \"json\"\n[poll.history]\norder = \"x\"\n"),
+            "`poll` is not carried out by this version",
+        );
+    }
+
+    #[test]
+    fn settings_need_help_and_a_fitting_default() {
+        refused(
+            &format!("{HEAD}[webhook]\ndecode = \"json\"\n[settings.a]\ntype = \"duration\"\ndefault = \"soon\"\nhelp = \"\"\n"),
+            "is not a duration",
+        );
+        refused(&format!("{HEAD}[webhook]\ndecode = \"json\"\n[settings.a]\ntype = \"text\"\nhelp = \" \"\n"), "has no help text");
+        refused(HEAD, "needs [webhook]");
+    }
+
+    #[test]
+    fn durations_are_read() {
+        assert_eq!(duration("5m"), Some(Duration::from_secs(300)));
+        assert_eq!(duration("5"), None);
+        assert_eq!(duration("99999999999999999999d"), None);
+    }
 }

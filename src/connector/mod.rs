@@ -3,6 +3,8 @@
 //! The way of a request: `hook` guards it (`verify`), decodes it (`decode`), runs the map (`jq`), checks the drafts (`draft`)
 //! and makes items of them (`normalize`). Mail goes through `mail`.
 
+pub mod decode;
+pub mod draft;
 pub mod fixtures;
 pub mod folder;
 pub mod hook;
@@ -11,6 +13,8 @@ pub mod jq;
 pub mod load;
 pub mod mail;
 pub mod manifest;
+pub mod normalize;
 pub mod preview;
 pub mod problem;
 pub mod text;
+pub mod verify;

@@ -1,17 +1,184 @@
 //! Preview: items → the events they would become, without a store. What `omnigate try` and the fixtures show.
+//!
+//! Edits, deletions and reactions are shown as if their message were known. Left out is what only a store can give: ids, keys,
+//! sequence, the times of ours.
 
-use serde_json::Value;
+use std::collections::BTreeSet;
 
-use crate::model::item::Item;
+use serde_json::{Value, json};
+
+use crate::model::codes::Code;
+use crate::model::event::{
+    Body, Contact, Conversation, ConversationRef, Event, InReplyTo, Message, MessageCreated, MessageDeleted, MessageEdited, MessageRef,
+    Reaction, Thread,
+};
+use crate::model::id::{ContactId, ConversationId, EventId, MessageId};
+use crate::model::item::{ChannelFacts, Item, ItemBody, MessageItem, ReactionItem};
+use crate::model::key::KeyDigest;
+use crate::model::time::Time;
 
 /// The events of `items`, without ids, keys, sequence and times of ours.
 pub fn events(items: &[Item]) -> Vec<Value> {
-    let _ = items;
-    Vec::new()
+    let mut known = BTreeSet::new();
+    items.iter().filter_map(|item| body(item, &mut known)).map(pruned).collect()
 }
 
 /// The whole document of `omnigate try --json`: `{"outcome", "code", "events"}`.
 pub fn document(items: &[Item]) -> Value {
-    let _ = items;
-    Value::Null
+    let events = events(items);
+    let quarantined = items.iter().find_map(|item| match &item.body {
+        ItemBody::Quarantined { code, .. } => Some(code.as_str().to_owned()),
+        _ => None,
+    });
+    let ignored = items.iter().find_map(|item| match &item.body {
+        ItemBody::Ignored { code } => Some(code.clone()),
+        ItemBody::Receipt { .. } => Some(Code::Receipt.as_str().to_owned()),
+        _ => None,
+    });
+    let (outcome, code) = match (events.is_empty(), quarantined) {
+        (false, quarantined) => ("messages", quarantined),
+        (true, Some(code)) => ("quarantined", Some(code)),
+        (true, None) => ("ignored", ignored),
+    };
+    json!({"outcome": outcome, "code": code, "events": events})
+}
+
+/// What went wrong with quarantined items, for a person; no content (I7).
+pub fn details(items: &[Item]) -> Vec<String> {
+    let detail = |item: &Item| match &item.body {
+        ItemBody::Quarantined { code, detail } => Some(format!("{code}: {detail}")),
+        _ => None,
+    };
+    items.iter().filter_map(detail).collect()
+}
+
+fn reference(target: KeyDigest, external_id: Option<&String>) -> MessageRef {
+    MessageRef { id: MessageId(0), key: target.public(), external_id: external_id.cloned() }
+}
+
+fn body(item: &Item, known: &mut BTreeSet<KeyDigest>) -> Option<Body> {
+    let (conversation, channel) = (ConversationRef { id: ConversationId(0) }, item.channel.public.clone());
+    Some(match &item.body {
+        ItemBody::Message(message) => Body::MessageCreated(Box::new(created(&item.channel, message, known))),
+        ItemBody::Edit(edit) => Body::MessageEdited(Box::new(MessageEdited {
+            sequence: 0,
+            message: reference(edit.target, edit.message.external_id.as_ref()),
+            conversation,
+            channel,
+            from: edit.message.from.clone(),
+            subject: edit.message.subject.clone(),
+            text: edit.message.text.clone(),
+            html: edit.message.html.clone(),
+            attachments: (!edit.message.attachments.is_empty())
+                .then(|| edit.message.attachments.iter().map(|file| file.public.clone()).collect()),
+            edited_at: edit.edited_at,
+        })),
+        ItemBody::Delete { target, external_id, .. } => Body::MessageDeleted(Box::new(MessageDeleted {
+            sequence: 0,
+            message: reference(*target, external_id.as_ref()),
+            conversation,
+            channel,
+        })),
+        ItemBody::Reaction(reaction) => reacted(reaction, conversation, item),
+        ItemBody::Receipt { .. } | ItemBody::Ignored { .. } | ItemBody::Quarantined { .. } => return None,
+    })
+}
+
+fn reacted(reaction: &ReactionItem, conversation: ConversationRef, item: &Item) -> Body {
+    let data = Box::new(Reaction {
+        sequence: 0,
+        message: reference(reaction.target, reaction.external_id.as_ref()),
+        conversation,
+        channel: item.channel.public.clone(),
+        from: reaction.from.clone(),
+        emoji: reaction.emoji.clone(),
+    });
+    if reaction.added { Body::ReactionAdded(data) } else { Body::ReactionRemoved(data) }
+}
+
+fn created(facts: &ChannelFacts, item: &MessageItem, known: &mut BTreeSet<KeyDigest>) -> MessageCreated {
+    let threading = &item.threading;
+    let matched = threading.candidates.iter().find(|candidate| known.contains(&candidate.key));
+    let opened = matched.is_none();
+    known.extend(threading.registers.iter().copied());
+    let thread = match matched {
+        Some(candidate) => Thread { rule: candidate.rule.clone(), evidence: candidate.evidence.clone() },
+        None => Thread { rule: threading.opens_rule.clone(), evidence: None },
+    };
+    let contact = item.contact.as_ref().map(|hint| {
+        let also = hint.also.iter().filter(|_| hint.verified).map(|(address, _)| address.clone());
+        Contact { id: ContactId(0), name: hint.name.clone(), addresses: std::iter::once(hint.address.clone()).chain(also).collect() }
+    });
+    MessageCreated {
+        sequence: 0,
+        message: message(item),
+        conversation: Conversation {
+            id: ConversationId(0),
+            subject: item.subject.clone().filter(|_| opened),
+            opened,
+            continues: None,
+            thread: Some(thread),
+        },
+        contact,
+        channel: facts.public.clone(),
+        tags: Vec::new(),
+        priority: facts.priority,
+    }
+}
+
+fn message(item: &MessageItem) -> Message {
+    Message {
+        id: MessageId(0),
+        key: String::new(),
+        direction: item.direction,
+        author: item.author,
+        kind: item.kind.clone(),
+        from: item.from.clone(),
+        to: item.to.clone(),
+        subject: item.subject.clone(),
+        text: item.text.clone(),
+        html: item.html.clone(),
+        reply_text: item.reply_text.clone(),
+        language: item.language.clone(),
+        attachments: item.attachments.iter().map(|file| file.public.clone()).collect(),
+        in_reply_to: item.in_reply_to.as_ref().map(|reply| InReplyTo { external_id: reply.external_id.clone(), message: None }),
+        external_id: item.external_id.clone(),
+        external_url: item.external_url.clone(),
+        automated: item.automated,
+        authentication: item.authentication.clone(),
+        feedback: item.feedback.clone(),
+        call: item.call.clone(),
+        edited: item.edited,
+        historic: item.historic,
+        truncated: item.truncated.clone(),
+        sent_at: item.sent_at,
+        received_at: item.received_at,
+        extra: item.extra.clone(),
+    }
+}
+
+/// The event as JSON, without what only a store can give.
+fn pruned(body: Body) -> Value {
+    let event = Event { id: EventId(0), timestamp: Time(0), body };
+    let mut value = serde_json::to_value(&event).unwrap_or_default();
+    let out = |value: Option<&mut Value>, names: &[&str]| {
+        if let Some(Value::Object(map)) = value {
+            names.iter().for_each(|name| drop(map.remove(*name)));
+        }
+    };
+    out(Some(&mut value), &["id", "timestamp"]);
+    let Some(data) = value.get_mut("data") else { return value };
+    out(Some(data), &["sequence"]);
+    out(data.get_mut("message"), &["id", "key", "received_at"]);
+    out(data.get_mut("conversation"), &["id"]);
+    out(data.get_mut("contact"), &["id"]);
+    for place in ["/attachments", "/message/attachments"] {
+        if let Some(Value::Array(files)) = data.pointer_mut(place) {
+            files.iter_mut().for_each(|file| out(Some(file), &["id"]));
+        }
+    }
+    if data.get("conversation").is_some_and(|conversation| conversation.as_object().is_some_and(serde_json::Map::is_empty)) {
+        out(Some(data), &["conversation"]);
+    }
+    value
 }

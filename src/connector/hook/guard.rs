@@ -1,0 +1,245 @@
+//! The guard: who may pass, and what is answered. In this order: method, size, source, signature, handshake.
+//!
+//! What must stay true: nothing of the body is read before it is proven; a refusal says its status and nothing else; what
+//! passes keeps no secret.
+
+use bytes::Bytes;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::connector::decode;
+use crate::connector::hook::{Guarded, Hook, Outcome, Verified, plain};
+use crate::connector::manifest::{Answer, Decode, Handshake, Webhook};
+use crate::connector::verify::Presented;
+use crate::model::codes::Code;
+use crate::model::raw::RawHead;
+use crate::model::time::Time;
+use crate::ports::intake::{HookAnswer, HookRequest};
+
+/// Headers of one request.
+const HEADERS_MAX: usize = 128;
+/// Bytes of all headers and the target together.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Longest challenge that is given back.
+const CHALLENGE_BYTES_MAX: usize = 1024;
+/// Headers that carry secrets whatever the connector is.
+const SECRET_HEADERS: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "x-api-key", "x-auth-token"];
+
+fn empty(status: u16) -> HookAnswer {
+    HookAnswer { status, headers: Vec::new(), body: Bytes::new() }
+}
+
+fn refuse(status: u16, code: Code) -> Guarded {
+    Guarded::Answer { answer: empty(status), code: Some(code) }
+}
+
+fn header<'a>(request: &'a HookRequest, name: &str) -> Option<&'a str> {
+    request.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+fn parameter(query: &str, name: &str) -> Option<String> {
+    url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+pub(super) fn guard(hook: &Hook, request: &HookRequest, now: Time) -> Guarded {
+    let Some(webhook) = hook.connector.manifest.webhook.as_ref() else { return refuse(404, Code::UnknownHook) };
+    if let Some(early) = method(hook, webhook, request) {
+        return early;
+    }
+    let head: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + request.target.len();
+    if request.headers.len() > HEADERS_MAX || head > HEAD_BYTES_MAX {
+        return refuse(431, Code::RequestTooLarge);
+    }
+    if request.body.len() > hook.body_bytes_max() {
+        return refuse(413, Code::BodyTooLarge);
+    }
+    if origin(hook, webhook, header(request, "origin")) == Origin::Refused {
+        return refuse(403, Code::SourceRefused);
+    }
+    if let Some((kind, secrets)) = &hook.verify {
+        let url = public_url(hook, request);
+        let presented = Presented { headers: &request.headers, url: &url, body: &request.body };
+        if !kind.proves(&presented, secrets, now) {
+            let answer = webhook.respond.refused.as_ref().map_or_else(|| empty(401), plain);
+            return Guarded::Answer { answer, code: Some(Code::Signature) };
+        }
+    } else if let Some(refused) = unproven(hook, webhook, request) {
+        // Nobody vouches for it: what cannot be read is not worth keeping.
+        return refused;
+    }
+    if let Some(answer) = echo(hook, &request.body) {
+        return Guarded::Answer { answer, code: None };
+    }
+    Guarded::Pass(Verified { head: kept(hook, request), body: request.body.clone() })
+}
+
+/// What the method alone decides: handshakes by GET, preflights, methods that are not taken.
+fn method(hook: &Hook, webhook: &Webhook, request: &HookRequest) -> Option<Guarded> {
+    if request.method == "GET"
+        && let Some(answer) = webhook.handshake.iter().find_map(|handshake| query_echo(hook, handshake, request))
+    {
+        return Some(answer);
+    }
+    if webhook.cors && request.method == "OPTIONS" {
+        let mut answer = empty(204);
+        match origin(hook, webhook, header(request, "origin")) {
+            Origin::Refused => return Some(refuse(403, Code::SourceRefused)),
+            Origin::Listed(from) => allow_origin(&mut answer, &from),
+            Origin::Any => allow_origin(&mut answer, "*"),
+        }
+        answer.headers.push(("access-control-allow-methods".to_owned(), webhook.methods.join(", ")));
+        answer.headers.push(("access-control-allow-headers".to_owned(), "content-type".to_owned()));
+        answer.headers.push(("access-control-max-age".to_owned(), "600".to_owned()));
+        return Some(Guarded::Answer { answer, code: None });
+    }
+    if webhook.methods.contains(&request.method) {
+        return None;
+    }
+    let mut answer = empty(405);
+    answer.headers.push(("allow".to_owned(), webhook.methods.join(", ")));
+    Some(Guarded::Answer { answer, code: Some(Code::Method) })
+}
+
+/// A GET with our token and a challenge (Meta, WebSub). `None`: it is no such request.
+fn query_echo(hook: &Hook, handshake: &Handshake, request: &HookRequest) -> Option<Guarded> {
+    let Handshake::QueryEcho { token, secret, challenge, require } = handshake else { return None };
+    let query = request.target.split_once('?').map_or("", |(_, query)| query);
+    let asked = parameter(query, challenge)?;
+    let given = parameter(query, token).unwrap_or_default();
+    let secrets = hook.secrets.get(secret).map_or(&[][..], Vec::as_slice);
+    let fits = require.iter().all(|(name, value)| parameter(query, name).as_ref() == Some(value));
+    let known = secrets.iter().fold(false, |found, secret| found | equal(secret, &given));
+    if !known || !fits || asked.len() > CHALLENGE_BYTES_MAX {
+        return Some(refuse(403, Code::Signature));
+    }
+    let mut answer = empty(200);
+    // Plain text, and never sniffed into something else: the challenge comes from outside.
+    answer.headers.push(("content-type".to_owned(), "text/plain; charset=utf-8".to_owned()));
+    answer.headers.push(("x-content-type-options".to_owned(), "nosniff".to_owned()));
+    answer.body = Bytes::from(asked);
+    Some(Guarded::Answer { answer, code: None })
+}
+
+fn equal(secret: &SecretString, given: &str) -> bool {
+    let secret = secret.expose_secret();
+    !secret.is_empty() && bool::from(Sha256::digest(secret.as_bytes()).ct_eq(&Sha256::digest(given.as_bytes())))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Origin {
+    /// The list is empty: anybody.
+    Any,
+    /// Of the list.
+    Listed(String),
+    Refused,
+}
+
+fn origin(hook: &Hook, webhook: &Webhook, given: Option<&str>) -> Origin {
+    let list = webhook.origins.as_deref().and_then(|name| hook.settings.get(name)).and_then(Value::as_array);
+    let Some(list) = list.filter(|list| !list.is_empty()) else { return Origin::Any };
+    let given = given.unwrap_or_default().trim_end_matches('/').to_ascii_lowercase();
+    let known = list.iter().filter_map(Value::as_str).any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(&given));
+    if known && !given.is_empty() { Origin::Listed(given) } else { Origin::Refused }
+}
+
+fn allow_origin(answer: &mut HookAnswer, origin: &str) {
+    // What goes into a header comes from our own list (compared without case), so it holds no line end.
+    answer.headers.push(("access-control-allow-origin".to_owned(), origin.to_owned()));
+    answer.headers.push(("vary".to_owned(), "origin".to_owned()));
+}
+
+/// The URL that the platform called, for schemes that sign it.
+fn public_url(hook: &Hook, request: &HookRequest) -> String {
+    let base = hook.settings.get("public_url").and_then(Value::as_str);
+    let base = base.map(|base| base.trim_end_matches('/').to_owned());
+    format!("{}{}", base.unwrap_or_else(|| format!("https://{}", header(request, "host").unwrap_or_default())), request.target)
+}
+
+fn unproven(hook: &Hook, webhook: &Webhook, request: &HookRequest) -> Option<Guarded> {
+    let depth = hook.connector.limits.depth_max;
+    let content_type = header(request, "content-type").unwrap_or_default();
+    let decoded = decode::decode(webhook.decode.all(), webhook.then.as_ref(), content_type, &request.body, depth);
+    let error = match decoded {
+        Ok(decode::Decoded::Json(bytes)) => decode::check_json(&bytes, depth).err(),
+        Ok(decode::Decoded::Value(..)) => None,
+        Err(error) => Some(error),
+    };
+    error.map(|error| refuse(if error.code == Code::RequestTooLarge { 413 } else { 400 }, error.code))
+}
+
+/// The answer to a challenge inside a proven JSON body.
+fn echo(hook: &Hook, body: &Bytes) -> Option<HookAnswer> {
+    let json = hook.connector.manifest.webhook.as_ref().is_some_and(|webhook| webhook.decode.all().contains(&Decode::Json));
+    if !json || body.len() > 64 * CHALLENGE_BYTES_MAX {
+        return None;
+    }
+    for echo in &hook.connector.echoes {
+        let hinted = body.windows(echo.hint.len().max(1)).any(|window| window == echo.hint.as_bytes());
+        if !hinted || !echo.when.truthy(body, &[]).unwrap_or(false) {
+            continue;
+        }
+        let challenge = echo.from.run(body, &[]).ok()?;
+        let challenge = challenge.first().and_then(Value::as_str).filter(|text| text.len() <= CHALLENGE_BYTES_MAX)?;
+        let mut answer = empty(200);
+        answer.headers.push(("content-type".to_owned(), "text/plain; charset=utf-8".to_owned()));
+        answer.headers.push(("x-content-type-options".to_owned(), "nosniff".to_owned()));
+        answer.body = Bytes::copy_from_slice(challenge.as_bytes());
+        return Some(answer);
+    }
+    None
+}
+
+/// What is kept of the head: no secrets (I7).
+fn kept(hook: &Hook, request: &HookRequest) -> RawHead {
+    let kind = hook.verify.as_ref().map(|(kind, _)| kind);
+    let own = kind.and_then(|kind| kind.secret_header()).map(str::to_ascii_lowercase);
+    let headers = request.headers.iter().filter(|(name, _)| !SECRET_HEADERS.contains(&name.as_str()) && own.as_ref() != Some(name));
+    let target = match kind.and_then(|kind| kind.secret_parameter()) {
+        Some(name) => without_parameter(&request.target, name),
+        None => request.target.clone(),
+    };
+    RawHead { method: request.method.clone(), target, headers: headers.cloned().collect(), place: None }
+}
+
+fn without_parameter(target: &str, name: &str) -> String {
+    let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
+    let rest = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key != name);
+    let rest: String = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(rest).finish();
+    if rest.is_empty() { path.to_owned() } else { format!("{path}?{rest}") }
+}
+
+pub(super) fn answer(hook: &Hook, verified: &Verified, outcome: Outcome) -> HookAnswer {
+    let Some(webhook) = hook.connector.manifest.webhook.as_ref() else { return empty(404) };
+    let respond = &webhook.respond;
+    let mut answer = match outcome {
+        Outcome::Accepted => plain(&respond.accepted),
+        Outcome::Ignored => plain(respond.ignored.as_ref().unwrap_or(&respond.accepted)),
+        Outcome::Overload { retry_after } => {
+            let mut answer = respond.overload.as_ref().map_or_else(|| empty(503), plain);
+            answer.headers.push(("retry-after".to_owned(), retry_after.to_string()));
+            answer
+        }
+    };
+    let browser = verified.head.header("accept").is_some_and(|accept| accept.contains("text/html"));
+    if let (Some(setting), true, false) = (&respond.browser, browser, matches!(outcome, Outcome::Overload { .. })) {
+        answer = match hook.settings.get(setting).and_then(Value::as_str) {
+            // Read as a URL when the hook was built, so it holds no line end.
+            Some(url) => HookAnswer { headers: vec![("location".to_owned(), url.to_owned())], ..empty(303) },
+            None => plain(&Answer {
+                status: 200,
+                content_type: Some("text/html; charset=utf-8".to_owned()),
+                body: "<!doctype html><title>Thank you</title><p>Thank you. We have got your message.</p>".to_owned(),
+            }),
+        };
+    }
+    if webhook.cors {
+        match origin(hook, webhook, verified.head.header("origin")) {
+            Origin::Listed(from) => allow_origin(&mut answer, &from),
+            Origin::Any if verified.head.header("origin").is_some() => allow_origin(&mut answer, "*"),
+            _ => {}
+        }
+    }
+    answer
+}

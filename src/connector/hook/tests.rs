@@ -1,0 +1,1 @@
+//! Hooks: filled below.
