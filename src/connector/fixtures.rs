@@ -103,7 +103,7 @@ fn attempt(connector: &Arc<Connector>, input: &TryInput) -> Result<(Value, Vec<I
     };
     let digester = Digester::new(&[0; INSTANCE_KEY_BYTES]);
     let limits = HookLimits::default();
-    let hook = Hook::build_for_trial(Arc::clone(connector), spec, digester, limits, !input.skip_verify)?;
+    let hook = Hook::build_for_trial(Arc::clone(connector), spec, digester, limits, !input.skip_verify, input.via)?;
     let request = request(&id, input).map_err(|message| vec![Problem::whole("the request", message)])?;
     Ok(match hook.guard(&request, input.now) {
         Guarded::Answer { answer, code: Some(code) } => {
@@ -113,7 +113,7 @@ fn attempt(connector: &Arc<Connector>, input: &TryInput) -> Result<(Value, Vec<I
             (json!({"outcome": "answered", "code": null, "events": [], "answer": shown(&answer)}), Vec::new())
         }
         Guarded::Pass(verified) => {
-            let read = hook.read(&verified, &ReadContext { received_at: input.now, via: input.via, historic: false });
+            let read = hook.read(&verified, &ReadContext { received_at: input.now, historic: false });
             let ignored = read.items.iter().all(|item| matches!(item.body, ItemBody::Ignored { .. } | ItemBody::Receipt { .. }));
             let mut document = preview::document(&read.items);
             let answer = hook.answer(&verified, if ignored { Outcome::Ignored } else { Outcome::Accepted });

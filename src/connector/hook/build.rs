@@ -17,6 +17,7 @@ use crate::logic::digest::Digester;
 use crate::model::address::Address;
 use crate::model::event::Channel;
 use crate::model::item::ChannelFacts;
+use crate::model::raw::Via;
 
 /// The account's own address, if its account can be written as one.
 pub(super) fn own_address(manifest: &Manifest, account: &str) -> Option<Address> {
@@ -60,6 +61,7 @@ pub(super) fn build(
         secrets: first.secrets,
         digester,
         limits,
+        via: Via::Webhook,
     })
 }
 

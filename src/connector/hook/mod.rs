@@ -117,8 +117,6 @@ impl Verified {
 pub struct ReadContext {
     /// When the raw was received.
     pub received_at: Time,
-    /// How it came.
-    pub via: Via,
     /// It comes in through a backfill.
     pub historic: bool,
 }
@@ -163,6 +161,8 @@ pub struct Hook {
     secrets: BTreeMap<String, Vec<SecretString>>,
     digester: Digester,
     limits: HookLimits,
+    /// How its payloads come: by webhook, but for a trial.
+    via: Via,
 }
 
 /// A channel of a hook.
@@ -194,9 +194,11 @@ impl Hook {
         digester: Digester,
         limits: HookLimits,
         must_verify: bool,
+        via: Via,
     ) -> Result<Self, Vec<Problem>> {
         let name = channel.id.clone();
         let mut hook = build::build(&name, connector, vec![channel], digester, limits, true)?;
+        hook.via = via;
         if must_verify && hook.verify.is_none() {
             // No secret, no proof: the first kind with nothing to prove it by refuses everything.
             let settings = hook.settings.as_object().cloned().unwrap_or_default();
@@ -224,7 +226,7 @@ impl Hook {
 
     /// Decodes, maps and normalizes. Never fails: what cannot be read becomes a quarantined item.
     pub fn read(&self, verified: &Verified, context: &ReadContext) -> Read {
-        let outputs = match self.map(verified, context) {
+        let outputs = match self.map(verified) {
             Ok(found) => found,
             Err((code, detail)) => return self.unread(code, detail),
         };
@@ -275,7 +277,7 @@ impl Hook {
     }
 
     /// Decodes and runs the map: its outputs and the files of the form.
-    fn map(&self, verified: &Verified, context: &ReadContext) -> Result<(Vec<Value>, Vec<decode::FormFile>), (Code, String)> {
+    fn map(&self, verified: &Verified) -> Result<(Vec<Value>, Vec<decode::FormFile>), (Code, String)> {
         let Some(webhook) = self.connector.manifest.webhook.as_ref() else {
             return Err((Code::Invariant, "a hook of a connector without [webhook]".to_owned()));
         };
@@ -291,7 +293,7 @@ impl Hook {
             verified.head.headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
         let query = url::form_urlencoded::parse(verified.head.query().as_bytes());
         let query: Map<String, Value> = query.map(|(name, value)| (name.into_owned(), Value::from(value.into_owned()))).collect();
-        let (headers, query, via) = (Value::Object(headers), Value::Object(query), Value::from(context.via.as_str()));
+        let (headers, query, via) = (Value::Object(headers), Value::Object(query), Value::from(self.via.as_str()));
         let vars = [&channel, &self.settings, &headers, &query, &via];
         let (outputs, files) = match decoded {
             Decoded::Json(bytes) => (map.run_of(Input::Json(&bytes), &vars), Vec::new()),
