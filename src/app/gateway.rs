@@ -174,6 +174,10 @@ impl CommitWatch for Watch {
     fn committed(&self, writes: usize, seconds: f64) {
         self.metrics.committed(writes, Duration::from_secs_f64(seconds));
     }
+
+    fn failed(&self, code: Code) {
+        self.metrics.commit_failed(code);
+    }
 }
 
 /// The gateway, started.

@@ -130,6 +130,7 @@ impl HookIntake {
         };
         match tokio::time::timeout(entry.accept_timeout, admitted).await {
             Ok(Ok(written)) => {
+                self.parts.metrics.published(self.parts.clock.monotonic().saturating_sub(started));
                 let published = written.fates.iter().flatten().any(|fate| matches!(fate.fate, Fate::Published | Fate::Pending));
                 let outcome = if published { Outcome::Accepted } else { Outcome::Ignored };
                 (entry.hook.answer(&verified, outcome), None)

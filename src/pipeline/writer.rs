@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::model::codes::Code;
 use crate::ports::store::{Admission, RawRecord, SourceCommit, Store, StoreError, Write, Written};
 
 /// Decisions and other small writes that may wait. Deliveries in flight are far fewer.
@@ -55,6 +56,8 @@ pub trait CommitWatch: Send + Sync {
     fn pending(&self, items: &[(i64, crate::model::time::Time)]);
     /// A commit of `writes` writes took `seconds`.
     fn committed(&self, writes: usize, seconds: f64);
+    /// A commit failed as a whole.
+    fn failed(&self, code: Code);
 }
 
 type Answer = oneshot::Sender<Result<Written, StoreError>>;
@@ -315,9 +318,9 @@ async fn commit_group(store: &dyn Store, group: Vec<Asked>, shared: &Shared, wat
     let count = writes.len();
     let started = tokio::time::Instant::now();
     let outcome = store.commit(writes).await;
-    watch.committed(count, started.elapsed().as_secs_f64());
     match outcome {
         Ok(results) => {
+            watch.committed(count, started.elapsed().as_secs_f64());
             let mut results = results.into_iter();
             for (answer, bytes) in answers {
                 let result =
@@ -336,6 +339,7 @@ async fn commit_group(store: &dyn Store, group: Vec<Asked>, shared: &Shared, wat
         }
         Err(error) => {
             tracing::error!(error = %error, writes = count, "group not committed");
+            watch.failed(if error == StoreError::Full { Code::DiskFull } else { Code::StoreUnavailable });
             for (answer, bytes) in answers {
                 release(shared, bytes);
                 let _ = answer.send(Err(error.clone()));

@@ -66,6 +66,8 @@ fn fds_max() -> f64 {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    #![allow(clippy::expect_used)]
+
     #[test]
     fn the_kernel_knows_this_process() {
         let process = super::read().expect("/proc");

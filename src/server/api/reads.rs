@@ -291,7 +291,7 @@ pub async fn channels(State(shared): State<Shared>) -> Json<Page<ChannelRow>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     #[test]
