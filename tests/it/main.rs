@@ -7,6 +7,7 @@ mod contract;
 mod docs;
 mod faults;
 mod kill;
+mod real_imap;
 mod server;
 mod strace;
 mod support;

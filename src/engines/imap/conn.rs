@@ -110,6 +110,24 @@ impl Conn {
         self.finish(&tag, see).await
     }
 
+    /// Runs commands that do not depend on each other's answers in one round trip (RFC 3501 §5.5). The first refusal counts.
+    pub async fn run_all(&mut self, commands: &[String], see: &mut (dyn FnMut(&Response<'_>) + Send)) -> Result<(), Failed> {
+        self.end_idle().await?;
+        let mut tags = Vec::with_capacity(commands.len());
+        for command in commands {
+            tags.push(if tags.is_empty() { self.send(command).await? } else { self.write(command).await? });
+        }
+        let mut ended = Ok(());
+        for tag in &tags {
+            match self.finish(tag, see).await {
+                Err(Failed::Lost(error)) => return Err(Failed::Lost(error)),
+                refused if ended.is_ok() => ended = refused,
+                _ => {}
+            }
+        }
+        ended
+    }
+
     /// Begins a command.
     async fn send(&mut self, command: &str) -> Result<RequestId, Failed> {
         if let Some(lost) = &self.lost {
@@ -118,6 +136,10 @@ impl Conn {
         if std::mem::replace(&mut self.busy, true) {
             return Err(self.lose(Code::ConnectionLost, "a command was abandoned".to_owned()));
         }
+        self.write(command).await
+    }
+
+    async fn write(&mut self, command: &str) -> Result<RequestId, Failed> {
         match timeout(self.timeouts.read, self.session.run_command(command)).await {
             Ok(Ok(tag)) => Ok(tag),
             Ok(Err(async_imap::error::Error::Io(error))) => Err(self.lose_io(&error)),

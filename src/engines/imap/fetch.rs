@@ -18,8 +18,12 @@ pub const LISTED_MAX: usize = 20_000;
 const HEADER_BYTES_MAX: u64 = 256 * 1024;
 /// Text bytes that are tried of a mail that cannot be fetched whole.
 const TEXT_BYTES_MAX: u64 = 64 * 1024;
-/// Mails over this come in chunks of it: the parser below holds a whole response, so that a mail would be in memory twice.
-pub const CHUNK_BYTES: u64 = 2 * 1024 * 1024;
+/// Mails over this come in chunks: the parser below holds a whole response, so that a mail would be in memory twice.
+pub const WHOLE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// One chunk of a large mail.
+const CHUNK_BYTES: u64 = 2 * 1024 * 1024;
+/// Chunks asked for in one round trip.
+const CHUNKS_AHEAD: u64 = 16;
 
 /// What a listing says about a mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +90,7 @@ pub async fn look_at(conn: &mut Conn, uid: u32) -> Result<Option<Meta>, Failed> 
 /// Fetches whole mails. What came before a failure is kept.
 pub async fn bodies(conn: &mut Conn, asked: &[Meta]) -> Bodies {
     if let [only] = asked
-        && only.size > CHUNK_BYTES
+        && only.size > WHOLE_BYTES_MAX
     {
         return in_chunks(conn, *only).await;
     }
@@ -138,39 +142,35 @@ async fn in_chunks(conn: &mut Conn, meta: Meta) -> Bodies {
     // Sizes are estimates with some servers: the mail ends with the first chunk that is not full. The caller has looked at
     // the size; twice of it is more than an estimate.
     while (whole.len() as u64) <= meta.size.saturating_mul(2) {
-        let mut chunk: Option<usize> = None;
-        let item = format!("BODY.PEEK[]<{}.{CHUNK_BYTES}>", whole.len());
+        let start = whole.len() as u64;
+        let count = meta.size.saturating_sub(start).div_ceil(CHUNK_BYTES).clamp(1, CHUNKS_AHEAD);
+        let commands: Vec<_> = (0..count)
+            .map(|number| format!("UID FETCH {} (UID BODY.PEEK[]<{}.{CHUNK_BYTES}>)", meta.uid, start + number * CHUNK_BYTES))
+            .collect();
         let ended = conn
-            .run(&format!("UID FETCH {} (UID {item})", meta.uid), &mut |response| {
-                if let Some((uid, Some(data))) = section_of(response)
+            .run_all(&commands, &mut |response| {
+                if let Some((uid, offset, data)) = chunk_of(response)
                     && uid == meta.uid
-                    && chunk.is_none()
+                    && offset == whole.len() as u64
                 {
-                    chunk = Some(data.len());
                     whole.extend_from_slice(data);
                 }
             })
             .await;
-        match (ended, chunk) {
-            (Err(failed), _) => {
-                answer.failed = Some(failed);
-                return answer;
-            }
-            (Ok(()), Some(length)) if length as u64 >= CHUNK_BYTES => {}
-            (Ok(()), None) if whole.is_empty() => {
-                prove_gone(conn, &BTreeSet::from([meta.uid]), &mut answer).await;
-                return answer;
-            }
-            // A chunk that is missing in the middle: expunged while we read. The next look decides.
-            (Ok(()), None) if (whole.len() as u64) < meta.size => {
-                prove_gone(conn, &BTreeSet::from([meta.uid]), &mut answer).await;
-                return answer;
-            }
-            (Ok(()), _) => {
-                answer.come.insert(meta.uid, whole.freeze());
-                return answer;
-            }
+        if let Err(failed) = ended {
+            answer.failed = Some(failed);
+            return answer;
         }
+        if whole.len() as u64 >= start + count * CHUNK_BYTES {
+            continue;
+        }
+        // Shorter than told and no end in sight: expunged while we read, or a server that gives no chunks.
+        if (whole.len() as u64) < meta.size && (whole.len() as u64 - start).is_multiple_of(CHUNK_BYTES) {
+            prove_gone(conn, &BTreeSet::from([meta.uid]), &mut answer).await;
+        } else {
+            answer.come.insert(meta.uid, whole.freeze());
+        }
+        return answer;
     }
     answer
 }
@@ -218,6 +218,17 @@ fn meta_of(response: &Response<'_>) -> Option<Meta> {
         }
     }
     Some(Meta { uid: uid?, size, date })
+}
+
+/// UID, offset and bytes of a chunk.
+fn chunk_of<'r>(response: &'r Response<'_>) -> Option<(u32, u64, &'r [u8])> {
+    let Response::Fetch(_, attributes) = response else { return None };
+    let offset = attributes.iter().find_map(|attribute| match attribute {
+        AttributeValue::BodySection { index, .. } => index.map(u64::from),
+        _ => None,
+    })?;
+    let (uid, data) = section_of(response)?;
+    Some((uid, offset, data?))
 }
 
 /// UID and content of a response that has both; the content is `None` for `NIL`.

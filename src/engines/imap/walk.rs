@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::engines::imap::conn::{Conn, Failed};
-use crate::engines::imap::fetch::{self, Bodies, CHUNK_BYTES, Meta};
+use crate::engines::imap::fetch::{self, Bodies, Meta, WHOLE_BYTES_MAX};
 use crate::engines::imap::folder::{Memo, Verdict, View, is_historic, judge, select};
 use crate::engines::imap::text::Tone;
 use crate::engines::imap::{After, ImapSettings, settle, wait};
@@ -226,14 +226,14 @@ impl Walk {
             _ if first.size > self.settings.mail_bytes_max => Way::TooLarge,
             _ => Way::Whole,
         };
-        let alone = careful || deaths(first.uid) > 0 || way != Way::Whole || first.size > CHUNK_BYTES;
+        let alone = careful || deaths(first.uid) > 0 || way != Way::Whole || first.size > WHOLE_BYTES_MAX;
         let items_max = if alone { 1 } else { self.settings.batch_items_max.clamp(1, ASKED_MAX) };
         let bytes_max = self.settings.batch_bytes_max;
         let (mut mails, mut bytes) = (vec![first], first.size);
         while mails.len() < items_max
             && let Some(next) = folder.listed.front()
             && deaths(next.uid) == 0
-            && next.size <= CHUNK_BYTES.min(self.settings.mail_bytes_max)
+            && next.size <= WHOLE_BYTES_MAX.min(self.settings.mail_bytes_max)
             && bytes.saturating_add(next.size) <= bytes_max
             && is_historic(row, memo, u64::from(next.uid), next.date) == historic
         {

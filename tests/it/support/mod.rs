@@ -1,11 +1,14 @@
 //! Fakes and starters of real servers.
 
+pub mod bad_link;
 pub mod contract;
 pub mod daemon;
 pub mod dice;
+pub mod dovecot;
 pub mod http1;
 #[allow(dead_code)] // each module of the binary uses its part
 pub mod mailgen;
+pub mod pulling;
 pub mod receiver;
 pub mod servers;
 pub mod whatsapp;
