@@ -9,5 +9,6 @@ mod faults;
 mod kill;
 mod real_imap;
 mod server;
+mod store;
 mod strace;
 mod support;

@@ -13,6 +13,8 @@ mod raws;
 mod read;
 mod rows;
 mod state;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod tx;
 mod views;

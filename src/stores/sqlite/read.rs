@@ -158,7 +158,7 @@ pub(super) fn events_after(conn: &Connection, after: Position, limit: usize) -> 
 
 /// Pending items with a hold of their own; what queues behind them follows by itself.
 pub(super) fn pending(conn: &Connection, limit: usize) -> Result<Vec<(i64, Time)>, StoreError> {
-    let sql = "SELECT item, until FROM pending WHERE reason <> ?1 ORDER BY item LIMIT ?2";
+    let sql = "SELECT item, until FROM pending WHERE reason <> ?1 ORDER BY place LIMIT ?2";
     let mut list = conn.prepare_cached(sql)?;
     let found = list.query_map([rows::QUEUED, limited(limit)], |row| Ok((row.get(0)?, rows::time(row, 1)?)))?;
     Ok(found.collect::<Result<_, _>>()?)

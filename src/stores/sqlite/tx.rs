@@ -431,7 +431,7 @@ impl Tx for SqlTx<'_> {
     }
 
     fn first_pending(&mut self, conversation: RowNumber) -> Result<Option<PendingRow>, StoreError> {
-        let sql = "SELECT item, raw, conversation, reason, until, body FROM pending WHERE conversation = ?1 ORDER BY item LIMIT 1";
+        let sql = "SELECT item, raw, conversation, reason, until, body FROM pending WHERE conversation = ?1 ORDER BY place LIMIT 1";
         self.pending_where(sql, conversation)
     }
 

@@ -122,15 +122,17 @@ CREATE INDEX deliveries_lane ON deliveries (destination, lane, position) WHERE s
 CREATE INDEX deliveries_retrying ON deliveries (destination, position) WHERE state = 0 AND first_attempt_at IS NOT NULL;
 CREATE INDEX deliveries_dead ON deliveries (destination, position) WHERE state = 2;
 
+-- `place` is the order within a conversation. Item numbers are not: a quarantined item that is read again keeps its old one.
 CREATE TABLE pending (
-    item INTEGER PRIMARY KEY,
+    place INTEGER PRIMARY KEY,
+    item INTEGER NOT NULL UNIQUE,
     raw INTEGER NOT NULL,
     conversation INTEGER NOT NULL,
     reason INTEGER NOT NULL,
     until INTEGER NOT NULL,
     body BLOB NOT NULL
 ) STRICT;
-CREATE INDEX pending_conversation ON pending (conversation, item);
+CREATE INDEX pending_conversation ON pending (conversation, place);
 
 CREATE TABLE leases (name TEXT PRIMARY KEY, owner TEXT NOT NULL, epoch INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE sources (

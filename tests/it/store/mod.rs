@@ -1,0 +1,11 @@
+//! The conformance suite of `ports::store`: every implementation passes it whole. It knows the port and nothing behind it; what only
+//! SQLite can show (its files, its errors) is in `sqlite`.
+
+mod admission;
+mod care;
+mod delivery;
+mod gate;
+mod history;
+mod pending;
+mod sources;
+mod sqlite;
