@@ -5,6 +5,7 @@ pub mod demo;
 pub mod files;
 pub mod gateway;
 pub mod outward;
+pub mod parts;
 pub mod run;
 pub mod system;
 pub mod wire;

@@ -17,6 +17,7 @@ use crate::model::raw::{RAW_ROW_BYTES_MAX, Raw, Via};
 use crate::model::time::Time;
 use crate::pipeline::board::{Board, ChannelMode, Turned};
 use crate::pipeline::parse::{ReadError, Readers};
+use crate::pipeline::pull::segments::{Segment, segments, take_suspects};
 use crate::pipeline::writer::{AdmitError, WriterHandle};
 use crate::ports::blobs::Blobs;
 use crate::ports::clock::{Clock, Random};
@@ -41,6 +42,8 @@ const SETTLE_ROWS_MAX: usize = 1000;
 const CRASHES_MAX: u32 = 3;
 /// Longest parsing of one batch.
 const PARSE_TIME_MAX: Duration = Duration::from_secs(120);
+
+mod segments;
 
 /// Reads a pulled raw: the connector's parser with the channel's facts. Runs on a reader thread.
 pub trait ReadPulled: Send + Sync {
@@ -385,13 +388,6 @@ struct Kept {
     state: PulledState,
 }
 
-/// Things that are parsed under one row.
-#[derive(Debug)]
-struct Segment {
-    things: Vec<Pulled>,
-    attempts: u32,
-}
-
 fn items_of(reader: &dyn ReadPulled, kept: &Kept, crashed: bool, historic: bool) -> Vec<Item> {
     match &kept.state {
         _ if crashed => vec![reader.unread(Code::MailCrashed, format!("reading it was interrupted {CRASHES_MAX} times"))],
@@ -404,32 +400,6 @@ fn items_of(reader: &dyn ReadPulled, kept: &Kept, crashed: bool, historic: bool)
     }
 }
 
-/// Cuts a batch where interrupted batches were: what was in none of them stays together, what was is halved, down to single ones.
-fn segments(things: Vec<Pulled>, suspects: &[ParseBatch]) -> Vec<Segment> {
-    // The innermost row decides: the smallest batch, then the most attempts.
-    let blame = |uid: u64| {
-        suspects.iter().filter(|batch| batch.uids.contains(&uid)).min_by_key(|batch| (batch.uids.len(), u32::MAX - batch.attempts))
-    };
-    let mut segments: Vec<(Option<crate::model::id::RawId>, usize, Segment)> = Vec::new();
-    for thing in things {
-        let suspect = blame(thing.uid);
-        let (id, attempts, half) = match suspect {
-            None => (None, 0, usize::MAX),
-            // Only a mail that is alone is to blame for sure: larger batches are halved without counting.
-            Some(batch) if batch.uids.len() > 1 => (Some(batch.id), 0, batch.uids.len().div_ceil(2)),
-            Some(batch) => (Some(batch.id), batch.attempts.saturating_add(1), 1),
-        };
-        match segments.last_mut() {
-            Some((last, room, segment)) if *last == id && *room > 0 => {
-                *room -= 1;
-                segment.things.push(thing);
-            }
-            _ => segments.push((id, half.saturating_sub(1), Segment { things: vec![thing], attempts })),
-        }
-    }
-    segments.into_iter().map(|(_, _, segment)| segment).collect()
-}
-
 /// Memo that holds the oldest date a backfill takes in, RFC 3339.
 pub fn backfill_key(account: &str) -> String {
     format!("{account}/backfill_since")
@@ -440,16 +410,6 @@ fn leave_out_older(batch: &mut PulledBatch, since: Option<Time>) {
     if let Some(since) = since {
         batch.things.retain(|thing| thing.internal_date.is_none_or(|date| date >= since));
     }
-}
-
-/// The interrupted batches that a new batch touches, taken from the list.
-fn take_suspects(suspects: &mut Vec<ParseBatch>, batch: &PulledBatch) -> Vec<ParseBatch> {
-    let (taken, rest) = std::mem::take(suspects).into_iter().partition(|suspect| {
-        let same = suspect.source.1 == batch.folder && suspect.source.2 == batch.epoch;
-        same && suspect.uids.iter().any(|uid| (batch.from..=batch.to).contains(uid))
-    });
-    *suspects = rest;
-    taken
 }
 
 /// The folder's state once the batch is admitted.
@@ -499,38 +459,6 @@ async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::id::RawId;
-
-    fn thing(uid: u64) -> Pulled {
-        Pulled {
-            uid,
-            head: crate::model::raw::RawHead::default(),
-            body: bytes::Bytes::new(),
-            internal_date: None,
-            state: PulledState::Whole,
-        }
-    }
-
-    fn suspect(id: u128, uids: std::ops::RangeInclusive<u64>, attempts: u32) -> ParseBatch {
-        let source = ("imap:a".to_owned(), "INBOX".to_owned(), 1);
-        ParseBatch { id: RawId(id), channel: "mail".to_owned(), source, uids: uids.collect(), attempts }
-    }
-
-    fn shape(segments: &[Segment]) -> Vec<(Vec<u64>, u32)> {
-        segments.iter().map(|segment| (segment.things.iter().map(|thing| thing.uid).collect(), segment.attempts)).collect()
-    }
-
-    #[test]
-    fn an_interrupted_batch_is_parsed_in_halves() {
-        let cut = segments((1..=6).map(thing).collect(), &[suspect(1, 2..=5, 0)]);
-        assert_eq!(shape(&cut), [(vec![1], 0), (vec![2, 3], 0), (vec![4, 5], 0), (vec![6], 0)]);
-    }
-
-    #[test]
-    fn the_innermost_interruption_decides() {
-        let cut = segments((1..=4).map(thing).collect(), &[suspect(1, 1..=4, 0), suspect(2, 3..=3, 1)]);
-        assert_eq!(shape(&cut), [(vec![1, 2], 0), (vec![3], 2), (vec![4], 0)]);
-    }
 
     #[test]
     fn waits_double_up_to_a_limit() {
