@@ -4,8 +4,10 @@
 //! run is called `application/octet-stream`. The signature decides before the store is asked, so that nothing is learnt by guessing ids.
 
 use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
@@ -14,12 +16,24 @@ use crate::logic::file_url::{FileUrlError, FileUrlVerifier};
 use crate::model::id::AttachmentId;
 use crate::model::time::Time;
 use crate::ports::control::{Control, ControlError, FileBytes};
+use crate::server::budget::{Budget, Share};
+
+/// A file goes out in pieces of this size.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// Longest file name handed out, characters: longer ones trip over file systems.
 const NAME_CHARS_MAX: usize = 120;
 
 /// Answers one request. 404: no such path; 403: wrong signature; 410: expired, or the file is gone (erased, past its retention).
-pub async fn answer(name: &str, query: &str, verifier: &FileUrlVerifier, control: &dyn Control, now: Time) -> Response<Body> {
+/// 503: too much is being sent at the moment.
+pub async fn answer(
+    name: &str,
+    query: &str,
+    verifier: &FileUrlVerifier,
+    control: &dyn Control,
+    budget: &Budget,
+    now: Time,
+) -> Response<Body> {
     let Ok(attachment) = name.parse::<AttachmentId>() else { return bare(StatusCode::NOT_FOUND) };
     let (mut expires, mut signature) = ("", "");
     for pair in query.split('&') {
@@ -35,15 +49,40 @@ pub async fn answer(name: &str, query: &str, verifier: &FileUrlVerifier, control
         Err(FileUrlError::Expired) => return bare(StatusCode::GONE),
     }
     match control.file(attachment).await {
-        Ok(file) => download(file),
-        // The signature is ours, so the file existed once.
-        Err(ControlError::Missing(_) | ControlError::Refused(_)) => bare(StatusCode::GONE),
-        Err(ControlError::Failed(_)) => {
-            let mut response = bare(StatusCode::SERVICE_UNAVAILABLE);
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+        Ok(file) => {
+            let mut share = budget.share();
+            if !share.grow_to(file.bytes.len()) {
+                return busy();
+            }
+            let bytes = file.bytes.clone();
+            let mut response = download(file);
+            let length = HeaderValue::from(bytes.len());
+            *response.body_mut() = in_pieces(bytes, share);
+            response.headers_mut().insert(CONTENT_LENGTH, length);
             response
         }
+        // The signature is ours, so the file existed once.
+        Err(ControlError::Missing(_) | ControlError::Refused(_)) => bare(StatusCode::GONE),
+        Err(ControlError::Failed(_)) => busy(),
     }
+}
+
+/// The body in pieces, so that the share of the budget is given back when the last one is sent, or the peer is gone.
+fn in_pieces(bytes: Bytes, share: Share) -> Body {
+    let pieces = stream::unfold((bytes, share), |(mut bytes, share)| async move {
+        if bytes.is_empty() {
+            return None;
+        }
+        let piece = bytes.split_to(PIECE_BYTES.min(bytes.len()));
+        Some((Ok::<_, std::convert::Infallible>(piece), (bytes, share)))
+    });
+    Body::from_stream(pieces)
+}
+
+fn busy() -> Response<Body> {
+    let mut response = bare(StatusCode::SERVICE_UNAVAILABLE);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+    response
 }
 
 /// `bytes` as a download that no browser runs.

@@ -3,6 +3,7 @@
 //! What must stay true: no peer can hold memory or a slot for ever. A head must arrive within `head_timeout` (which is also the idle
 //! time of a kept connection), a peer that does not read its answer is cut after [`WRITE_STALL`], and a graceful stop is bounded.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -69,7 +70,7 @@ impl Peer {
 }
 
 /// Answers a request. Never fails: a failure is an answer too.
-pub type Answering = Arc<dyn Fn(Request<Incoming>, Peer) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
+pub type Answering = Arc<dyn Fn(Request<Incoming>, Peer) -> BoxFuture<'static, Result<Response<Body>, Infallible>> + Send + Sync>;
 
 /// Serves until `stop` turns true (or its sender is gone), then finishes what is in flight within `stop_timeout`.
 pub async fn serve(
@@ -140,11 +141,7 @@ async fn converse(
 ) -> Option<&'static str> {
     let unread = Arc::new(AtomicBool::new(false));
     let peer = Peer { address, unread: Arc::clone(&unread) };
-    let service = service_fn(move |request| {
-        let answer = answering(request, peer.clone());
-        let future: BoxFuture<'static, Result<Response<Body>, std::convert::Infallible>> = Box::pin(async move { Ok(answer.await) });
-        future
-    });
+    let service = service_fn(move |request| answering(request, peer.clone()));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(options.head_timeout).max_buf_size(HEAD_BYTES_MAX).keep_alive(true);
     let mut connection = builder.serve_connection(TokioIo::new(Stalling::new(stream)), service);

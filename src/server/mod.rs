@@ -4,6 +4,7 @@
 //! This room knows ports and telemetry only. It reads requests within limits, asks, and writes answers; it decides nothing.
 
 pub mod api;
+pub mod budget;
 pub mod files;
 pub mod forwarded;
 pub mod listener;

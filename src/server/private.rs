@@ -86,12 +86,7 @@ impl PrivateListener {
         let router = self.router();
         let answering: Answering = Arc::new(move |request, _| {
             let router = router.clone();
-            Box::pin(async move {
-                match router.oneshot(request.map(Body::new)).await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
-                }
-            })
+            Box::pin(router.oneshot(request.map(Body::new)))
         });
         listener::serve(listener, options, metrics, answering, stop).await;
     }

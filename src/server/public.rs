@@ -20,6 +20,7 @@ use crate::logic::file_url::FileUrlVerifier;
 use crate::ports::clock::Clock;
 use crate::ports::control::Control;
 use crate::ports::intake::{HookAnswer, HookRequest, Intake};
+use crate::server::budget::{Budget, Share};
 use crate::server::files;
 use crate::server::forwarded::{self, TrustedProxy};
 use crate::server::listener::{self, Answering, ListenerOptions, Peer};
@@ -27,6 +28,15 @@ use crate::telemetry::metrics::Metrics;
 
 /// A body of unknown length starts with room for this much; most webhooks fit.
 const BODY_START_BYTES: usize = 16 * 1024;
+
+/// Bodies up to this size are not counted against [`BODIES_BYTES_MAX`]: even on every connection at once they are little.
+const BODY_SMALL_BYTES: usize = 64 * 1024;
+
+/// Bytes of all larger bodies that are held at once. Beyond it 503 is answered: a platform comes again, a flood does not fill the memory.
+const BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Bytes of all files that are being sent at once.
+const FILES_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Numbers of the public listener.
 #[derive(Clone)]
@@ -67,19 +77,28 @@ impl PublicListener {
             stop_timeout: self.options.stop_timeout,
         };
         let metrics = Arc::clone(&self.metrics);
-        let shared = Arc::new(self);
+        let shared = Arc::new(Serving { listener: self, bodies: Budget::new(BODIES_BYTES_MAX), files: Budget::new(FILES_BYTES_MAX) });
         let answering: Answering = Arc::new(move |request, peer| {
             let shared = Arc::clone(&shared);
-            Box::pin(async move { shared.answer(request, peer).await })
+            Box::pin(async move { Ok(shared.answer(request, peer).await) })
         });
         listener::serve(listener, options, metrics, answering, stop).await;
     }
+}
 
+/// The listener at work.
+struct Serving {
+    listener: PublicListener,
+    bodies: Budget,
+    files: Budget,
+}
+
+impl Serving {
     async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let started = Instant::now();
         let path = request.uri().path();
         let (label, answer) = if let Some(hook) = path.strip_prefix("/hooks/") {
-            match self.intake.body_bytes_max(hook) {
+            match self.listener.intake.body_bytes_max(hook) {
                 Some(body_bytes_max) => {
                     let hook = hook.to_owned();
                     let answer = self.hook(&hook, body_bytes_max, request, &peer).await;
@@ -87,10 +106,18 @@ impl PublicListener {
                 }
                 None => ("unknown".to_owned(), refuse_unread(StatusCode::NOT_FOUND, &request, &peer)),
             }
-        } else if let (Some(name), Some(verifier)) = (path.strip_prefix("/files/"), &self.files) {
+        } else if let (Some(name), Some(verifier)) = (path.strip_prefix("/files/"), &self.listener.files) {
             let answer = match *request.method() {
                 Method::GET | Method::HEAD => {
-                    files::answer(name, request.uri().query().unwrap_or(""), verifier, self.control.as_ref(), self.clock.now()).await
+                    files::answer(
+                        name,
+                        request.uri().query().unwrap_or(""),
+                        verifier,
+                        self.listener.control.as_ref(),
+                        &self.files,
+                        self.listener.clock.now(),
+                    )
+                    .await
                 }
                 _ => not_allowed("GET, HEAD", &request, &peer),
             };
@@ -98,7 +125,7 @@ impl PublicListener {
         } else {
             ("unknown".to_owned(), refuse_unread(StatusCode::NOT_FOUND, &request, &peer))
         };
-        self.metrics.request(&label, answer.status().as_u16(), started.elapsed());
+        self.listener.metrics.request(&label, answer.status().as_u16(), started.elapsed());
         answer
     }
 
@@ -107,13 +134,16 @@ impl PublicListener {
             return not_allowed("GET, HEAD, POST", &request, peer);
         }
         let (head, body) = request.into_parts();
-        let body = match timeout(self.options.request_timeout, read_body(body, body_bytes_max)).await {
+        // Held until the request is answered: from admission on the writer's queue has its own bound.
+        let mut share = self.bodies.share();
+        let body = match timeout(self.listener.options.request_timeout, read_body(body, body_bytes_max, &mut share)).await {
             Ok(Ok(body)) => body,
             Ok(Err(BodyProblem::TooLarge)) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, peer),
             Ok(Err(BodyProblem::Broken)) => return refuse(StatusCode::BAD_REQUEST, peer),
+            Ok(Err(BodyProblem::NoRoom)) => return refuse(StatusCode::SERVICE_UNAVAILABLE, peer),
             Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, peer),
         };
-        let client = forwarded::client(peer.address.ip(), &head.headers, &self.options.trusted_proxy);
+        let client = forwarded::client(peer.address.ip(), &head.headers, &self.listener.options.trusted_proxy);
         let target = head.uri.path_and_query().map_or_else(String::new, |target| target.as_str().to_owned());
         let request = HookRequest {
             hook: hook.to_owned(),
@@ -123,7 +153,7 @@ impl PublicListener {
             body,
             peer: Some(client),
         };
-        response(self.intake.receive(request).await)
+        response(self.listener.intake.receive(request).await)
     }
 }
 
@@ -131,10 +161,12 @@ impl PublicListener {
 enum BodyProblem {
     TooLarge,
     Broken,
+    /// The bodies of all requests together are too much at the moment.
+    NoRoom,
 }
 
 /// The whole body, or why not. A declared length over the limit is refused before a byte is read.
-async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, BodyProblem> {
+async fn read_body(mut body: Incoming, bytes_max: usize, share: &mut Share) -> Result<Bytes, BodyProblem> {
     let declared = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     if declared.is_some_and(|length| length > bytes_max) {
         return Err(BodyProblem::TooLarge);
@@ -147,6 +179,10 @@ async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, BodyPr
         let before = rest.as_ref().map_or(first.len(), BytesMut::len);
         if before.saturating_add(data.len()) > bytes_max {
             return Err(BodyProblem::TooLarge);
+        }
+        let all = before + data.len();
+        if all > BODY_SMALL_BYTES && !share.grow_to(all) {
+            return Err(BodyProblem::NoRoom);
         }
         match &mut rest {
             Some(rest) => rest.extend_from_slice(&data),

@@ -60,6 +60,9 @@ pub struct FakeControl {
 }
 
 pub const FILE: AttachmentId = AttachmentId(7);
+pub const BIG_FILE: AttachmentId = AttachmentId(9);
+/// Size of the big file: no multiple of a piece.
+pub const BIG_BYTES: usize = 300_001;
 pub const GONE_FILE: AttachmentId = AttachmentId(8);
 pub const RAW: RawId = RawId(11);
 pub const MESSAGE: MessageId = MessageId(12);
@@ -135,6 +138,10 @@ impl Control for FakeControl {
             name: Some("../Prüfung\r\n.html".into()),
             bytes: Bytes::from_static(b"<script>alert(1)</script>"),
         };
+        if attachment == BIG_FILE {
+            let file = FileBytes { media_type: "image/png".into(), name: None, bytes: Bytes::from(vec![7; BIG_BYTES]) };
+            return self.note(format!("file {attachment}"), "", file);
+        }
         self.note(format!("file {attachment}"), if attachment == FILE { "" } else { "nobody" }, file)
     }
     fn raw_body(&self, raw: RawId) -> BoxFuture<'_, Result<Bytes, ControlError>> {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::fakes::{BODY_BYTES_MAX, FILE, GONE_FILE};
+use super::fakes::{BIG_BYTES, BIG_FILE, BODY_BYTES_MAX, FILE, GONE_FILE};
 use super::{Gateway, KEY, NOW, Numbers, Reply, read_reply, send, start};
 
 async fn post(gateway: &Gateway, path: &str, body: &[u8]) -> Reply {
@@ -275,6 +275,16 @@ async fn a_signed_file_is_a_download_that_no_browser_runs() {
     let head = send(gateway.public, &format!("HEAD {path} HTTP/1.1"), b"").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(send(gateway.public, &format!("POST {path} HTTP/1.1"), b"x").await.status, 405);
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn a_file_of_many_pieces_arrives_whole() {
+    let gateway = start(Numbers::default()).await;
+    let path = path_of(&FileUrls::new("https://gate.example.org", 60_000, &KEY).url(BIG_FILE, Time(NOW)));
+    let reply = send(gateway.public, &format!("GET {path} HTTP/1.1"), b"").await;
+    assert_eq!((reply.status, reply.header("content-type"), reply.header("content-disposition")), (200, "image/png", "attachment"));
+    assert_eq!(reply.body, vec![7; BIG_BYTES]);
     gateway.end().await;
 }
 
