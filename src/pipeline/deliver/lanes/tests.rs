@@ -45,7 +45,7 @@ fn a_blocked_lane_holds_its_head_alone_and_reads_the_others_again() {
     lanes.offer(due(6, 7), &at);
     assert_eq!((lanes.queued, lanes.next_timer()), (1, Some(Duration::from_secs(5))));
     lanes.wake(Duration::from_secs(4));
-    assert_eq!(take_all(&mut lanes), []);
+    assert_eq!(take_all(&mut lanes), Vec::<i64>::new());
     lanes.wake(Duration::from_secs(5));
     assert_eq!(take_all(&mut lanes), [1]);
     lanes.done(LaneKey::Conversation(7), &at);
