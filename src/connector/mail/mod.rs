@@ -34,6 +34,9 @@ pub mod thread;
 pub mod transfer;
 pub mod words;
 
+#[cfg(test)]
+mod tests;
+
 pub use scan::{Scan, prescan};
 pub use transfer::decode_slice;
 
