@@ -4,6 +4,7 @@
 mod clients;
 mod config_errors;
 mod contract;
+mod deliver;
 mod docs;
 mod faults;
 mod kill;

@@ -89,8 +89,10 @@ pub(super) struct Runtime {
     reading: usize,
     in_flight: usize,
     deciding: usize,
-    /// Decisions that could not be written. While there are any, nothing is sent.
+    /// Decisions that could not be written.
     undecided: Vec<(Due, Decision)>,
+    /// The last decision could not be written. Until one can, nothing is sent (design §2).
+    undecidable: bool,
     /// Changes of mode, written one after the other.
     modes: VecDeque<ModeChange>,
     moding: bool,
@@ -134,6 +136,7 @@ impl Runtime {
             in_flight: 0,
             deciding: 0,
             undecided: Vec::new(),
+            undecidable: false,
             modes: VecDeque::new(),
             moding: false,
             store_again: None,
@@ -292,7 +295,7 @@ impl Runtime {
     }
 
     fn may_send(&self) -> bool {
-        self.undecided.is_empty() && self.deciding < DECIDING_MAX
+        !self.undecidable && self.deciding < DECIDING_MAX
     }
 
     fn send_and_load(&mut self, now: Duration) {
@@ -576,7 +579,7 @@ impl Runtime {
     fn decided(&mut self, mut due: Due, decision: Decision, result: Result<(), StoreError>) {
         self.deciding -= 1;
         match result {
-            Ok(()) => {}
+            Ok(()) => self.undecidable = false,
             Err(StoreError::Fenced { .. }) => {
                 self.fenced = true;
                 return;
@@ -586,6 +589,7 @@ impl Runtime {
                 tracing::error!(messaging.destination.name = %self.name, error.type = Code::Invariant.as_str(), detail, "decision refused");
             }
             Err(error) => {
+                self.undecidable = true;
                 self.undecided.push((due, decision));
                 return self.store_failed(&error);
             }
