@@ -8,11 +8,8 @@ pub mod dovecot;
 pub mod http1;
 #[allow(dead_code)] // each module of the binary uses its part
 pub mod mailgen;
-<<<<<<< HEAD
-pub mod pulling;
-=======
 pub mod owed;
->>>>>>> 54a2c05 (pipeline: deliver, tested over virtual time; nothing goes out while decisions are being retried)
+pub mod pulling;
 pub mod receiver;
 pub mod servers;
 pub mod virtual_time;
