@@ -103,19 +103,25 @@ fn webhook_parts(file: &str, manifest: &Manifest, webhook: &Webhook, limits: Lim
     echoes
 }
 
-/// Codes declared and codes given must be the same.
-fn code_problems(file: &str, manifest: &Manifest, facts: &Facts) -> Vec<Problem> {
+/// Codes that a map gives and the manifest does not declare.
+pub(crate) fn undeclared(file: &str, manifest: &Manifest, facts: &Facts) -> Vec<Problem> {
     let built_in = [Code::Honeypot, Code::Receipt, Code::Empty].map(Code::as_str);
     let mut problems = Vec::new();
     for code in &facts.codes {
         if !manifest.codes.contains_key(code) && !built_in.contains(&code.as_str()) {
-            let problem = Problem::whole(file, format!("the map gives the code `{code}`, which [codes] does not declare"));
+            let problem = Problem::whole(file, format!("the map gives the code `{code}`, which [codes] of the connector does not declare"));
             problems.push(match did_you_mean(code, manifest.codes.keys().map(String::as_str)) {
                 Some(near) => problem.suggest(format!("did you mean `{near}`?")),
                 None => problem,
             });
         }
     }
+    problems
+}
+
+/// Codes declared and codes given must be the same.
+fn code_problems(file: &str, manifest: &Manifest, facts: &Facts) -> Vec<Problem> {
+    let mut problems = undeclared(file, manifest, facts);
     for code in manifest.codes.keys().filter(|code| !facts.codes.contains(*code)) {
         problems.push(Problem::whole(file, format!("the code `{code}` is declared, and the map never gives it")));
     }

@@ -3,6 +3,7 @@
 
 mod clients;
 mod config_errors;
+mod connectors;
 mod contract;
 mod deliver;
 mod docs;

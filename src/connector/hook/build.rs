@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::connector::hook::{ChannelSpec, Hook, HookChannel, HookLimits};
 use crate::connector::jq::Filter;
-use crate::connector::load::{Connector, MAP_VARS, kinds, settings_with_defaults};
+use crate::connector::load::{Connector, MAP_VARS, kinds, settings_with_defaults, undeclared};
 use crate::connector::manifest::Manifest;
 use crate::connector::normalize::Target;
 use crate::connector::problem::{Problem, did_you_mean};
@@ -181,8 +181,11 @@ fn own_map(connector: &Connector, spec: &ChannelSpec, trial: bool, problems: &mu
             None
         }
         (Some((file, code)), true) => {
-            let compiled = Filter::compile(file, code, &MAP_VARS, connector.limits);
-            compiled.map_err(|wrong| problems.extend(wrong)).ok()
+            let compiled = Filter::compile(file, code, &MAP_VARS, connector.limits).map_err(|wrong| problems.extend(wrong)).ok();
+            if let Some(map) = &compiled {
+                problems.extend(undeclared(file, &connector.manifest, map.facts()));
+            }
+            compiled
         }
         (None, true) if !trial => {
             problems.push(Problem::whole(&spec.file, "`map` or `map_file` is missing: this connector has no map of its own"));
