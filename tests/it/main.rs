@@ -8,6 +8,7 @@ mod contract;
 mod deliver;
 mod docs;
 mod faults;
+mod imap_hazards;
 mod kill;
 mod real_imap;
 mod server;
