@@ -110,14 +110,14 @@ fn forged(now_s: i64) -> Traffic {
 pub fn story(now_s: i64) -> Vec<Traffic> {
     let root = format!("{now_s}.000100");
     vec![
-        slack("Slack: a question in a channel", now_s, "EvDEMO1", &root, None, "The printer on floor 3 is &quot;on fire&quot;"),
+        slack("Slack: a question in a channel", now_s, "EvDEMO1", &root, None, "The printer on floor 3 is on fire &amp; smoking"),
         slack(
             "Slack: the same webhook again (Slack repeats what it thinks was lost)",
             now_s,
             "EvDEMO1",
             &root,
             None,
-            "The printer on floor 3 is &quot;on fire&quot;",
+            "The printer on floor 3 is on fire &amp; smoking",
         ),
         slack("Slack: a reply in its thread", now_s, "EvDEMO2", &format!("{now_s}.000200"), Some(&root), "Not literally. Paper jam."),
         forged(now_s),
