@@ -154,6 +154,7 @@ impl Control for Gateway {
                 ready: not_ready.is_empty(),
                 not_ready,
                 channels,
+                configured_destinations: self.parts.lanes.names(),
                 queue: self.parts.writer.queued(),
             }
         })

@@ -159,7 +159,12 @@ fn read_or_make(
 /// Writes a file that must not exist; false if it does. On disk when it returns.
 fn write_new(path: &Path, text: &str) -> io::Result<bool> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
+    // The folder of the key is usually the data folder, made here first: it is for this user alone.
+    let mut maker = std::fs::DirBuilder::new();
+    maker.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut maker, 0o700);
+    maker.create(folder)?;
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("secret");
     let temporary = folder.join(format!(".{name}.{}.{:?}", std::process::id(), std::thread::current().id()));
     let written = write_private(&temporary, text);

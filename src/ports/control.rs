@@ -37,6 +37,9 @@ pub struct Status {
     pub not_ready: Vec<String>,
     /// Channels by id.
     pub channels: BTreeMap<String, ChannelStatus>,
+    /// Names of the destinations of the configuration.
+    #[serde(default)]
+    pub configured_destinations: Vec<String>,
     /// Entries in the writer's queue.
     pub queue: u64,
 }

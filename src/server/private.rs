@@ -133,6 +133,8 @@ async fn scrape(State(shared): State<Arc<PrivateListener>>) -> Response<Body> {
     if let Some(free) = shared.store.free_bytes() {
         shared.metrics.disk_free(free);
     }
+    // Asking for the status refreshes what is only known there: the states of the channels.
+    let _ = timeout(READY_TIMEOUT, shared.control.status()).await;
     let totals = match timeout(SCRAPE_TIMEOUT, shared.store.totals()).await {
         Ok(Ok(totals)) => Some(totals),
         Ok(Err(_)) | Err(_) => None,

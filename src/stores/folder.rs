@@ -27,7 +27,7 @@ impl FolderBlobs {
     /// [`BlobError::Unavailable`] if the folder cannot be made or used.
     pub fn open(folder: &Path, sync: bool) -> Result<Self, BlobError> {
         let unavailable = |detail: String| BlobError::Unavailable { detail: format!("{}: {detail}", folder.display()) };
-        std::fs::create_dir_all(folder).map_err(|e| unavailable(e.to_string()))?;
+        crate::stores::make_private(folder).map_err(|e| unavailable(e.to_string()))?;
         let inner = LocalFileSystem::new_with_prefix(folder).map_err(|e| unavailable(e.to_string()))?.with_fsync(sync);
         Ok(Self { folder: folder.to_owned(), inner })
     }

@@ -11,12 +11,12 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::delivery::Position;
+use crate::model::delivery::{DeliveryState, Position};
 use crate::model::id::{EventId, MessageId, RawId};
 use crate::model::item::Fate;
 use crate::model::raw::{RawHead, Via};
 use crate::model::view::{
-    DeliveryFilter, DeliveryView, DestinationRow, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow, Totals,
+    DeliveryFilter, DeliveryView, DestinationMode, DestinationRow, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow, Totals,
 };
 use crate::ports::control::{ChannelStatus, ControlError, FileBytes, Status};
 use crate::server::api::{Asked, Named, Page, Shared};
@@ -55,8 +55,30 @@ pub struct StatusView {
 
 /// `GET /v1/status`.
 pub async fn status(State(shared): State<Shared>) -> Result<Json<StatusView>, Problem> {
-    let (destinations, totals) = (shared.store.destinations().await?, shared.store.totals().await?);
-    Ok(Json(StatusView { gateway: shared.control.status().await, destinations, totals }))
+    let gateway = shared.control.status().await;
+    let (rows, totals) = (shared.store.destinations().await?, shared.store.totals().await?);
+    let destinations = with_configured(rows, &gateway);
+    Ok(Json(StatusView { gateway, destinations, totals }))
+}
+
+/// The store knows who has rows, the gateway knows who is configured: together they are all destinations, by name.
+fn with_configured(mut rows: Vec<DestinationRow>, gateway: &Status) -> Vec<DestinationRow> {
+    for name in &gateway.configured_destinations {
+        match rows.iter_mut().find(|row| row.name == *name) {
+            Some(row) => row.configured = true,
+            None => rows.push(DestinationRow {
+                name: name.clone(),
+                state: DestinationMode::Active,
+                code: None,
+                since: gateway.started_at,
+                deliveries: DeliveryState::ALL.iter().map(|state| (state.as_str().to_owned(), 0)).collect(),
+                oldest_waiting: None,
+                configured: true,
+            }),
+        }
+    }
+    rows.sort_by(|one, other| one.name.cmp(&other.name));
+    rows
 }
 
 /// `GET /v1/ledger`.
@@ -270,7 +292,8 @@ pub async fn raw(State(shared): State<Shared>, Named(id): Named<RawId>) -> Resul
 
 /// `GET /v1/destinations`.
 pub async fn destinations(State(shared): State<Shared>) -> Result<Json<Page<DestinationRow>>, Problem> {
-    Ok(Json(Page { items: shared.store.destinations().await?, next: None }))
+    let gateway = shared.control.status().await;
+    Ok(Json(Page { items: with_configured(shared.store.destinations().await?, &gateway), next: None }))
 }
 
 /// One row of `GET /v1/channels`.

@@ -28,7 +28,7 @@ fn io(path: &Path, error: &std::io::Error) -> StoreError {
 
 /// Copies both files into `target`; returns the keys of the blobs the copy names.
 pub(super) fn copy(folder: &Path, target: &Path) -> Result<Vec<String>, StoreError> {
-    std::fs::create_dir_all(target).map_err(|e| io(target, &e))?;
+    crate::stores::make_private(target).map_err(|e| io(target, &e))?;
     for which in [Which::Main, Which::Raws] {
         let (from, to) = (which.path(folder), which.path(target));
         if to.exists() {

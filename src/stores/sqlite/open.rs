@@ -55,7 +55,7 @@ pub(super) fn unusable(file: &Path, error: impl std::fmt::Display) -> OpenError 
 
 /// Takes the folder for this process. The lock goes with the file handle, also when the process is killed.
 pub(super) fn lock(folder: &Path) -> Result<File, OpenError> {
-    std::fs::create_dir_all(folder).map_err(|e| unusable(folder, e))?;
+    crate::stores::make_private(folder).map_err(|e| unusable(folder, e))?;
     let path = folder.join(LOCK);
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| unusable(&path, e))?;
     match file.try_lock() {

@@ -99,7 +99,17 @@ impl Control for FakeControl {
         };
         let channels = BTreeMap::from([("acme-slack".into(), channel("running")), ("sick".into(), channel("failed"))]);
         let not_ready = if ready { Vec::new() } else { vec!["own ids of channel `acme-slack` are not known yet".into()] };
-        Box::pin(async move { Status { version: "0".into(), started_at: Time(0), ready, not_ready, channels, queue: 0 } })
+        Box::pin(async move {
+            Status {
+                version: "0".into(),
+                started_at: Time(0),
+                ready,
+                not_ready,
+                channels,
+                configured_destinations: vec!["crm".into(), "desk".into()],
+                queue: 0,
+            }
+        })
     }
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, ControlError>> {
         self.note("reload".into(), "", Reloaded { added: vec!["new".into()], ..Reloaded::default() })
@@ -252,7 +262,7 @@ impl Store for FakeStore {
             since: Time(0),
             deliveries: BTreeMap::new(),
             oldest_waiting: None,
-            configured: true,
+            configured: false,
         }])
     }
     fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>> {
