@@ -113,7 +113,7 @@ impl Gateway {
                 channel: channel.facts,
                 namespace: channel.namespace,
                 mailboxes: channel.mailboxes,
-                authserv_ids: Vec::new(),
+                authserv_ids: channel.authserv_ids,
                 historic: false,
                 limits: MailLimits::default(),
             };

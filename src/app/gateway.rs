@@ -328,7 +328,7 @@ impl Gateway {
             channel: channel.facts.clone(),
             namespace: channel.namespace,
             mailboxes: channel.mailboxes,
-            authserv_ids: Vec::new(),
+            authserv_ids: channel.authserv_ids,
             historic: false,
             limits,
         };

@@ -125,8 +125,10 @@ pub struct MailChannel {
     pub facts: Arc<ChannelFacts>,
     /// Namespace of the mail's keys.
     pub namespace: String,
-    /// The mailbox's own address, if its login name is one.
+    /// The mailbox's own addresses: its login name, if it is one, and those of the channel file.
     pub mailboxes: Vec<crate::model::address::Address>,
+    /// Who is believed in Authentication-Results.
+    pub authserv_ids: Vec<String>,
 }
 
 /// Everything the channel files amount to.
@@ -285,7 +287,8 @@ pub fn mail_channel(file: &Arc<ChannelFile>) -> Result<MailChannel, String> {
     Ok(MailChannel {
         facts: Arc::new(facts(file)),
         namespace: settings.namespace.clone(),
-        mailboxes: mailbox.into_iter().collect(),
+        mailboxes: mailbox.into_iter().chain(crate::connector::mail::settings::addresses(&file.settings)).collect(),
+        authserv_ids: crate::connector::mail::settings::authserv_ids(&file.settings),
         settings: imap::ImapSettings {
             host: settings.host.clone(),
             port: settings.port,

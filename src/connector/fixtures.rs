@@ -1,6 +1,6 @@
 //! Fixtures: the tests of a connector, and `omnigate try`.
 //!
-//! A case is a folder with `request.http` or `payload.json` and `expected.json`; beside them may stand `case.toml` (settings,
+//! A case is a folder with `request.http`, `payload.json` or `message.eml` and `expected.json`; beside them may stand `case.toml` (settings,
 //! secrets, account, via, now) and, for connectors without a map of their own, `map.jq`. A case without secrets is not verified.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,8 @@ use crate::connector::folder::Folder;
 use crate::connector::hook::{ChannelSpec, Guarded, Hook, HookLimits, Outcome, ReadContext};
 use crate::connector::jq::Limits;
 use crate::connector::load::Connector;
+use crate::connector::mail;
+use crate::connector::manifest::Engine;
 use crate::connector::preview;
 use crate::connector::problem::Problem;
 use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
@@ -87,6 +89,11 @@ pub fn try_with_details(connector: &Arc<Connector>, input: &TryInput) -> Result<
 }
 
 fn attempt(connector: &Arc<Connector>, input: &TryInput) -> Result<(Value, Vec<Item>), Vec<Problem>> {
+    if connector.manifest.engine == Engine::Imap {
+        let item = mail::trial::read(&connector.manifest.name, &input.settings, &input.bytes, input.now);
+        let items = vec![item];
+        return Ok((preview::document(&items), items));
+    }
     let id = format!("try-{}", connector.manifest.name);
     let secrets = input.secrets.iter().map(|(name, values)| (name.clone(), values.iter().cloned().map(SecretString::from).collect()));
     let spec = ChannelSpec {
@@ -264,11 +271,13 @@ fn case(connector: &Arc<Connector>, name: String, produced: &mut BTreeSet<String
     let file = |part: &str| connector.folder.files.get(&format!("fixtures/{name}/{part}"));
     let expected = file("expected.json").and_then(|bytes| serde_json::from_slice(bytes).ok());
     let mut result = CaseResult { case: name.clone(), actual: Value::Null, expected, problem: None };
+    let whole = file("message.eml").map(|bytes| (bytes.clone(), false));
     let (bytes, whole_request) = match (file("request.http"), file("payload.json"), file("payload.txt")) {
+        _ if whole.is_some() => whole.unwrap_or_default(),
         (Some(bytes), ..) => (bytes.clone(), true),
         (None, Some(bytes), _) | (None, None, Some(bytes)) => (bytes.strip_suffix(b"\n").unwrap_or(bytes).to_vec(), false),
         _ => {
-            result.problem = Some("has neither request.http nor payload.json".to_owned());
+            result.problem = Some("has none of request.http, payload.json, message.eml".to_owned());
             return result;
         }
     };

@@ -10,6 +10,7 @@ mod docs;
 mod faults;
 mod imap_hazards;
 mod kill;
+mod mail;
 mod real_imap;
 mod server;
 mod store;

@@ -29,9 +29,11 @@ pub mod message;
 pub mod parts;
 pub mod reply;
 pub mod scan;
+pub mod settings;
 pub mod sniff;
 pub mod thread;
 pub mod transfer;
+pub mod trial;
 pub mod words;
 
 #[cfg(test)]
