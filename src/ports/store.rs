@@ -220,7 +220,7 @@ pub enum Write {
     },
     /// Dead deliveries become waiting again (in order, at their place in the lane), or are dropped.
     Dead {
-        /// Which.
+        /// Which; a limit of 0 means all.
         filter: DeliveryFilter,
         /// True: dropped (`discarded`); false: due again.
         discard: bool,
@@ -273,6 +273,12 @@ pub struct Retention {
     pub ledger_ms: Option<i64>,
 }
 
+/// An event that is ready to go out: its position, whether this is a replay, and what is sent.
+pub type Ready = (Position, bool, Outgoing);
+
+/// A raw, and the key of the blob that holds its body where that is not in the store.
+pub type KeptRaw = (Raw, Option<String>);
+
 /// The durable state. Every method may be called from many tasks at once; `commit` is called by one writer.
 pub trait Store: Send + Sync {
     /// Makes raws durable before they are admitted. An orphan is harmless. `batch` is written in the same commit.
@@ -303,9 +309,9 @@ pub trait Store: Send + Sync {
     fn retrying<'a>(&'a self, destination: &'a str) -> BoxFuture<'a, Result<Vec<Due>, StoreError>>;
 
     /// The frozen events of these deliveries; those that are no longer waiting are left out.
-    fn outgoing<'a>(&'a self, destination: &'a str, due: &'a [Due]) -> BoxFuture<'a, Result<Vec<(Position, bool, Outgoing)>, StoreError>>;
+    fn outgoing<'a>(&'a self, destination: &'a str, due: &'a [Due]) -> BoxFuture<'a, Result<Vec<Ready>, StoreError>>;
 
-    /// All destinations that have rows, with their mode.
+    /// All destinations that have rows, with their mode. `configured` is the caller's to say: the store answers `false`.
     fn destinations(&self) -> BoxFuture<'_, Result<Vec<DestinationRow>, StoreError>>;
 
     /// Totals, from one snapshot.
@@ -328,14 +334,15 @@ pub trait Store: Send + Sync {
     /// Deliveries.
     fn deliveries(&self, filter: DeliveryFilter) -> BoxFuture<'_, Result<Vec<DeliveryView>, StoreError>>;
 
-    /// How many deliveries a filter names (its limit ignored): the dry run of a replay.
+    /// How many deliveries a filter names (its limit ignored): the dry run of a replay. A replay leaves out those that still wait, were
+    /// erased, or lost their bytes to retention, so it may do fewer.
     fn count_deliveries(&self, filter: DeliveryFilter) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// Quarantined items, newest first.
     fn quarantine<'a>(&'a self, channel: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<QuarantineRow>, StoreError>>;
 
     /// A raw with its body; the body of one in the blob store is left empty and its key returned.
-    fn raw(&self, id: RawId) -> BoxFuture<'_, Result<Option<(Raw, Option<String>)>, StoreError>>;
+    fn raw(&self, id: RawId) -> BoxFuture<'_, Result<Option<KeptRaw>, StoreError>>;
 
     /// Where a file's bytes are: its raw, place, media type and name.
     fn file(&self, attachment: crate::model::id::AttachmentId) -> BoxFuture<'_, Result<Option<FileView>, StoreError>>;
