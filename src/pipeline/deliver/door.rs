@@ -46,8 +46,8 @@ impl Door {
         let denied = code == Some(Code::Denied.as_str());
         let (mode, broken) = match mode {
             DestinationMode::Active => (Mode::Active, false),
+            _ if by_hand => (Mode::ByHand, false),
             DestinationMode::Halted => (Mode::Halted, false),
-            DestinationMode::Paused if by_hand => (Mode::ByHand, false),
             DestinationMode::Paused if denied => (Mode::Denied { probe_at: now, probing: false }, false),
             DestinationMode::Paused => (Mode::Active, true),
         };
@@ -68,7 +68,8 @@ impl Door {
     /// The mode as operators see it.
     pub(super) fn mode(&self) -> DestinationMode {
         match self.mode {
-            Mode::Halted => DestinationMode::Halted,
+            // A pause by hand ends by hand: for operators that is a halt.
+            Mode::Halted | Mode::ByHand => DestinationMode::Halted,
             Mode::Active if !self.open => DestinationMode::Active,
             _ => DestinationMode::Paused,
         }
