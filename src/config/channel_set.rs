@@ -1,61 +1,182 @@
-//! Checks of a channel against its connector, and of channels against each other.
+//! Checks of channels against their connectors and against each other. One that fails, fails alone.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::config::read::Reading;
+use crate::config::connectors::Connectors;
 use crate::config::settings::{ChannelFile, Config, FailedChannel};
-use crate::connector::problem::Problem;
+use crate::connector::hook::{ChannelSpec, Hook, HookLimits};
+use crate::connector::load::Connector;
+use crate::connector::manifest::Engine;
+use crate::connector::problem::{Problem, did_you_mean};
+use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
 use crate::model::codes::Code;
 
-/// One channel against its connector.
-pub fn check_one(config: &Config, reading: &mut Reading<'_>, channel: &ChannelFile) {
-    let _ = (config, reading, channel);
-}
+/// Channels by id; a broken one with its problems.
+pub type Channels = BTreeMap<String, Result<Arc<ChannelFile>, FailedChannel>>;
 
-/// Channels against each other: a hook belongs to one connector, and of several channels behind it each has its account.
-pub fn check(
-    _config: &Config,
-    channels: &mut BTreeMap<String, Result<Arc<ChannelFile>, FailedChannel>>,
-    texts: &BTreeMap<String, String>,
-    _warnings: &mut Vec<Problem>,
-) {
-    let mut owners: BTreeMap<String, Arc<ChannelFile>> = BTreeMap::new();
-    let mut failed = Vec::new();
-    for channel in channels.values().filter_map(|channel| channel.as_ref().ok()) {
-        let Some(owner) = owners.get(&channel.hook) else {
-            owners.insert(channel.hook.clone(), channel.clone());
-            continue;
-        };
-        let message = if owner.connector != channel.connector {
-            format!("the hook `{}` belongs to channel `{}` with connector `{}`", channel.hook, owner.id, owner.connector)
-        } else if owner.account.is_some() && owner.account == channel.account {
-            format!("channel `{}` has the same hook `{}` and the same account", owner.id, channel.hook)
-        } else {
-            continue;
-        };
-        failed.push((channel.clone(), message));
-    }
-    for (channel, message) in failed {
-        let shown = channel.file.display().to_string();
+/// Checks all channels that are right so far. `texts` are the contents of their files.
+pub fn check(config: &Config, connectors: &mut Connectors, channels: &mut Channels, texts: &BTreeMap<String, String>) {
+    let mut hooks: BTreeMap<String, Vec<(Arc<ChannelFile>, Arc<Connector>)>> = BTreeMap::new();
+    let sound: Vec<Arc<ChannelFile>> = channels.values().filter_map(|channel| channel.as_ref().ok()).cloned().collect();
+    for channel in sound {
         let text = texts.get(&channel.id).map(String::as_str).unwrap_or_default();
-        let place = ["hook", "account", "connector"].into_iter().find_map(|key| line_of(text, key));
-        let problem = match place {
-            Some(span) => Problem::at(&shown, text, span, message),
-            None => Problem::whole(&shown, message),
-        };
-        let problems = vec![problem.suggest("give it a hook of its own")];
-        let fate = FailedChannel { connector: Some(channel.connector.clone()), code: Code::ChannelConfig, problems };
-        channels.insert(channel.id.clone(), Err(fate));
+        match against_connector(config, connectors, &channel, text) {
+            Err(problems) => fail(channels, &channel, problems),
+            Ok(connector) if connector.manifest.engine == Engine::Webhook && channel.enabled => {
+                let sharing = hooks.entry(channel.hook.clone()).or_default();
+                let wrong = sharing.first().and_then(|(owner, known)| shared(config, &channel, owner, known, &connector, sharing));
+                match wrong {
+                    None => sharing.push((channel, connector)),
+                    Some(problem) => fail(channels, &channel, vec![placed(problem, text, &["hook", "account", "connector"])]),
+                }
+            }
+            Ok(_) => {}
+        }
     }
 }
 
-/// The line that says `key`, at the top of a file that is known to be right.
-fn line_of(text: &str, key: &str) -> Option<std::ops::Range<usize>> {
+fn fail(channels: &mut Channels, channel: &ChannelFile, problems: Vec<Problem>) {
+    let failed = FailedChannel { connector: Some(channel.connector.clone()), code: Code::ChannelConfig, problems };
+    channels.insert(channel.id.clone(), Err(failed));
+}
+
+/// One channel against its connector.
+fn against_connector(
+    config: &Config,
+    connectors: &mut Connectors,
+    channel: &ChannelFile,
+    text: &str,
+) -> Result<Arc<Connector>, Vec<Problem>> {
+    let shown = channel.file.display().to_string();
+    let loaded = match connectors.get(&channel.connector) {
+        Some(loaded) => loaded,
+        None => {
+            let advice = connectors.suggestion(&channel.connector).unwrap_or_else(|| "`omnigate connector list` shows them".to_owned());
+            let problem = Problem::whole(&shown, format!("there is no connector `{}`", channel.connector)).suggest(advice);
+            return Err(vec![placed(problem, text, &["connector"])]);
+        }
+    };
+    let connector = loaded.map_err(|mut problems| {
+        let broken = Problem::whole(&shown, format!("the connector `{}` cannot be used", channel.connector));
+        problems.push(placed(broken, text, &["connector"]));
+        problems
+    })?;
+    let problems = match connector.manifest.engine {
+        Engine::Imap => mailbox(&connector, channel, text),
+        Engine::Webhook => {
+            let built =
+                Hook::build(&channel.hook, connector.clone(), vec![spec(channel)], Digester::new(&[0; INSTANCE_KEY_BYTES]), limits(config));
+            let mut problems = built.err().unwrap_or_default();
+            if channel.imap.is_some() {
+                problems.push(Problem::whole(&shown, format!("`[imap]` is not for the connector `{}`", channel.connector)));
+            }
+            problems
+        }
+    };
+    let place = |problem: Problem| if problem.line == 0 && problem.file == shown { placed_by_name(problem, text) } else { problem };
+    if problems.is_empty() { Ok(connector) } else { Err(problems.into_iter().map(place).collect()) }
+}
+
+/// What a mailbox needs.
+fn mailbox(connector: &Connector, channel: &ChannelFile, text: &str) -> Vec<Problem> {
+    let shown = channel.file.display().to_string();
+    let mut problems = Vec::new();
+    if channel.imap.is_none() {
+        problems.push(Problem::whole(&shown, "[imap] is missing").suggest("add [imap] with `host` and `user`"));
+    }
+    if !channel.secrets.contains_key("password") {
+        let problem = Problem::whole(&shown, "the secret `password` is missing");
+        problems.push(placed(problem.suggest("add [secrets] with `password = { env = \"…\" }`"), text, &["[imap]", "[secrets]"]));
+    }
+    let declared = |names: Vec<&str>, name: &str, what: &str| {
+        let problem = Problem::whole(&shown, format!("unknown {what} `{name}`: connector `{}` does not declare it", channel.connector));
+        match did_you_mean(name, names) {
+            Some(near) => problem.suggest(format!("did you mean `{near}`?")),
+            None => problem,
+        }
+    };
+    for name in channel.settings.keys().filter(|name| !connector.manifest.settings.contains_key(*name)) {
+        problems.push(declared(connector.manifest.settings.keys().map(String::as_str).collect(), name, "setting"));
+    }
+    for name in channel.secrets.keys().filter(|name| *name != "password" && !connector.manifest.secrets.contains_key(*name)) {
+        let known = connector.manifest.secrets.keys().map(String::as_str).chain(["password"]).collect();
+        problems.push(declared(known, name, "secret"));
+    }
+    problems
+}
+
+/// A hook belongs to one connector; several channels behind it must be told apart. The first file of a hook owns it.
+fn shared(
+    config: &Config,
+    channel: &ChannelFile,
+    owner: &ChannelFile,
+    owners: &Arc<Connector>,
+    connector: &Arc<Connector>,
+    sharing: &[(Arc<ChannelFile>, Arc<Connector>)],
+) -> Option<Problem> {
+    let shown = channel.file.display().to_string();
+    if owners.manifest.name != connector.manifest.name {
+        let message = format!("the hook `{}` belongs to channel `{}` with connector `{}`", channel.hook, owner.id, owner.connector);
+        return Some(Problem::whole(&shown, message).suggest("give it a hook of its own"));
+    }
+    let specs = sharing.iter().map(|(channel, _)| spec(channel)).chain([spec(channel)]).collect();
+    let built = Hook::build(&channel.hook, connector.clone(), specs, Digester::new(&[0; INSTANCE_KEY_BYTES]), limits(config));
+    let mut problem = built.err()?.into_iter().next()?;
+    // Whichever of them the words blame, the file that came later is the one that does not fit.
+    problem.file = shown;
+    Some(problem)
+}
+
+/// The limits of a hook, as the main file says.
+pub fn limits(config: &Config) -> HookLimits {
+    HookLimits {
+        body_bytes_max: config.server.body_bytes_max,
+        file_bytes_max: usize::try_from(config.attachments.bytes_max).unwrap_or(usize::MAX),
+        files_max: config.attachments.count_max,
+    }
+}
+
+/// A channel in the plain values that the connector room takes.
+pub fn spec(channel: &ChannelFile) -> ChannelSpec {
+    let shown = channel.file.display().to_string();
+    ChannelSpec {
+        id: channel.id.clone(),
+        account: channel.account.clone(),
+        labels: channel.labels.clone(),
+        priority: channel.priority,
+        settings: channel.settings.clone(),
+        secrets: channel.secrets.clone(),
+        verify_none: channel.verify_none,
+        map: channel.map.clone().map(|map| (shown.clone(), map)),
+        new_after_ms: i64::try_from(channel.new_after.as_millis()).ok(),
+        file: shown,
+    }
+}
+
+/// Puts a problem of a whole file at the first line that says one of `keys`.
+fn placed(problem: Problem, text: &str, keys: &[&str]) -> Problem {
+    let Some(span) = keys.iter().find_map(|key| line_of(text, key)) else { return problem };
+    let at = Problem::at(&problem.file, text, span, problem.message);
+    Problem { suggestion: problem.suggestion, severity: problem.severity, ..at }
+}
+
+/// Puts a problem of a whole file at the line of the first name that its message quotes.
+fn placed_by_name(problem: Problem, text: &str) -> Problem {
+    let quoted = problem.message.split('`').nth(1).map(str::to_owned);
+    match quoted {
+        Some(name) => placed(problem, text, &[&name]),
+        None => problem,
+    }
+}
+
+/// The line that says `key`, in a file that is known to be right.
+fn line_of(text: &str, key: &str) -> Option<Range<usize>> {
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let trimmed = line.trim_end();
-        if trimmed.split('=').next().map(str::trim) == Some(key) {
+        if trimmed == key || trimmed.split('=').next().map(|name| name.trim().trim_matches('"')) == Some(key) && trimmed.contains('=') {
             return Some(start..start + trimmed.len());
         }
         start += line.len();

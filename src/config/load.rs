@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::config::channel_set::{self, Channels};
+use crate::config::connectors::Connectors;
 use crate::config::problems::Problems;
 use crate::config::read::Reading;
 use crate::config::secrets::error_text;
 use crate::config::settings::{ChannelFile, Config, FailedChannel, Fingerprint, Instance, Server};
 use crate::config::source::Source;
 use crate::config::value::is_name;
-use crate::config::{channel_file, channel_set, main_file};
+use crate::config::{channel_file, main_file};
 use crate::connector::problem::{Problem, Severity};
 use crate::model::codes::Code;
 
@@ -20,7 +22,7 @@ pub struct Loaded {
     /// The main file.
     pub config: Arc<Config>,
     /// Channels by id; a broken one is there with its problems.
-    pub channels: BTreeMap<String, Result<Arc<ChannelFile>, FailedChannel>>,
+    pub channels: Channels,
     /// What a person should look at though it works.
     pub warnings: Vec<Problem>,
 }
@@ -75,8 +77,6 @@ fn split(problems: Vec<Problem>) -> (Vec<Problem>, Vec<Problem>) {
     problems.into_iter().partition(|problem| problem.severity == Severity::Error)
 }
 
-type Channels = BTreeMap<String, Result<Arc<ChannelFile>, FailedChannel>>;
-
 fn read_channels(config: &Config, source: &dyn Source, warnings: &mut Vec<Problem>, problems: &mut Vec<Problem>) -> Channels {
     let mut channels = Channels::new();
     let folder = &config.channels_dir;
@@ -101,15 +101,14 @@ fn read_channels(config: &Config, source: &dyn Source, warnings: &mut Vec<Proble
         if id.starts_with('.') {
             continue;
         }
-        let channel = read_channel(config, source, id, &file, warnings, &mut texts);
+        let channel = read_channel(source, id, &file, warnings, &mut texts);
         channels.insert(id.to_owned(), channel);
     }
-    channel_set::check(config, &mut channels, &texts, warnings);
+    channel_set::check(config, &mut Connectors::of(config, source), &mut channels, &texts);
     channels
 }
 
 fn read_channel(
-    config: &Config,
     source: &dyn Source,
     id: &str,
     file: &Path,
@@ -125,15 +124,13 @@ fn read_channel(
     let text = read_text(file, source).map_err(alone)?;
     let mut reading = Reading::new(file, &text, source);
     let channel = channel_file::read(&mut reading, id, file);
-    if let Some(channel) = &channel {
-        channel_set::check_one(config, &mut reading, channel);
-    }
     let unset = reading.unset_secrets;
     let (problems, mut found) = split(reading.finish());
     warnings.append(&mut found);
     texts.insert(id.to_owned(), text);
     match channel {
-        Some(channel) if problems.is_empty() => Ok(Arc::new(channel)),
+        // One that is switched off needs no secrets.
+        Some(channel) if problems.is_empty() || (!channel.enabled && unset == problems.len()) => Ok(Arc::new(channel)),
         channel => Err(FailedChannel {
             connector: channel.map(|channel| channel.connector).filter(|name| !name.is_empty()),
             code: if unset == problems.len() { Code::SecretUnset } else { Code::ChannelConfig },

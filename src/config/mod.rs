@@ -5,6 +5,7 @@
 
 pub mod channel_file;
 pub mod channel_set;
+pub mod connectors;
 pub mod key;
 pub mod keys;
 pub mod load;

@@ -15,6 +15,9 @@ pub trait Source: Send + Sync {
     /// Paths of the files in a folder, sorted.
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
 
+    /// Paths of the folders in a folder, sorted.
+    fn folders(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
+
     /// Whether others than the owner may read the file.
     fn open_to_others(&self, path: &Path) -> bool;
 
@@ -38,15 +41,11 @@ impl Source for Disk {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_file() {
-                paths.push(path);
-            }
-        }
-        paths.sort();
-        Ok(paths)
+        entries(folder, Path::is_file)
+    }
+
+    fn folders(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        entries(folder, Path::is_dir)
     }
 
     fn open_to_others(&self, path: &Path) -> bool {
@@ -65,6 +64,18 @@ impl Source for Disk {
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
+}
+
+fn entries(folder: &Path, wanted: fn(&Path) -> bool) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if wanted(&path) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
 }
 
 /// Files and environment in memory: for tests and for set-ups that are put together in the process.
@@ -100,6 +111,13 @@ impl Source for Memory {
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         let found: Vec<PathBuf> = self.files.keys().filter(|path| path.parent() == Some(folder)).cloned().collect();
         if found.is_empty() { Err(io::Error::from(io::ErrorKind::NotFound)) } else { Ok(found) }
+    }
+
+    fn folders(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let below = self.files.keys().filter_map(|path| path.strip_prefix(folder).ok().filter(|rest| rest.components().count() > 1));
+        let mut found: Vec<PathBuf> = below.filter_map(|rest| rest.iter().next().map(|first| folder.join(first))).collect();
+        found.dedup();
+        Ok(found)
     }
 
     fn open_to_others(&self, _: &Path) -> bool {

@@ -22,7 +22,7 @@ fn check(files: Memory, expected: &str) {
 fn check_channel(text: &str, expected: &str) {
     let files = Memory::default()
         .file("c/omnigate.toml", "")
-        .file("c/channels/good.toml", "connector = \"webform\"\n")
+        .file("c/channels/good.toml", "connector = \"webform\"\nverify = \"none\"\n")
         .file("c/channels/bad.toml", text);
     let loaded = load(Path::new("c/omnigate.toml"), &files).map_err(|problems| panic!("{problems}")).unwrap();
     assert!(loaded.channels["good"].is_ok(), "a broken channel stands alone (I8)");
@@ -85,11 +85,11 @@ c/omnigate.toml:14:6: unknown destination `desk`
 #[test]
 fn key_in_the_wrong_section_is_told_where_it_belongs() {
     check_channel(
-        "connector = \"webform\"\npoll_interval = \"30s\"\n",
+        "connector = \"webform\"\nverify = \"none\"\npoll_interval = \"30s\"\n",
         r#"
-c/channels/bad.toml:2:1: unknown key `poll_interval`
+c/channels/bad.toml:3:1: unknown key `poll_interval`
   |
-2 | poll_interval = "30s"
+3 | poll_interval = "30s"
   | ^^^^^^^^^^^^^ `poll_interval` belongs to [imap]
 "#,
     );
@@ -251,10 +251,11 @@ c/channels/bad.toml:7:1: unknown key `password` in [imap]
 
 #[test]
 fn two_connectors_cannot_share_a_hook() {
-    let files = Memory::default().file("c/omnigate.toml", "").file("c/channels/a.toml", "connector = \"webform\"\n").file(
-        "c/channels/b.toml",
-        "connector = \"generic\"\nverify = \"none\"\nmap = '''{kind: \"ignore\", code: \"x\"}'''\nhook = \"a\"\n",
-    );
+    let files =
+        Memory::default().file("c/omnigate.toml", "").file("c/channels/a.toml", "connector = \"webform\"\nverify = \"none\"\n").file(
+            "c/channels/b.toml",
+            "connector = \"generic\"\nverify = \"none\"\nmap = '''{kind: \"ignore\", code: \"x\"}'''\nhook = \"a\"\n",
+        );
     let loaded = load(Path::new("c/omnigate.toml"), &files).map_err(|problems| panic!("{problems}")).unwrap();
     assert!(loaded.channels["a"].is_ok());
     let found = render(&loaded.channels["b"].as_ref().unwrap_err().problems);
@@ -266,7 +267,8 @@ fn two_connectors_cannot_share_a_hook() {
 
 #[test]
 fn file_name_that_cannot_be_an_id_is_refused() {
-    let files = Memory::default().file("c/omnigate.toml", "").file("c/channels/Support Form.toml", "connector = \"webform\"\n");
+    let files =
+        Memory::default().file("c/omnigate.toml", "").file("c/channels/Support Form.toml", "connector = \"webform\"\nverify = \"none\"\n");
     let loaded = load(Path::new("c/omnigate.toml"), &files).map_err(|problems| panic!("{problems}")).unwrap();
     let found = render(&loaded.channel_problems());
     assert_eq!(

@@ -40,6 +40,12 @@ fn configuration_reference_is_made_from_the_keys() {
 }
 
 #[test]
+fn command_line_reference_is_made_from_the_commands() {
+    use clap::CommandFactory;
+    check_generated("docs/cli.md", &omnigate::cli::reference::markdown(omnigate::cli::Cli::command()));
+}
+
+#[test]
 fn schemas_for_editors_are_made_from_the_keys() {
     check_generated("docs/schema/config.schema.json", &pretty(&reference::main_schema()));
     check_generated("docs/schema/channel.schema.json", &pretty(&reference::channel_schema()));
@@ -118,6 +124,9 @@ impl Source for Pretending {
     }
     fn list(&self, folder: &Path) -> std::io::Result<Vec<PathBuf>> {
         Disk.list(folder)
+    }
+    fn folders(&self, folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+        Disk.folders(folder)
     }
     fn open_to_others(&self, _: &Path) -> bool {
         false

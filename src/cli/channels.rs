@@ -1,0 +1,94 @@
+//! `channel` and `backfill`.
+
+use clap::{Args, Subcommand};
+
+use crate::cli::daemon::done;
+use crate::cli::exit::Failure;
+use crate::cli::output::{or_dash, remark};
+use crate::cli::reach::daemon;
+use crate::cli::{Context, moment};
+use crate::config::load::load;
+use crate::config::source::Disk;
+use crate::model::time::Time;
+use crate::server::api::Page;
+use crate::server::api::reads::ChannelRow;
+use crate::server::api::verbs::BackfillAsked;
+
+/// `channel …`.
+#[derive(Debug, Subcommand)]
+pub enum ChannelCommand {
+    /// List the channels and how they are
+    List,
+}
+
+/// `channel`.
+pub async fn channel(context: &Context, command: &ChannelCommand) -> Result<(), Failure> {
+    let ChannelCommand::List = command;
+    match daemon(&context.config).await {
+        Ok(client) => {
+            let page: Page<ChannelRow> = client.read(&["channels"], &()).await?;
+            let head = &["channel", "connector", "state", "hook", "last received", "why"];
+            context.output.list(&page.items, "no channels", head, |row| {
+                let status = &row.status;
+                vec![
+                    row.id.clone(),
+                    status.connector.clone(),
+                    status.state.clone(),
+                    or_dash(status.hook.clone()),
+                    or_dash(status.last_received),
+                    status.detail.clone().or_else(|| status.code.clone()).unwrap_or_default(),
+                ]
+            })
+        }
+        Err(Failure::Unreachable(why)) => {
+            remark(&format!("omnigate: {why}; this is what the files say"));
+            configured(context)
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// The channels of the files, while no daemon runs.
+fn configured(context: &Context) -> Result<(), Failure> {
+    let loaded = load(&context.config, &Disk)?;
+    let rows: Vec<serde_json::Value> = loaded
+        .channels
+        .iter()
+        .map(|(id, channel)| match channel {
+            Ok(file) => {
+                let state = if file.enabled { "configured" } else { "disabled" };
+                serde_json::json!({ "id": id, "connector": file.connector, "state": state, "detail": null })
+            }
+            Err(failed) => {
+                let why = failed.problems.first().map(|problem| problem.message.clone());
+                serde_json::json!({ "id": id, "connector": failed.connector, "state": "failed", "detail": why })
+            }
+        })
+        .collect();
+    context.output.list(&rows, "no channels", &["channel", "connector", "state", "why"], |row| {
+        let text = |name: &str| row.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        vec![text("id"), text("connector"), text("state"), text("detail")]
+    })
+}
+
+/// Arguments of `backfill`.
+#[derive(Debug, Args)]
+pub struct BackfillArgs {
+    /// Id of the channel
+    pub channel: String,
+    /// Nothing older than this: a time, or how long ago (30d). Unset: everything
+    #[arg(long, value_parser = moment)]
+    pub since: Option<Time>,
+    /// Only this folder
+    #[arg(long)]
+    pub folder: Option<String>,
+}
+
+/// `backfill`.
+pub async fn backfill(context: &Context, args: &BackfillArgs) -> Result<(), Failure> {
+    let asked = BackfillAsked { since: args.since, folder: args.folder.clone() };
+    let path = ["channels", args.channel.as_str(), "backfill"];
+    daemon(&context.config).await?.ask::<serde_json::Value>(&path, &asked).await?;
+    let note = "backfill asked for; what it brings is marked historic and reaches only routes with `historic = true`";
+    done(context, note)
+}

@@ -1,0 +1,120 @@
+//! `ledger` and `message`: what became of everything that was received.
+
+use clap::Args;
+
+use crate::cli::exit::Failure;
+use crate::cli::output::{or_dash, table};
+use crate::cli::reach::Reach;
+use crate::cli::{Context, moment, word};
+use crate::model::id::{ConversationId, MessageId, RawId};
+use crate::model::item::Fate;
+use crate::model::time::Time;
+use crate::model::view::{DeliveryView, LedgerFilter, LedgerRow, MessageView};
+
+/// Arguments of `ledger`.
+#[derive(Debug, Args)]
+pub struct LedgerArgs {
+    /// Of this channel
+    #[arg(long)]
+    pub channel: Option<String>,
+    /// With this fate: published, duplicate, ignored, quarantined, pending
+    #[arg(long, value_parser = word::<Fate>)]
+    pub fate: Option<Fate>,
+    /// Of this raw
+    #[arg(long)]
+    pub raw: Option<RawId>,
+    /// Of this message
+    #[arg(long)]
+    pub message: Option<MessageId>,
+    /// Of this conversation
+    #[arg(long)]
+    pub conversation: Option<ConversationId>,
+    /// Received since: a time, or how long ago (2h)
+    #[arg(long, value_parser = moment)]
+    pub since: Option<Time>,
+    /// Items with a number below this, to page back
+    #[arg(long, value_name = "ITEM")]
+    pub before: Option<i64>,
+    /// At most this many, newest first
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+}
+
+/// `ledger`.
+pub async fn ledger(context: &Context, args: LedgerArgs) -> Result<(), Failure> {
+    let filter = LedgerFilter {
+        channel: args.channel,
+        fate: args.fate,
+        raw: args.raw,
+        message: args.message,
+        conversation: args.conversation,
+        since: args.since,
+        before: args.before,
+        limit: args.limit,
+    };
+    let rows = Reach::open(&context.config).await?.ledger(filter).await?;
+    context.output.list(&rows, "nothing received yet", HEAD, cells)
+}
+
+const HEAD: &[&str] = &["item", "received", "channel", "via", "kind", "fate", "why", "message"];
+
+fn cells(row: &LedgerRow) -> Vec<String> {
+    vec![
+        row.item.to_string(),
+        row.received_at.to_string(),
+        row.channel.clone().unwrap_or_else(|| format!("({})", row.source)),
+        row.via.as_str().to_owned(),
+        row.kind.clone(),
+        row.fate.as_str().to_owned(),
+        row.code.clone().or_else(|| row.duplicate_of.map(|item| format!("of {item}"))).unwrap_or_default(),
+        or_dash(row.message),
+    ]
+}
+
+/// Arguments of `message`.
+#[derive(Debug, Args)]
+pub struct MessageArgs {
+    /// Id of the message: msg_…
+    pub id: MessageId,
+}
+
+/// `message`.
+pub async fn message(context: &Context, args: &MessageArgs) -> Result<(), Failure> {
+    let message = Reach::open(&context.config).await?.message(args.id).await?;
+    context.output.show(&message, message_text)
+}
+
+fn message_text(message: &MessageView) -> String {
+    let gone = if message.gone { "  (deleted or erased)" } else { "" };
+    let mut text = format!("message       {}{gone}\nkey           {}\nconversation  {}\n", message.id, message.key, message.conversation);
+    text.push_str(&format!("contact       {}\nchannel       {}\n", or_dash(message.contact), message.channel));
+    for event in &message.events {
+        text.push_str(&format!("\n{} {} sequence {}\n", event.event_type, event.id, event.sequence));
+        if let Some(frozen) = &event.event {
+            let shown = serde_json::to_string_pretty(frozen).unwrap_or_default();
+            text.push_str(&format!("{shown}\n"));
+        }
+        text.push_str(&table(DELIVERY_HEAD, event.deliveries.iter().map(delivery_cells)));
+    }
+    text.push('\n');
+    text.push_str(&table(HEAD, message.ledger.iter().map(cells)));
+    text
+}
+
+/// Columns of deliveries.
+pub const DELIVERY_HEAD: &[&str] = &["destination", "event", "type", "state", "tries", "at", "code", "status", "why"];
+
+/// Cells of a delivery.
+pub fn delivery_cells(row: &DeliveryView) -> Vec<String> {
+    vec![
+        row.destination.clone(),
+        row.event.to_string(),
+        row.event_type.clone(),
+        format!("{}{}", row.state.as_str(), if row.replay { " (replay)" } else { "" }),
+        row.attempts.to_string(),
+        row.at.to_string(),
+        row.code.clone().unwrap_or_default(),
+        row.status.map(|status| status.to_string()).unwrap_or_default(),
+        row.detail.clone().unwrap_or_default(),
+    ]
+}

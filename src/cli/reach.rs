@@ -1,0 +1,144 @@
+//! Reach: the running daemon, or, for reading while none runs, its store.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::client::Client;
+use crate::cli::exit::Failure;
+use crate::config::key::{KeyError, admin_token};
+use crate::config::load::load_reach;
+use crate::config::settings::Server;
+use crate::config::source::Disk;
+use crate::model::id::{EventId, MessageId};
+use crate::model::view::{
+    DeliveryFilter, DeliveryView, DestinationRow, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow, Totals,
+};
+use crate::ports::store::{Store, StoreError};
+use crate::server::api::Page;
+use crate::server::api::reads::StatusView;
+use crate::stores::sqlite::SqliteStore;
+
+/// What answers questions.
+pub enum Reach {
+    /// The daemon.
+    Daemon(Client),
+    /// Its store, read-only.
+    Store(Box<SqliteStore>),
+}
+
+/// The daemon, for commands that change something.
+pub async fn daemon(config: &Path) -> Result<Client, Failure> {
+    let (_, server) = load_reach(config, &Disk)?;
+    let client = client(&server)?;
+    if client.answers().await {
+        Ok(client)
+    } else {
+        Err(Failure::Unreachable(format!("no daemon answers at {}: start it with `omnigate run`", server.private)))
+    }
+}
+
+/// The store's folder.
+pub fn data_dir(config: &Path) -> Result<PathBuf, Failure> {
+    Ok(load_reach(config, &Disk)?.0.data_dir)
+}
+
+/// Whether a daemon answers.
+pub async fn runs(config: &Path) -> Result<bool, Failure> {
+    let (_, server) = load_reach(config, &Disk)?;
+    Ok(match client(&server) {
+        Ok(client) => client.answers().await,
+        Err(_) => false,
+    })
+}
+
+fn client(server: &Server) -> Result<Client, Failure> {
+    match admin_token(&server.admin_token, &Disk, None) {
+        Ok(token) => Client::new(server.private, token.secret),
+        // The token is made at the first run: without it none has ever run here.
+        Err(KeyError::Missing { place, .. }) => {
+            Err(Failure::Unreachable(format!("no daemon answers at {}: its admin token ({place}) is missing", server.private)))
+        }
+        Err(error) => Err(Failure::Failed(error.to_string())),
+    }
+}
+
+impl Reach {
+    /// The daemon if it answers, else its store.
+    pub async fn open(config: &Path) -> Result<Self, Failure> {
+        let (instance, server) = load_reach(config, &Disk)?;
+        let away = match client(&server) {
+            Ok(client) if client.answers().await => return Ok(Self::Daemon(client)),
+            Ok(_) => format!("no daemon answers at {}", server.private),
+            Err(Failure::Unreachable(why)) => why,
+            Err(other) => return Err(other),
+        };
+        match SqliteStore::open_read_only(&instance.data_dir) {
+            Ok(store) => Ok(Self::Store(Box::new(store))),
+            Err(error) => Err(Failure::Unreachable(format!("{away}, and there is no store to read instead ({error})"))),
+        }
+    }
+
+    /// The gateway at a glance.
+    pub async fn status(&self) -> Result<Result<StatusView, (Vec<DestinationRow>, Totals)>, Failure> {
+        match self {
+            Self::Daemon(client) => client.read(&["status"], &()).await.map(Ok),
+            Self::Store(store) => Ok(Err((store.destinations().await?, store.totals().await?))),
+        }
+    }
+
+    /// Rows of the ledger.
+    pub async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<LedgerRow>, Failure> {
+        match self {
+            Self::Daemon(client) => client.read(&["ledger"], &filter).await.map(|page: Page<LedgerRow>| page.items),
+            Self::Store(store) => Ok(store.ledger(filter).await?),
+        }
+    }
+
+    /// One message.
+    pub async fn message(&self, id: MessageId) -> Result<MessageView, Failure> {
+        match self {
+            Self::Daemon(client) => client.read(&["messages", &id.to_string()], &()).await,
+            Self::Store(store) => store.message(id).await?.ok_or_else(|| Failure::Missing(format!("no message {id}"))),
+        }
+    }
+
+    /// One event.
+    pub async fn event(&self, id: EventId) -> Result<EventView, Failure> {
+        match self {
+            Self::Daemon(client) => client.read(&["events", &id.to_string()], &()).await,
+            Self::Store(store) => store.event(id).await?.ok_or_else(|| Failure::Missing(format!("no event {id}"))),
+        }
+    }
+
+    /// Deliveries.
+    pub async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryView>, Failure> {
+        match self {
+            Self::Daemon(client) => client.read(&["deliveries"], &filter).await.map(|page: Page<DeliveryView>| page.items),
+            Self::Store(store) => Ok(store.deliveries(filter).await?),
+        }
+    }
+
+    /// Quarantined items.
+    pub async fn quarantine(&self, channel: Option<&str>, limit: u32) -> Result<Vec<QuarantineRow>, Failure> {
+        match self {
+            Self::Daemon(client) => {
+                let query = serde_json::json!({ "channel": channel, "limit": limit });
+                client.read(&["quarantine"], &query).await.map(|page: Page<QuarantineRow>| page.items)
+            }
+            Self::Store(store) => Ok(store.quarantine(channel, limit as usize).await?),
+        }
+    }
+
+    /// Destinations.
+    pub async fn destinations(&self) -> Result<Vec<DestinationRow>, Failure> {
+        match self {
+            Self::Daemon(client) => client.read(&["destinations"], &()).await.map(|page: Page<DestinationRow>| page.items),
+            Self::Store(store) => Ok(store.destinations().await?),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}

@@ -1,0 +1,38 @@
+//! `schema`: JSON Schemas for editors and receivers.
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::exit::Failure;
+use crate::cli::output::print;
+use crate::config::reference;
+
+/// Arguments of `schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// Of what
+    pub of: SchemaOf,
+}
+
+/// What has a schema.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SchemaOf {
+    /// The events that destinations receive
+    Event,
+    /// config/omnigate.toml
+    Config,
+    /// config/channels/<id>.toml
+    Channel,
+    /// connectors/<name>/connector.toml
+    Connector,
+}
+
+/// `schema`.
+pub fn schema(args: &SchemaArgs) -> Result<(), Failure> {
+    let schema = match args.of {
+        SchemaOf::Event => crate::model::schema::event_schema(),
+        SchemaOf::Config => reference::main_schema(),
+        SchemaOf::Channel => reference::channel_schema(),
+        SchemaOf::Connector => return Err(Failure::Failed("not wired yet".to_owned())),
+    };
+    print(&serde_json::to_string_pretty(&schema).map_err(|error| Failure::Failed(error.to_string()))?)
+}

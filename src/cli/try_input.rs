@@ -1,0 +1,249 @@
+//! `try`: what an input becomes, offline and without a store. How an admin debugs, and how outside test suites are run: stable.
+//!
+//! Its document: `{"outcome": "messages"|"ignored"|"refused"|"quarantined"|"answered", "code": …, "events": [ … ]}`.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use secrecy::ExposeSecret;
+use serde_json::Value;
+
+use crate::app::system::SystemClock;
+use crate::cli::Context;
+use crate::cli::connectors::{connectors, unknown};
+use crate::cli::exit::Failure;
+use crate::config::load::load;
+use crate::config::problems::Problems;
+use crate::config::settings::ChannelFile;
+use crate::config::source::{Disk, Source};
+use crate::connector::fixtures::{self, TryInput};
+use crate::connector::load::Connector;
+use crate::connector::mail::{self, MailContext, MailLimits, NAMESPACE, PARSE_STACK_BYTES};
+use crate::connector::manifest::{Engine, SettingType};
+use crate::connector::preview;
+use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
+use crate::model::address::Address;
+use crate::model::event::{Channel, Priority};
+use crate::model::id::RawId;
+use crate::model::item::{ChannelFacts, Item};
+use crate::model::raw::{Raw, RawHead, Via};
+use crate::ports::clock::Clock;
+
+/// Largest input: no hook takes more.
+const INPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Arguments of `try`.
+#[derive(Debug, Args)]
+pub struct TryArgs {
+    /// Id of a channel, or name of a connector
+    #[arg(value_name = "CHANNEL|CONNECTOR")]
+    pub name: String,
+    /// Payload, mail (*.eml) or whole HTTP request (*.http); `-` reads standard input
+    #[arg(long, short, value_name = "F")]
+    pub file: PathBuf,
+    /// A setting or secret of the connector; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = pair)]
+    pub setting: Vec<(String, String)>,
+    /// A header of the request; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = pair)]
+    pub header: Vec<(String, String)>,
+    /// How it came in
+    #[arg(long, value_enum)]
+    pub via: Option<ViaArg>,
+    /// Take it as authentic: no settings and no secrets are needed
+    #[arg(long)]
+    pub skip_verify: bool,
+}
+
+/// `--via`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ViaArg {
+    /// A request to a hook
+    Webhook,
+    /// A page of a poll
+    Poll,
+    /// A frame of a stream
+    Stream,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let split = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    split.map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| "expected NAME=VALUE".to_owned())
+}
+
+/// `try`.
+pub fn try_input(context: &Context, args: &TryArgs) -> Result<(), Failure> {
+    let bytes = read(&args.file)?;
+    let channel = channel(context, args)?;
+    let mut known = connectors(context)?;
+    let name = channel.as_ref().map_or(args.name.as_str(), |channel| channel.connector.as_str());
+    let connector = match known.get(name) {
+        None => return Err(unknown(&known, name)),
+        Some(loaded) => loaded.map_err(|problems| Failure::Config(Problems(problems)))?,
+    };
+    let input = input(args, bytes, &connector, channel.as_deref())?;
+    let (document, details) = if connector.manifest.engine == Engine::Imap {
+        let item = mail(input, channel.as_deref())?;
+        (preview::document(std::slice::from_ref(&item)), preview::details(std::slice::from_ref(&item)))
+    } else {
+        fixtures::try_with_details(&connector, &input).map_err(|problems| Failure::Config(Problems(problems)))?
+    };
+    context.output.show(&document, |document| people(document, &details))
+}
+
+/// Reads a mail, on a thread whose stack is known.
+fn mail(input: TryInput, channel: Option<&ChannelFile>) -> Result<Item, Failure> {
+    let settings = channel.and_then(|channel| channel.imap.as_ref());
+    let own = settings.map(|settings| settings.addresses.clone()).unwrap_or_default();
+    let context = MailContext {
+        digester: Digester::new(&[0; INSTANCE_KEY_BYTES]),
+        channel: Arc::new(ChannelFacts {
+            public: Channel {
+                id: channel.map_or("try-imap", |channel| channel.id.as_str()).to_owned(),
+                connector: "imap".to_owned(),
+                labels: channel.map(|channel| channel.labels.clone()).unwrap_or_default(),
+            },
+            priority: channel.map_or(Priority::Normal, |channel| channel.priority),
+            new_after_ms: None,
+        }),
+        namespace: settings.map_or(NAMESPACE, |settings| settings.namespace.as_str()).to_owned(),
+        mailboxes: own.iter().filter_map(|address| Address::parse(&format!("email:{address}")).ok()).collect(),
+        authserv_ids: settings.map(|settings| settings.authserv_ids.clone()).unwrap_or_default(),
+        historic: false,
+        limits: MailLimits::default(),
+    };
+    let raw = Raw {
+        id: RawId(0),
+        source: context.channel.public.id.clone(),
+        via: Via::Imap,
+        received_at: input.now,
+        head: RawHead::default(),
+        body: input.bytes.into(),
+    };
+    let reading = std::thread::Builder::new().stack_size(PARSE_STACK_BYTES).spawn(move || mail::read(&raw, &context))?;
+    reading.join().map_err(|_| Failure::Failed("reading the mail ended in a panic: a defect".to_owned()))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let shown = file.display();
+    let mut bytes = Vec::new();
+    let source: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(file).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Failure::Missing(format!("{shown}: there is no such file")),
+            _ => Failure::Failed(format!("{shown}: {error}")),
+        })?)
+    };
+    source.take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| Failure::Failed(format!("{shown}: {error}")))?;
+    if bytes.len() as u64 > INPUT_BYTES_MAX {
+        return Err(Failure::Refused(format!("{shown} is larger than {INPUT_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The channel of that id, if the configuration has one.
+fn channel(context: &Context, args: &TryArgs) -> Result<Option<Arc<ChannelFile>>, Failure> {
+    if !context.config.exists() {
+        return Ok(None);
+    }
+    let loaded = if args.skip_verify { load(&context.config, &WithoutSecrets)? } else { load(&context.config, &Disk)? };
+    match loaded.channels.get(&args.name) {
+        Some(Ok(channel)) => Ok(Some(channel.clone())),
+        Some(Err(failed)) => Err(Failure::Config(Problems(failed.problems.clone()))),
+        None => Ok(None),
+    }
+}
+
+/// The real files with every variable set: what is taken as authentic needs no secrets.
+struct WithoutSecrets;
+
+impl Source for WithoutSecrets {
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        Disk.read(path)
+    }
+    fn list(&self, folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+        Disk.list(folder)
+    }
+    fn folders(&self, folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+        Disk.folders(folder)
+    }
+    fn open_to_others(&self, _: &Path) -> bool {
+        false
+    }
+    fn env(&self, name: &str) -> Option<String> {
+        Disk.env(name).or_else(|| Some("not-set-and-not-needed".to_owned()))
+    }
+}
+
+fn input(args: &TryArgs, bytes: Vec<u8>, connector: &Connector, channel: Option<&ChannelFile>) -> Result<TryInput, Failure> {
+    let manifest = &connector.manifest;
+    let mut settings = channel.map(|channel| channel.settings.clone()).unwrap_or_default();
+    let mut secrets: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, values) in channel.iter().flat_map(|channel| &channel.secrets) {
+        secrets.insert(name.clone(), values.iter().map(|value| value.expose_secret().to_owned()).collect());
+    }
+    let (mut map, mut account) = (channel.and_then(|channel| channel.map.clone()), channel.and_then(|channel| channel.account.clone()));
+    for (name, value) in &args.setting {
+        match (manifest.settings.get(name), name.as_str()) {
+            (Some(setting), _) => drop(settings.insert(name.clone(), setting_value(setting.kind, value))),
+            (None, _) if manifest.secrets.contains_key(name) => secrets.entry(name.clone()).or_default().push(value.clone()),
+            (None, "map") => map = Some(value.clone()),
+            (None, "account") => account = Some(value.clone()),
+            _ => return Err(Failure::Usage(format!("connector `{}` has no setting or secret `{name}`", manifest.name))),
+        }
+    }
+    let extension = args.file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let via = match args.via {
+        Some(ViaArg::Webhook) => Via::Webhook,
+        Some(ViaArg::Poll) => Via::Poll,
+        Some(ViaArg::Stream) => Via::Stream,
+        None if manifest.engine == Engine::Imap => Via::Imap,
+        None => Via::Webhook,
+    };
+    Ok(TryInput {
+        whole_request: extension == "http" || looks_like_request(&bytes),
+        bytes,
+        via,
+        settings,
+        headers: args.header.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect(),
+        skip_verify: args.skip_verify,
+        secrets,
+        account,
+        map,
+        now: SystemClock::default().now(),
+    })
+}
+
+/// A file without the name of one may still be a whole request, as from standard input.
+fn looks_like_request(bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line.get(..line.len().min(4_096)).unwrap_or_default()).into_owned();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    matches!(words.as_slice(), ["GET" | "POST" | "PUT" | "HEAD", _, version] if version.starts_with("HTTP/"))
+}
+
+fn setting_value(kind: SettingType, text: &str) -> Value {
+    match kind {
+        SettingType::Text | SettingType::Url | SettingType::Duration => Value::String(text.to_owned()),
+        SettingType::List if !text.trim_start().starts_with('[') => {
+            text.split(',').map(|part| Value::String(part.trim().to_owned())).collect()
+        }
+        _ => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
+    }
+}
+
+/// A line that says how it ended, then the events.
+fn people(document: &Value, details: &[String]) -> String {
+    let word = |key: &str| document.get(key).and_then(Value::as_str).unwrap_or_default();
+    let code = word("code");
+    let mut out = if code.is_empty() { format!("{}\n", word("outcome")) } else { format!("{}: {code}\n", word("outcome")) };
+    details.iter().for_each(|detail| out.push_str(&format!("  {detail}\n")));
+    for event in document.get("events").and_then(Value::as_array).into_iter().flatten() {
+        out.push_str(&format!("\n{}\n", serde_json::to_string_pretty(event).unwrap_or_default()));
+    }
+    out
+}

@@ -1,0 +1,100 @@
+//! Connectors as configured: the embedded folders, and the admin's in place of those of the same name; loaded when first asked for.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::settings::{Config, Mapping};
+use crate::config::source::Source;
+use crate::connector::folder::{self, Folder, MANIFEST_FILE};
+use crate::connector::jq::Limits;
+use crate::connector::load::Connector;
+use crate::connector::problem::{Problem, did_you_mean};
+
+/// Deepest folder inside a connector's folder (`fixtures/<case>/file` is 2).
+const FOLDER_DEPTH_MAX: usize = 4;
+/// Most files of one connector.
+const FOLDER_FILES_MAX: usize = 5_000;
+
+/// All connectors that channels may use.
+pub struct Connectors {
+    folders: BTreeMap<String, Folder>,
+    limits: Limits,
+    loaded: BTreeMap<String, Result<Arc<Connector>, Vec<Problem>>>,
+}
+
+impl Connectors {
+    /// Those of a configuration.
+    pub fn of(config: &Config, source: &dyn Source) -> Self {
+        Self::read(&config.connectors_dir, limits(&config.mapping), source)
+    }
+
+    /// Those embedded in the binary.
+    pub fn embedded() -> Self {
+        Self { folders: folder::embedded(), limits: Limits::default(), loaded: BTreeMap::new() }
+    }
+
+    /// The embedded ones and those below `dir`, which may be missing.
+    pub fn read(dir: &Path, limits: Limits, source: &dyn Source) -> Self {
+        let admins = source.folders(dir).unwrap_or_default().into_iter().filter_map(|path| {
+            let folder = read_folder(&path, source);
+            folder.filter(|folder| folder.files.contains_key(MANIFEST_FILE))
+        });
+        Self { folders: folder::merged(admins), limits, loaded: BTreeMap::new() }
+    }
+
+    /// Their names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.folders.keys().map(String::as_str)
+    }
+
+    /// The files of one.
+    pub fn folder(&self, name: &str) -> Option<&Folder> {
+        self.folders.get(name)
+    }
+
+    /// One, loaded. `None`: there is no such connector.
+    pub fn get(&mut self, name: &str) -> Option<Result<Arc<Connector>, Vec<Problem>>> {
+        if !self.loaded.contains_key(name) {
+            let folder = self.folders.get(name)?.clone();
+            self.loaded.insert(name.to_owned(), Connector::load(folder, self.limits).map(Arc::new));
+        }
+        self.loaded.get(name).cloned()
+    }
+
+    /// What a mistaken name was probably meant to be.
+    pub fn suggestion(&self, name: &str) -> Option<String> {
+        did_you_mean(name, self.names()).map(|near| format!("did you mean \"{near}\"?"))
+    }
+}
+
+/// The budget of maps, as the connector room takes it.
+pub fn limits(mapping: &Mapping) -> Limits {
+    Limits { fuel: mapping.fuel, outputs_max: mapping.items_max, depth_max: mapping.depth_max, output_bytes_max: mapping.output_bytes_max }
+}
+
+/// Reads one folder with everything below it. A file that cannot be read is left out: loading says what is missing.
+pub fn read_folder(path: &Path, source: &dyn Source) -> Option<Folder> {
+    let name = path.file_name().and_then(|name| name.to_str())?.to_owned();
+    let mut files = BTreeMap::new();
+    collect(path, "", FOLDER_DEPTH_MAX, source, &mut files);
+    Some(Folder { name, origin: path.display().to_string(), files })
+}
+
+fn collect(path: &Path, prefix: &str, depth: usize, source: &dyn Source, files: &mut BTreeMap<String, Vec<u8>>) {
+    let named = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(|name| format!("{prefix}{name}"));
+    for file in source.list(path).unwrap_or_default() {
+        if files.len() < FOLDER_FILES_MAX
+            && let (Some(name), Ok(bytes)) = (named(&file), source.read(&file))
+        {
+            files.insert(name, bytes);
+        }
+    }
+    if depth > 0 {
+        for folder in source.folders(path).unwrap_or_default() {
+            if let Some(name) = named(&folder) {
+                collect(&folder, &format!("{name}/"), depth - 1, source, files);
+            }
+        }
+    }
+}
