@@ -1,4 +1,5 @@
-//! The public listener: `POST|GET|HEAD /hooks/{hook}` and `GET|HEAD /files/{attachment}`, nothing else.
+//! The public listener: `POST|GET|HEAD|OPTIONS /hooks/{hook}` and `GET|HEAD /files/{attachment}`, nothing else. (Browsers ask with OPTIONS
+//! before they send a form to another site.)
 //!
 //! It reads the body within the hook's limit and the request's time, hands the request to [`Intake`] and writes its answer. It verifies
 //! nothing and knows no platform. A stranger learns from it whether a hook exists and nothing more: bodies of refusals are empty.
@@ -130,8 +131,9 @@ impl Serving {
     }
 
     async fn hook(&self, hook: &str, body_bytes_max: usize, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
-        if !matches!(*request.method(), Method::POST | Method::GET | Method::HEAD) {
-            return not_allowed("GET, HEAD, POST", &request, peer);
+        // Which of these a hook takes is decided by its connector's guard.
+        if !matches!(*request.method(), Method::POST | Method::GET | Method::HEAD | Method::OPTIONS) {
+            return not_allowed("GET, HEAD, OPTIONS, POST", &request, peer);
         }
         let (head, body) = request.into_parts();
         // Held until the request is answered: from admission on the writer's queue has its own bound.

@@ -97,3 +97,24 @@ fn every_event_type_and_field_is_documented() {
         }
     }
 }
+
+/// The code that we tell receivers to write does what it says, on the specification's own vector.
+#[test]
+fn the_python_of_the_documentation_verifies() {
+    let text = read("docs/events.md");
+    let code = text.split("```python\n").find(|part| part.contains("def verify(")).unwrap().split("```").next().unwrap();
+    let program = format!(
+        "{code}\n\
+         time.time = lambda: 1649367553 + 10\n\
+         headers = {{'webhook-id': 'msg_27UH4WbU6Z5A5EzD8u03UvzRbpk', 'webhook-timestamp': '1649367553',\n\
+         \t'webhook-signature': 'v1,AAAA v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw='}}\n\
+         secret, body = 'whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD', b'{{\"email\":\"test@example.com\",\"username\":\"test_user\"}}'\n\
+         assert verify(secret, headers, body) and not verify(secret, headers, body + b' ')\n\
+         time.time = lambda: 1649367553 + 301\n\
+         assert not verify(secret, headers, body)\n"
+    );
+    let Ok(ran) = std::process::Command::new("python3").arg("-c").arg(program).output() else {
+        return crate::support::servers::missing("python3");
+    };
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
