@@ -222,6 +222,8 @@ pub fn file_base_name(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
     use super::*;
 
     fn run(kinds: &[Decode], content_type: &str, body: &str) -> Result<Decoded, Undecodable> {

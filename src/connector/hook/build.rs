@@ -62,6 +62,7 @@ pub(super) fn build(
         digester,
         limits,
         via: Via::Webhook,
+        trusted: false,
     })
 }
 

@@ -163,6 +163,8 @@ pub struct Hook {
     limits: HookLimits,
     /// How its payloads come: by webhook, but for a trial.
     via: Via,
+    /// A trial without verification of what is verified in earnest: the input counts as authentic.
+    trusted: bool,
 }
 
 /// A channel of a hook.
@@ -199,6 +201,8 @@ impl Hook {
         let name = channel.id.clone();
         let mut hook = build::build(&name, connector, vec![channel], digester, limits, true)?;
         hook.via = via;
+        let proven_in_earnest = hook.connector.manifest.secrets.values().any(|secret| !secret.optional);
+        hook.trusted = !must_verify && proven_in_earnest;
         if must_verify && hook.verify.is_none() {
             // No secret, no proof: the first kind with nothing to prove it by refuses everything.
             let settings = hook.settings.as_object().cloned().unwrap_or_default();

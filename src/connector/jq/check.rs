@@ -250,14 +250,14 @@ fn literal(term: &Term<&str>) -> Option<String> {
     }
 }
 
-/// Whether the text is small enough to be read by a recursive reader.
-pub fn small_enough(file: &str, code: &str) -> Result<(), Problem> {
+/// What is wrong if the text is too large to be read by a recursive reader.
+pub fn too_large(file: &str, code: &str) -> Option<Problem> {
     if code.len() > PROGRAM_BYTES_MAX {
-        return Err(Problem::whole(file, format!("the program is longer than {PROGRAM_BYTES_MAX} bytes")));
+        return Some(Problem::whole(file, format!("the program is longer than {PROGRAM_BYTES_MAX} bytes")));
     }
     let marks = code.bytes().filter(|byte| b"|,;([{+-*/%?<>=.".contains(byte)).count();
     if marks > PROGRAM_MARKS_MAX {
-        return Err(Problem::whole(file, format!("the program has more than {PROGRAM_MARKS_MAX} operators")));
+        return Some(Problem::whole(file, format!("the program has more than {PROGRAM_MARKS_MAX} operators")));
     }
     let (mut depth, mut deepest) = (0usize, 0usize);
     for byte in code.bytes() {
@@ -269,7 +269,7 @@ pub fn small_enough(file: &str, code: &str) -> Result<(), Problem> {
         deepest = deepest.max(depth);
     }
     if deepest > 100 {
-        return Err(Problem::whole(file, "the program nests more than 100 brackets"));
+        return Some(Problem::whole(file, "the program nests more than 100 brackets"));
     }
-    Ok(())
+    None
 }

@@ -113,7 +113,9 @@ impl Filter {
     /// # Errors
     /// Everything that is wrong with the program.
     pub fn compile(file: &str, code: &str, vars: &[&str], limits: Limits) -> Result<Self, Vec<Problem>> {
-        check::small_enough(file, code).map_err(|problem| vec![problem])?;
+        if let Some(problem) = check::too_large(file, code) {
+            return Err(vec![problem]);
+        }
         let facts = checked(file, code)?;
         let arena = Arena::default();
         let prelude = parse_prelude();

@@ -1,4 +1,5 @@
 //! jq: the language, the allow-list, and that nothing runs for ever.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use serde_json::{Value, json};
 
@@ -164,7 +165,7 @@ fn runaway_programs_are_stopped() {
         "def a: ., .; def b: a | a | a | a; def c: b | b | b | b; [c | c] | length",
         "[limit(1e18; range(1e18))] | length",
         "reduce range(1e6) as $i (\"\"; . + \"xxxxxxxxxx\") | length",
-        "range(1e6) | test(\"([a-z]{9})\" + tostring)",
+        "range(1e6) | tostring | test(\"[a-z]{9}\" + .)",
     ] {
         stopped(code);
     }
