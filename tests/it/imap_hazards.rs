@@ -248,6 +248,12 @@ async fn an_exists_around_idle_is_news_wherever_it_comes() {
         assert_eq!(pull.wait(Duration::from_secs(60)).await, Ok(Woken::News), "{idle}");
         server.must_be_content();
     }
+    // A number that is only repeated is no news: there are servers that repeat it at every IDLE.
+    let repeated = "C: IDLE\nS: + idling\nS: * 0 EXISTS\nC: DONE\nT: OK\n";
+    let server = ScriptedImap::start(vec![[&login("IDLE"), &examine(0, 7, 1), repeated].concat()]);
+    let mut pull = one_session(&server, &mut Desk::default()).await.unwrap();
+    assert_eq!(pull.wait(Duration::from_millis(50)).await, Ok(Woken::Timeout));
+    server.must_be_content();
     // At the very end of an IDLE that heard nothing.
     let late = "C: IDLE\nS: + idling\nC: DONE\nS: * 4 EXISTS\nT: OK\n";
     let server = ScriptedImap::start(vec![[&login("IDLE"), &examine(0, 7, 1), late].concat()]);
@@ -293,8 +299,9 @@ fn known(low_water: u64) -> SourceState {
 async fn a_missing_uidnext_is_asked_for_and_its_absence_is_no_new_epoch() {
     let bare = "C: EXAMINE \"INBOX\"\nS: * 3 EXISTS\nS: * OK [UIDVALIDITY 7] v\nT: OK\nC: STATUS \"INBOX\" (UIDVALIDITY UIDNEXT)\n";
     let status = format!("{bare}S: * STATUS \"INBOX\" (UIDVALIDITY 7 UIDNEXT 4)\nT: OK\n");
+    let senseless = status.replace("UIDNEXT 4", "UIDNEXT 1") + "C: UID FETCH *:* (UID)\nS: * 3 FETCH (UID 3)\nT: OK\n";
     let highest = format!("{bare}T: NO not now\nC: UID FETCH *:* (UID)\nS: * 3 FETCH (UID 3)\nT: OK\n");
-    for told in [status, highest.clone()] {
+    for told in [status, senseless, highest.clone()] {
         let script = [&login(""), &told, &listing(1, 3, &[1, 2, 3]), &bodies("1:3", &[1, 2, 3])].map(String::as_str).concat();
         let server = ScriptedImap::start(vec![script]);
         let mut desk = Desk::default();

@@ -70,15 +70,41 @@ pub struct Conn {
     /// A command is under way. Still set when the next begins: a future was dropped, the answers no longer match.
     busy: bool,
     lost: Option<PullError>,
-    bye: Option<String>,
-    /// EXISTS was seen since it was last cleared.
+    /// What the server says unasked.
+    pub ear: Ear,
+}
+
+/// Hears what the server says unasked, in whatever command it says it.
+#[derive(Debug, Default)]
+pub struct Ear {
+    /// The number of mails in the selected folder changed since this was last cleared.
     pub news: bool,
+    exists: u32,
+    bye: Option<String>,
+}
+
+impl Ear {
+    fn hear(&mut self, response: &Response<'_>) {
+        match response {
+            // Some servers repeat the number at every IDLE: only another number is news, or we would never rest.
+            Response::MailboxData(MailboxDatum::Exists(count)) => {
+                self.news |= *count != self.exists;
+                self.exists = *count;
+            }
+            // A mail that goes while another comes leaves the number as it was.
+            Response::Expunge(_) => self.exists = self.exists.saturating_sub(1),
+            Response::Data { status: Status::Bye, outcome } => {
+                self.bye = Some(outcome.information.as_deref().unwrap_or("without a word").to_owned());
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Conn {
     /// Takes over after the login.
     pub fn new(session: Session<Wire>, timeouts: Timeouts) -> Self {
-        Self { session, timeouts, capabilities: BTreeSet::new(), idling: None, busy: false, lost: None, bye: None, news: false }
+        Self { session, timeouts, capabilities: BTreeSet::new(), idling: None, busy: false, lost: None, ear: Ear::default() }
     }
 
     /// Whether the server said that it can do this (upper case).
@@ -165,7 +191,7 @@ impl Conn {
                 }
                 Response::Done { .. } => return Err(self.lose(Code::Protocol, "the server answers another command".to_owned())),
                 untagged => {
-                    notice(untagged, &mut self.news, &mut self.bye);
+                    self.ear.hear(untagged);
                     see(untagged);
                 }
             }
@@ -186,11 +212,11 @@ impl Conn {
         self.session.get_mut().set_patience(self.timeouts.read);
         heard?;
         self.end_idle().await?;
-        Ok(if self.news { Woken::News } else { Woken::Timeout })
+        Ok(if self.ear.news { Woken::News } else { Woken::Timeout })
     }
 
     async fn listen(&mut self, deadline: Instant) -> Result<(), Failed> {
-        while !self.news {
+        while !self.ear.news {
             let response = match timeout_at(deadline, self.session.read_response()).await {
                 Err(_) => return Ok(()),
                 Ok(Ok(Some(response))) => response,
@@ -206,7 +232,7 @@ impl Conn {
                     }
                     return Ok(());
                 }
-                untagged => notice(untagged, &mut self.news, &mut self.bye),
+                untagged => self.ear.hear(untagged),
             }
         }
         Ok(())
@@ -246,7 +272,7 @@ impl Conn {
     }
 
     fn lose_closed(&mut self) -> Failed {
-        let Some(bye) = self.bye.take() else {
+        let Some(bye) = self.ear.bye.take() else {
             return self.lose(Code::ConnectionLost, "the server closed the connection".to_owned());
         };
         let (code, after) = match tone(&bye) {
@@ -259,7 +285,7 @@ impl Conn {
     }
 
     fn lose_io(&mut self, error: &io::Error) -> Failed {
-        if self.bye.is_some() {
+        if self.ear.bye.is_some() {
             return self.lose_closed();
         }
         let (code, detail) = io_failure(error);
@@ -274,16 +300,6 @@ pub fn io_failure(error: &io::Error) -> (Code, String) {
         Some(large @ WireError::TooLarge(_)) => (Code::Protocol, large.to_string()),
         None if error.kind() == io::ErrorKind::Other => (Code::Protocol, "the server sent something that is not IMAP".to_owned()),
         None => (Code::ConnectionLost, format!("the connection broke: {}", error.kind())),
-    }
-}
-
-fn notice(response: &Response<'_>, news: &mut bool, bye: &mut Option<String>) {
-    match response {
-        Response::MailboxData(MailboxDatum::Exists(_)) => *news = true,
-        Response::Data { status: Status::Bye, outcome } => {
-            *bye = Some(outcome.information.as_deref().unwrap_or("without a word").to_owned());
-        }
-        _ => {}
     }
 }
 

@@ -138,9 +138,11 @@ pub async fn select(conn: &mut Conn, name: &str, read_only: bool) -> Result<View
         Err(Failed::Lost(error)) => return Err(error),
     }
     // The EXISTS of SELECT is what we are about to look at, no news.
-    conn.news = false;
+    conn.ear.news = false;
+    // Numbers begin at 1 and are never given twice, so that UIDNEXT is above EXISTS; a server that says otherwise does not know.
+    view.next = view.next.filter(|next| *next > view.exists);
     if validity.is_none() || view.next.is_none() {
-        ask_status(conn, &wire_name, &mut validity, &mut view.next).await?;
+        ask_status(conn, &wire_name, view.exists, &mut validity, &mut view.next).await?;
     }
     if view.next.is_none() && view.exists > 0 {
         view.highest = ask_highest(conn).await?;
@@ -153,14 +155,20 @@ pub async fn select(conn: &mut Conn, name: &str, read_only: bool) -> Result<View
 }
 
 /// Courier and others leave UIDNEXT out of SELECT.
-async fn ask_status(conn: &mut Conn, wire_name: &str, validity: &mut Option<u32>, next: &mut Option<u32>) -> Result<(), PullError> {
+async fn ask_status(
+    conn: &mut Conn,
+    wire_name: &str,
+    exists: u32,
+    validity: &mut Option<u32>,
+    next: &mut Option<u32>,
+) -> Result<(), PullError> {
     let asked = conn
         .run(&format!("STATUS {wire_name} (UIDVALIDITY UIDNEXT)"), &mut |response| {
             if let Response::MailboxData(MailboxDatum::Status { status, .. }) = response {
                 for attribute in status {
                     match attribute {
                         StatusAttribute::UidValidity(value) => *validity = validity.or(Some(*value)),
-                        StatusAttribute::UidNext(value) => *next = next.or(Some(*value)),
+                        StatusAttribute::UidNext(value) => *next = next.or(Some(*value)).filter(|next| *next > exists),
                         _ => {}
                     }
                 }

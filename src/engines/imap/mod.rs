@@ -141,6 +141,9 @@ impl ImapSource {
     }
 
     async fn log_in(&self) -> Result<conn::Conn, PullError> {
+        if self.settings.folders.is_empty() {
+            return Err(PullError::Person { code: Code::NoFolder, detail: "no folder is named".to_owned() });
+        }
         let target = if let After::Move(target) = &self.settings.after { Some(target) } else { None };
         if let Some(bad) = self.settings.folders.iter().chain(target).find(|name| text::folder_name(name).is_none()) {
             return Err(PullError::Person { code: Code::NoFolder, detail: format!("{bad:?} cannot be the name of a folder") });

@@ -145,7 +145,7 @@ mod tests {
         check("~peter/mail/台北/日本語", "\"~peter/mail/&U,BTFw-/&ZeVnLIqe-\"");
         check("Q&A", "\"Q&-A\"");
         check("a\"b\\c", "\"a\\\"b\\\\c\"");
-        check("📬", "\"&2D3crA-\"");
+        check("📬", "\"&2D3c7A-\"");
         assert_eq!(folder_name("a\r\nX LOGOUT"), None);
         assert_eq!(folder_name(""), None);
     }

@@ -19,7 +19,7 @@ pub async fn wait(walk: &mut Walk, at_most: Duration) -> Result<Woken, PullError
 }
 
 async fn listen(walk: &mut Walk, at_most: Duration) -> Result<Woken, PullError> {
-    if std::mem::take(&mut walk.conn.news) {
+    if std::mem::take(&mut walk.conn.ear.news) {
         return Ok(Woken::News);
     }
     let poll = walk.settings.poll_interval;

@@ -138,7 +138,7 @@ impl Walk {
                 continue;
             }
             // What came while we read is announced by EXISTS; the SELECT before knew nothing of it.
-            let again = std::mem::take(&mut self.conn.news);
+            let again = std::mem::take(&mut self.conn.ear.news);
             if let Some(folder) = self.folders.get_mut(index) {
                 folder.quiet = !again;
                 folder.view = folder.view.filter(|_| !again);
