@@ -24,7 +24,8 @@ use crate::telemetry::metrics::LimitScope;
 
 /// Deliveries read from the store at once.
 const PAGE: usize = 512;
-/// Events loaded at once, and held in memory before they are sent.
+/// Events loaded at once, and held in memory before they are sent: at least and at most.
+const LOAD_MIN: usize = 16;
 const LOAD_MAX: usize = 64;
 /// Decisions on their way to the disk. Their lanes wait; other lanes go on.
 const DECIDING_MAX: usize = 1024;
@@ -44,7 +45,7 @@ enum Work {
     /// Followers of a spilled lane.
     Read { lane: i64, page: usize, found: Found },
     /// Events of ready deliveries.
-    Loaded { asked: Vec<Due>, probe: bool, loaded: Result<Vec<(Position, bool, Outgoing)>, StoreError> },
+    Loaded { generation: u64, asked: Vec<Due>, probe: bool, loaded: Result<Vec<(Position, bool, Outgoing)>, StoreError> },
     /// An attempt ended.
     Answered { due: Due, probe: bool, published_ms: i64, answer: Result<Receipt, DeliverError>, took: Duration },
     /// A decision is durable, or not.
@@ -219,6 +220,7 @@ impl Runtime {
         self.deliveries.more |= orders.woken;
         if orders.rescan {
             self.generation += 1;
+            self.unload();
             self.deliveries = Cursor { more: true, ..Cursor::default() };
             self.replays = Cursor { after: Position::MAX, ..Cursor::default() };
         }
@@ -309,10 +311,11 @@ impl Runtime {
                 self.send(due, outgoing, false);
             }
         }
-        // Enough to refill all slots at once, and no more: loaded events are the memory of this task.
-        let wanted = self.options.concurrency.min(LOAD_MAX);
-        if !self.loading && self.loaded.len() < wanted && self.may_send() && self.store_again.is_none() {
-            self.load(wanted, false, now);
+        // Enough to refill all slots while the next ones are read, and no more: loaded events are the memory of this task. Read when
+        // half of them are gone, or each free slot would cost a read of its own.
+        let wanted = self.options.concurrency.saturating_mul(2).clamp(LOAD_MIN, LOAD_MAX);
+        if !self.loading && self.loaded.len() <= wanted / 2 && self.may_send() && self.store_again.is_none() {
+            self.load(wanted - self.loaded.len(), false, now);
         }
     }
 
@@ -348,10 +351,10 @@ impl Runtime {
         if probe {
             self.door.probe();
         }
-        let (store, name) = (Arc::clone(&self.ports.store), Arc::clone(&self.name));
+        let (store, name, generation) = (Arc::clone(&self.ports.store), Arc::clone(&self.name), self.generation);
         self.work.push(Box::pin(async move {
             let loaded = store.outgoing(&name, &asked).await;
-            Work::Loaded { asked, probe, loaded }
+            Work::Loaded { generation, asked, probe, loaded }
         }));
     }
 
@@ -438,7 +441,11 @@ impl Runtime {
         match work {
             Work::Scanned { scan, generation, found } => self.scanned(scan, generation, found),
             Work::Read { lane, page, found } => self.read(lane, page, found),
-            Work::Loaded { asked, probe, loaded } => self.has_loaded(asked, probe, loaded),
+            Work::Loaded { generation, asked, probe, loaded } => {
+                // What was loaded before a rescan may have been erased since.
+                let loaded = if generation == self.generation { loaded.map(Some) } else { Ok(None) };
+                self.has_loaded(asked, probe, loaded);
+            }
             Work::Answered { due, probe, published_ms, answer, took } => self.answered(due, probe, published_ms, answer, took),
             Work::Decided { due, decision, result } => self.decided(due, decision, result),
             Work::Moded { change, result } => self.moded(change, result),
@@ -517,17 +524,17 @@ impl Runtime {
         }
     }
 
-    fn has_loaded(&mut self, asked: Vec<Due>, probe: bool, loaded: Result<Vec<(Position, bool, Outgoing)>, StoreError>) {
+    fn has_loaded(&mut self, asked: Vec<Due>, probe: bool, loaded: Result<Option<Vec<(Position, bool, Outgoing)>>, StoreError>) {
         self.loading = false;
         let now = self.ports.clock.monotonic();
         let mut loaded = match loaded {
-            Ok(loaded) => loaded,
-            Err(error) => {
+            Ok(Some(loaded)) => loaded,
+            useless => {
                 asked.into_iter().rev().for_each(|due| self.lanes.put_back(due));
                 if probe {
                     self.door.unprobe(now);
                 }
-                return self.store_failed(&error);
+                return useless.err().iter().for_each(|error| self.store_failed(error));
             }
         };
         let anchor = self.anchor();
