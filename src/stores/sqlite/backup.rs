@@ -107,36 +107,45 @@ pub fn verify_backup(folder: &Path) -> Result<BackupFacts, OpenError> {
 pub fn restore_backup(folder: &Path, data_dir: &Path) -> Result<BackupFacts, OpenError> {
     let facts = verify_backup(folder)?;
     let lock = open::lock(data_dir)?;
+    // Raws first: a crash in between leaves rows whose raws are missing, which a second restore mends.
     for which in [Which::Raws, Which::Main] {
-        let (from, to) = (which.path(folder), which.path(data_dir));
-        let failed = |error: std::io::Error| unusable(&to, error);
-        let beside = |suffix: &str| {
-            let mut name = to.clone().into_os_string();
-            name.push(suffix);
-            std::path::PathBuf::from(name)
-        };
-        let fresh = beside(".restoring");
-        std::fs::copy(&from, &fresh).map_err(failed)?;
-        File::open(&fresh).and_then(|file| file.sync_all()).map_err(failed)?;
-        // The log of the old file must never be read into the new one: fold it in before the old file steps aside.
-        if to.exists() {
-            drop(open::writer(data_dir, which, Durability::Power)?);
-            std::fs::rename(&to, beside(".replaced")).map_err(failed)?;
-        }
-        for log in [beside("-wal"), beside("-shm")] {
-            match std::fs::remove_file(&log) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-                _ => {}
-            }
-        }
-        std::fs::rename(&fresh, &to).map_err(failed)?;
+        replace(&which.path(folder), data_dir, which)?;
     }
     File::open(data_dir).and_then(|file| file.sync_all()).map_err(|e| unusable(data_dir, e))?;
-    let path = Which::Main.path(data_dir);
-    let conn = open::writer(data_dir, Which::Main, Durability::Power)?;
-    let sql = "INSERT INTO meta (key, value) SELECT 'position_floor', coalesce(max(position), 0) + ?1 FROM events WHERE true
-               ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)";
-    conn.execute(sql, [POSITION_GAP]).map_err(|e| unusable(&path, e))?;
     drop(lock);
     Ok(facts)
+}
+
+/// Puts one file in the place of another. There is a whole file under the name at every moment: a daemon that started on a missing one
+/// would begin an empty store and take everything for new.
+fn replace(from: &Path, data_dir: &Path, which: Which) -> Result<(), OpenError> {
+    let to = which.path(data_dir);
+    let failed = |error: std::io::Error| unusable(&to, error);
+    let beside = |suffix: &str| {
+        let mut name = to.clone().into_os_string();
+        name.push(suffix);
+        std::path::PathBuf::from(name)
+    };
+    let remove = |path: &Path| match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(()),
+    };
+    let fresh = beside(".restoring");
+    std::fs::copy(from, &fresh).map_err(failed)?;
+    if which == Which::Main {
+        let conn = Connection::open(&fresh).map_err(|e| unusable(&fresh, e))?;
+        let sql = "INSERT INTO meta (key, value) SELECT 'position_floor', coalesce(max(position), 0) + ?1 FROM events WHERE true
+                   ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)";
+        conn.execute(sql, [POSITION_GAP]).map_err(|e| unusable(&fresh, e))?;
+    }
+    File::open(&fresh).and_then(|file| file.sync_all()).map_err(failed)?;
+    if to.exists() {
+        // The log of the old file must never be read into the new one: fold it in before the old file steps aside.
+        drop(open::writer(data_dir, which, Durability::Power)?);
+        remove(&beside(".replaced"))?;
+        std::fs::hard_link(&to, beside(".replaced")).map_err(failed)?;
+    }
+    remove(&beside("-wal"))?;
+    remove(&beside("-shm"))?;
+    std::fs::rename(&fresh, &to).map_err(failed)
 }
