@@ -84,10 +84,10 @@ pub fn cut(text: &str, marked: Option<&HtmlText>) -> String {
 
 /// Cuts from the first mark of a whole quoted mail on, and drops quoted lines before it with the line that announces them.
 fn without_quotes(mut lines: Vec<&str>) -> Vec<&str> {
-    if let Some(at) = (0..lines.len()).find(|at| begins_history(&lines, *at)) {
-        if lines.iter().take(at).any(|line| !line.trim().is_empty() && !is_quoted(line)) {
-            lines.truncate(at);
-        }
+    if let Some(at) = (0..lines.len()).find(|at| begins_history(&lines, *at))
+        && lines.iter().take(at).any(|line| !line.trim().is_empty() && !is_quoted(line))
+    {
+        lines.truncate(at);
     }
     let mut kept: Vec<&str> = Vec::with_capacity(lines.len());
     for line in lines {

@@ -149,10 +149,11 @@ impl Pass<'_> {
             return None;
         }
         let begins_line = from == 0 || self.mail.get(from - 1).is_some_and(|byte| *byte == b'\n');
-        if begins_line && self.mail.get(from..).is_some_and(|rest| rest.starts_with(b"--")) {
-            if let Some(stop) = self.stop_at(from, from) {
-                return Some(stop);
-            }
+        if begins_line
+            && self.mail.get(from..).is_some_and(|rest| rest.starts_with(b"--"))
+            && let Some(stop) = self.stop_at(from, from)
+        {
+            return Some(stop);
         }
         let finder = memmem::Finder::new(b"\n--");
         let rest = self.mail.get(from..)?;
@@ -222,10 +223,11 @@ impl Pass<'_> {
     /// Ends the last leaf, if it has no end yet.
     fn end_leaf(&mut self, end: usize) {
         let whole = self.mail.len();
-        if let Some(entity) = self.scan.entities.last_mut() {
-            if !entity.multipart && entity.body.end == whole {
-                entity.body.end = end.max(entity.body.start);
-            }
+        if let Some(entity) = self.scan.entities.last_mut()
+            && !entity.multipart
+            && entity.body.end == whole
+        {
+            entity.body.end = end.max(entity.body.start);
         }
     }
 }

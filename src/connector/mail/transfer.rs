@@ -62,10 +62,9 @@ fn base64_into(encoded: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
     let mut rest = encoded;
     loop {
         // The quick way: four digits of the alphabet in a row, which is nearly every group of a real mail.
-        while digits == 0 {
-            let Some((&[a, b, c, d], tail)) = rest.split_first_chunk::<4>() else { break };
+        while let Some((&[a, b, c, d], tail)) = rest.split_first_chunk::<4>() {
             let (a, b, c, d) = (value_of(a), value_of(b), value_of(c), value_of(d));
-            if (a | b | c | d) >= SKIP {
+            if digits != 0 || (a | b | c | d) >= SKIP {
                 break;
             }
             let [_, x, y, z] = (u32::from(a) << 18 | u32::from(b) << 12 | u32::from(c) << 6 | u32::from(d)).to_be_bytes();

@@ -180,10 +180,10 @@ const FUTURE_MS: i64 = 24 * 3600 * 1000;
 pub fn date(value: &[u8], received_at: Time) -> Option<Time> {
     let mut line = value.get(..256).unwrap_or(value).to_vec();
     // RFC 5322 §3.3: seconds may be missing; mail-parser would take a named zone for them.
-    if let Some(colon) = memchr::memchr(b':', &line) {
-        if matches!(line.get(colon + 1..colon + 4), Some([b'0'..=b'9', b'0'..=b'9', b' '])) {
-            line.splice(colon + 3..colon + 3, *b":00");
-        }
+    if let Some(colon) = memchr::memchr(b':', &line)
+        && matches!(line.get(colon + 1..colon + 4), Some([b'0'..=b'9', b'0'..=b'9', b' ']))
+    {
+        line.splice(colon + 3..colon + 3, *b":00");
     }
     line.push(b'\n');
     let HeaderValue::DateTime(parsed) = MessageStream::new(&line).parse_date() else { return None };
