@@ -318,7 +318,7 @@ const IMAP: &[Key] = &[
     key("port", Integer(1, 65_535), Unset("993"), "Its port. Unset: 993, with `tls = \"starttls\"` or `\"none\"` 143."),
     key("tls", Choice(&["implicit", "starttls", "none"]), Is("\"implicit\""), "`none` works on loopback only, unless `insecure = true`."),
     key("insecure", Bool, Is("false"), "Allow `tls = \"none\"` beyond loopback: password and mail travel readable."),
-    key("ca_file", Path, Unset("\"ca.pem\""), "PEM file of an own certificate authority, beside the ones of the system."),
+    key("ca_file", Path, Unset("\"ca.pem\""), "PEM file of an own certificate authority, instead of the ones of the system."),
     key("user", Text, Required("\"support@example.org\""), "Who logs in."),
     key("folders", Texts, Is("[\"INBOX\"]"), "Folders to take mail from."),
     key(
