@@ -21,15 +21,8 @@ use crate::config::settings::ChannelFile;
 use crate::config::source::{Disk, Source};
 use crate::connector::fixtures::{self, TryInput};
 use crate::connector::load::Connector;
-use crate::connector::mail::{self, MailContext, MailLimits, NAMESPACE, PARSE_STACK_BYTES};
 use crate::connector::manifest::{Engine, SettingType};
-use crate::connector::preview;
-use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
-use crate::model::address::Address;
-use crate::model::event::{Channel, Priority};
-use crate::model::id::RawId;
-use crate::model::item::{ChannelFacts, Item};
-use crate::model::raw::{Raw, RawHead, Via};
+use crate::model::raw::Via;
 use crate::ports::clock::Clock;
 
 /// Largest input: no hook takes more.
@@ -85,46 +78,8 @@ pub fn try_input(context: &Context, args: &TryArgs) -> Result<(), Failure> {
         Some(loaded) => loaded.map_err(|problems| Failure::Config(Problems(problems)))?,
     };
     let input = input(args, bytes, &connector, channel.as_deref())?;
-    let (document, details) = if connector.manifest.engine == Engine::Imap {
-        let item = mail(input, channel.as_deref())?;
-        (preview::document(std::slice::from_ref(&item)), preview::details(std::slice::from_ref(&item)))
-    } else {
-        fixtures::try_with_details(&connector, &input).map_err(|problems| Failure::Config(Problems(problems)))?
-    };
+    let (document, details) = fixtures::try_with_details(&connector, &input).map_err(|problems| Failure::Config(Problems(problems)))?;
     context.output.show(&document, |document| people(document, &details))
-}
-
-/// Reads a mail, on a thread whose stack is known.
-fn mail(input: TryInput, channel: Option<&ChannelFile>) -> Result<Item, Failure> {
-    let settings = channel.and_then(|channel| channel.imap.as_ref());
-    let own = settings.map(|settings| settings.addresses.clone()).unwrap_or_default();
-    let context = MailContext {
-        digester: Digester::new(&[0; INSTANCE_KEY_BYTES]),
-        channel: Arc::new(ChannelFacts {
-            public: Channel {
-                id: channel.map_or("try-imap", |channel| channel.id.as_str()).to_owned(),
-                connector: "imap".to_owned(),
-                labels: channel.map(|channel| channel.labels.clone()).unwrap_or_default(),
-            },
-            priority: channel.map_or(Priority::Normal, |channel| channel.priority),
-            new_after_ms: None,
-        }),
-        namespace: settings.map_or(NAMESPACE, |settings| settings.namespace.as_str()).to_owned(),
-        mailboxes: own.iter().filter_map(|address| Address::parse(&format!("email:{address}")).ok()).collect(),
-        authserv_ids: settings.map(|settings| settings.authserv_ids.clone()).unwrap_or_default(),
-        historic: false,
-        limits: MailLimits::default(),
-    };
-    let raw = Raw {
-        id: RawId(0),
-        source: context.channel.public.id.clone(),
-        via: Via::Imap,
-        received_at: input.now,
-        head: RawHead::default(),
-        body: input.bytes.into(),
-    };
-    let reading = std::thread::Builder::new().stack_size(PARSE_STACK_BYTES).spawn(move || mail::read(&raw, &context))?;
-    reading.join().map_err(|_| Failure::Failed("reading the mail ended in a panic: a defect".to_owned()))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
@@ -186,6 +141,11 @@ fn input(args: &TryArgs, bytes: Vec<u8>, connector: &Connector, channel: Option<
     for (name, values) in channel.iter().flat_map(|channel| &channel.secrets) {
         secrets.insert(name.clone(), values.iter().map(|value| value.expose_secret().to_owned()).collect());
     }
+    if let Some(imap) = channel.and_then(|channel| channel.imap.as_ref()) {
+        // The login name counts as an address of the mailbox without being listed.
+        let listed = settings.entry("addresses").or_insert_with(|| Value::Array(Vec::new()));
+        listed.as_array_mut().into_iter().for_each(|listed| listed.push(Value::String(imap.user.clone())));
+    }
     let (mut map, mut account) = (channel.and_then(|channel| channel.map.clone()), channel.and_then(|channel| channel.account.clone()));
     for (name, value) in &args.setting {
         match (manifest.settings.get(name), name.as_str()) {
@@ -210,7 +170,8 @@ fn input(args: &TryArgs, bytes: Vec<u8>, connector: &Connector, channel: Option<
         via,
         settings,
         headers: args.header.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect(),
-        skip_verify: args.skip_verify,
+        // A channel that takes requests nobody signed does so here too.
+        skip_verify: args.skip_verify || channel.is_some_and(|channel| channel.verify_none),
         secrets,
         account,
         map,

@@ -130,11 +130,6 @@ fn imap_settings(reading: &mut Reading<'_>, section: &Section, digest: &mut Sha2
     let whole = |key: &str| section.integer(key).and_then(|number| usize::try_from(number).ok()).unwrap_or(1);
     Some(ImapSettings {
         port: section.integer("port").and_then(|port| u16::try_from(port).ok()).unwrap_or(if tls == ImapTls::Implicit { 993 } else { 143 }),
-        addresses: std::iter::once(user.clone())
-            .filter(|user| user.contains('@'))
-            .chain(section.texts("addresses").unwrap_or_default())
-            .collect(),
-        authserv_ids: section.texts("authserv_ids").unwrap_or_default(),
         host,
         tls,
         insecure,

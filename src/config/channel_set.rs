@@ -100,6 +100,11 @@ fn mailbox(connector: &Connector, channel: &ChannelFile, text: &str) -> Vec<Prob
     for name in channel.settings.keys().filter(|name| !connector.manifest.settings.contains_key(*name)) {
         problems.push(declared(connector.manifest.settings.keys().map(String::as_str).collect(), name, "setting"));
     }
+    for (name, value) in &channel.settings {
+        if let Some(setting) = connector.manifest.settings.get(name).filter(|setting| setting.kind.read(value).is_none()) {
+            problems.push(Problem::whole(&shown, format!("setting `{name}`: expected {}", setting.kind.wanted())));
+        }
+    }
     for name in channel.secrets.keys().filter(|name| *name != "password" && !connector.manifest.secrets.contains_key(*name)) {
         let known = connector.manifest.secrets.keys().map(String::as_str).chain(["password"]).collect();
         problems.push(declared(known, name, "secret"));
@@ -162,12 +167,12 @@ fn placed(problem: Problem, text: &str, keys: &[&str]) -> Problem {
     Problem { suggestion: problem.suggestion, severity: problem.severity, ..at }
 }
 
-/// Puts a problem of a whole file at the line of the first name that its message quotes.
+/// Puts a problem of a whole file at the line of the first name that its message quotes, else where the connector is named.
 fn placed_by_name(problem: Problem, text: &str) -> Problem {
     let quoted = problem.message.split('`').nth(1).map(str::to_owned);
     match quoted {
-        Some(name) => placed(problem, text, &[&name]),
-        None => problem,
+        Some(name) => placed(problem, text, &[&name, "connector"]),
+        None => placed(problem, text, &["connector"]),
     }
 }
 

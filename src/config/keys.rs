@@ -334,17 +334,5 @@ const IMAP: &[Key] = &[
     key("mail_bytes_max", Size(KIB, GIB), Is("\"50 MiB\""), "Larger mails are quarantined with their header."),
     key("batch_items_max", Integer(1, 10_000), Is("200"), "Mails of one batch."),
     key("batch_bytes_max", Size(KIB, GIB), Is("\"8 MiB\""), "Bytes of one batch; a larger mail is a batch of its own."),
-    key(
-        "addresses",
-        Texts,
-        Is("[]"),
-        "Addresses of the mailbox itself, beside `user`: recipients of ours, told apart from other participants.",
-    ),
-    key(
-        "authserv_ids",
-        Texts,
-        Is("[]"),
-        "Names your own mail servers write into `Authentication-Results`; only theirs are believed. Empty: no sender counts as verified.",
-    ),
     key("namespace", Name, Is("\"mail\""), "Mail of one namespace is deduplicated across mailboxes."),
 ];

@@ -422,10 +422,6 @@ pub struct ImapSettings {
     pub batch_items_max: usize,
     /// Bytes of one batch.
     pub batch_bytes_max: u64,
-    /// Addresses of the mailbox itself: `user` and what the file adds.
-    pub addresses: Vec<String>,
-    /// Names of our own mail servers in `Authentication-Results`.
-    pub authserv_ids: Vec<String>,
     /// Namespace of the item keys: mail of one namespace is deduplicated across mailboxes.
     pub namespace: String,
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::connector::problem::{Problem, did_you_mean};
@@ -14,7 +15,7 @@ const LATER: &[&str] =
     &["whoami", "auth", "media", "poll", "stream", "subscribe", "reply", "enrich", "coalesce", "correlate", "mode", "capabilities"];
 
 /// What a `connector.toml` says.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Name of the connector, equal to its folder's.
@@ -70,7 +71,7 @@ fn text_kind() -> String {
 }
 
 /// The engine that moves a connector's bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Engine {
     /// HTTP requests to a hook.
@@ -81,7 +82,7 @@ pub enum Engine {
 }
 
 /// What a conversation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// A root opens it, replies join; direct messages without a thread: by sender.
@@ -94,7 +95,7 @@ pub enum Unit {
 }
 
 /// A declared setting.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Setting {
     /// Its type.
@@ -111,7 +112,7 @@ pub struct Setting {
 }
 
 /// Type of a setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SettingType {
     /// Text.
@@ -166,7 +167,7 @@ impl SettingType {
 }
 
 /// A declared secret.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Secret {
     /// One sentence for the admin.
@@ -177,7 +178,7 @@ pub struct Secret {
 }
 
 /// How requests are taken.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     /// Methods that carry payloads.
@@ -193,6 +194,7 @@ pub struct Webhook {
     pub tells_account: bool,
     /// How it is verified; several: the first whose secret is set.
     #[serde(default)]
+    #[schemars(with = "Option<OneOrMore<serde_json::Map<String, serde_json::Value>>>")]
     pub verify: Option<OneOrMore<toml::Table>>,
     /// Requests that are answered at once.
     #[serde(default)]
@@ -216,7 +218,7 @@ fn post() -> Vec<String> {
 }
 
 /// One, or a list.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum OneOrMore<T> {
     /// One.
@@ -236,7 +238,7 @@ impl<T> OneOrMore<T> {
 }
 
 /// What a body is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Decode {
     /// JSON.
@@ -248,7 +250,7 @@ pub enum Decode {
 }
 
 /// JSON inside a field.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Then {
     /// The field whose text is JSON, as `/name` (RFC 6901). Where it is missing the body stays as it is.
@@ -256,7 +258,7 @@ pub struct Then {
 }
 
 /// A request that is answered at once.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Handshake {
     /// A verified JSON payload whose challenge is given back.
@@ -283,7 +285,7 @@ pub enum Handshake {
 }
 
 /// Answers.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Respond {
     /// Durable.
@@ -304,7 +306,7 @@ pub struct Respond {
 }
 
 /// One answer.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
     /// HTTP status.

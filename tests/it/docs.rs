@@ -49,6 +49,41 @@ fn command_line_reference_is_made_from_the_commands() {
 fn schemas_for_editors_are_made_from_the_keys() {
     check_generated("docs/schema/config.schema.json", &pretty(&reference::main_schema()));
     check_generated("docs/schema/channel.schema.json", &pretty(&reference::channel_schema()));
+    check_generated("docs/schema/connector.schema.json", &pretty(&omnigate::cli::schema::connector_schema()));
+}
+
+/// The schemas take what the reader takes: the annotated file, every example, every connector.
+#[test]
+fn schemas_accept_the_files_of_this_repository() {
+    let main = jsonschema::validator_for(&reference::main_schema()).unwrap();
+    let channel = jsonschema::validator_for(&reference::channel_schema()).unwrap();
+    let connector = jsonschema::validator_for(&omnigate::cli::schema::connector_schema()).unwrap();
+    let mut seen = 0;
+    let mut folders = vec![root("config"), root("connectors")];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let schema = match name {
+                _ if path.is_dir() => {
+                    folders.push(path);
+                    continue;
+                }
+                "omnigate.toml" => &main,
+                "connector.toml" => &connector,
+                "case.toml" => continue,
+                _ if name.ends_with(".toml") => &channel,
+                _ => continue,
+            };
+            let value: toml::Value = toml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            let value = serde_json::to_value(value).unwrap();
+            let errors: Vec<String> = schema.iter_errors(&value).map(|error| format!("{error} at {}", error.instance_path())).collect();
+            assert!(errors.is_empty(), "{}: {errors:?}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 15, "only {seen} files");
+    let wrong = serde_json::json!({ "server": { "publik": "x", "body_bytes_max": 4 } });
+    assert_eq!(main.iter_errors(&wrong).count(), 2);
 }
 
 fn loaded(file: &str, source: &dyn Source) -> Loaded {
