@@ -1,3 +1,4 @@
+//! Each mode of attachments over one event, byte for byte.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+//! Options of a webhook that cannot work. What it sends is tested over sockets in `tests/it/deliver`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;

@@ -1,3 +1,4 @@
+//! Who gets an event, with which tags and URLs.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::Mutex;

@@ -1,3 +1,4 @@
+//! The table of design §8, the steps, and both forms of `Retry-After`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::*;

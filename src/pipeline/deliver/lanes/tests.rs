@@ -1,3 +1,4 @@
+//! Order and bounds of the lanes, without a store.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
