@@ -82,6 +82,7 @@ pub async fn serve(
 ) {
     let slots = Arc::new(Semaphore::new(options.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
     let mut open = JoinSet::new();
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -93,11 +94,15 @@ pub async fn serve(
             Ok(accepted) => accepted,
             Err(problem) => {
                 metrics.connection_cut(options.name, "accept_failed");
-                tracing::warn!(omnigate.listener = options.name, error = %problem, "accept failed");
+                // Said once until it works again: without file descriptors this comes twenty times a second.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(omnigate.listener = options.name, error = %problem, "accept failed");
+                }
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        failing = false;
         let (options, metrics, answering, stop) = (options.clone(), Arc::clone(&metrics), Arc::clone(&answering), stop.clone());
         open.spawn(async move {
             metrics.connections(options.name, 1);
