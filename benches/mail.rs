@@ -53,7 +53,7 @@ fn run() {
 
 /// Where the time goes.
 fn steps(raws: &[Raw], context: &MailContext) {
-    let mut step = |name: &str, work: &dyn Fn(&Raw)| {
+    let step = |name: &str, work: &dyn Fn(&Raw)| {
         let spent = timed(|| raws.iter().for_each(work));
         println!("  {name}: {:.1} µs a mail", spent.as_secs_f64() * 1e6 / raws.len() as f64);
     };
@@ -68,7 +68,7 @@ fn steps(raws: &[Raw], context: &MailContext) {
             _ => None,
         })
         .collect();
-    let mut on_messages = |name: &str, work: &dyn Fn(&omnigate::model::item::MessageItem)| {
+    let on_messages = |name: &str, work: &dyn Fn(&omnigate::model::item::MessageItem)| {
         let spent = timed(|| messages.iter().for_each(|message| work(message)));
         println!("  {name}: {:.1} µs a mail", spent.as_secs_f64() * 1e6 / messages.len() as f64);
     };
