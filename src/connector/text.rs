@@ -110,8 +110,7 @@ pub fn markdown(text: &str) -> String {
             out.push('\n');
         }
         let line = line.trim_start_matches('#').trim_start_matches("> ");
-        let line = if line.len() == text.len() { line } else { line.trim_end() };
-        let line = line.replace("**", "").replace("__", "").replace('`', "");
+        let line = line.trim().replace("**", "").replace("__", "").replace('`', "");
         out.push_str(&markdown_links(&line));
     }
     out

@@ -140,6 +140,21 @@ fn programs_that_could_take_the_stack_are_refused() {
     refused(&format!("{}1{}", "(".repeat(500), ")".repeat(500)), "nests");
     refused(&format!(".{}", "|.".repeat(20_000)), "operators");
     refused("ignored(.x)", "literal");
+    let long = |calls: &str| format!("{}{calls}", ".|".repeat(80));
+    refused(&format!("def a: {}; def b: {}; b", long("."), long("a")), "nests deeper");
+    refused(&format!("def a: {}; def b(f): {}; b(a)", long("."), long("f")), "nests deeper");
+}
+
+#[test]
+fn the_deepest_program_allowed_runs_on_a_small_stack() {
+    // Test threads have 2 MiB, as the daemon's workers.
+    for code in [format!("{}.", ".|".repeat(118)), format!("def a: {}.; {}a", ".|".repeat(58), ".|".repeat(58))] {
+        check(&code, json!(1), json!([1]));
+    }
+    check(&format!("{}.a{} = 1 | 1", "(".repeat(90), ")".repeat(90)), json!({}), json!([1]));
+    let deep = format!("{}1{}", "[".repeat(128), "]".repeat(128));
+    let out = compile("(.. |= .) == ., ([..] | length), (tojson | length), ([.] | flatten)").run(deep.as_bytes(), &[&Value::Null]);
+    assert_eq!(out, Ok(vec![json!(true), json!(129), json!(257), json!([1])]));
 }
 
 #[test]
