@@ -15,7 +15,7 @@ use crate::config::problems::Problems;
 use crate::config::source::Disk;
 use crate::config::value::is_name;
 use crate::connector::fixtures::{self, Report};
-use crate::connector::folder::Folder;
+use crate::connector::folder::{Folder, desk_library};
 use crate::connector::manifest::Engine;
 
 /// `connector …`.
@@ -38,7 +38,7 @@ pub enum ConnectorCommand {
     },
     /// Copy an embedded connector into your connectors folder, to change it there
     Eject {
-        /// Its name
+        /// Its name; `lib`: our jq functions as plain jq, to try maps with jq itself
         name: String,
         /// Folder to write it into; unset: the configured connectors folder
         #[arg(long, value_name = "DIR")]
@@ -182,6 +182,11 @@ fn new(context: &Context, name: &str, into: Option<&Path>) -> Result<(), Failure
 }
 
 fn eject(context: &Context, name: &str, into: Option<&Path>) -> Result<(), Failure> {
+    if name == "lib" {
+        let files = [("omnigate.jq".to_owned(), desk_library().as_bytes().to_vec())].into();
+        let root = write(&Folder { name: "lib".to_owned(), origin: "lib".to_owned(), files }, &target(context, into)?)?;
+        return print(&format!("{}: jq -L {} 'include \"omnigate\"; …' payload.json", root.display(), root.display()));
+    }
     let connectors = Connectors::embedded();
     let folder = connectors.folder(name).ok_or_else(|| unknown(&connectors, name))?;
     let root = write(folder, &target(context, into)?)?;

@@ -16,9 +16,12 @@ use crate::model::codes::Code;
 /// Channels by id; a broken one with its problems.
 pub type Channels = BTreeMap<String, Result<Arc<ChannelFile>, FailedChannel>>;
 
+/// The channels behind one hook, each with its connector.
+type Sharing = Vec<(Arc<ChannelFile>, Arc<Connector>)>;
+
 /// Checks all channels that are right so far. `texts` are the contents of their files.
 pub fn check(config: &Config, connectors: &mut Connectors, channels: &mut Channels, texts: &BTreeMap<String, String>) {
-    let mut hooks: BTreeMap<String, Vec<(Arc<ChannelFile>, Arc<Connector>)>> = BTreeMap::new();
+    let mut hooks: BTreeMap<String, Sharing> = BTreeMap::new();
     let sound: Vec<Arc<ChannelFile>> = channels.values().filter_map(|channel| channel.as_ref().ok()).cloned().collect();
     for channel in sound {
         let text = texts.get(&channel.id).map(String::as_str).unwrap_or_default();

@@ -108,6 +108,7 @@ fn read_channels(config: &Config, source: &dyn Source, warnings: &mut Vec<Proble
     channels
 }
 
+#[expect(clippy::result_large_err, reason = "once a channel, at start and reload")]
 fn read_channel(
     source: &dyn Source,
     id: &str,
