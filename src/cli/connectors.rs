@@ -10,12 +10,13 @@ use crate::cli::exit::Failure;
 use crate::cli::output::{print, remark};
 use crate::cli::skeleton;
 use crate::config::connectors::{Connectors, read_folder};
-use crate::config::load::load;
+use crate::config::load::load_reach;
 use crate::config::problems::Problems;
 use crate::config::source::Disk;
 use crate::config::value::is_name;
 use crate::connector::fixtures::{self, Report};
 use crate::connector::folder::{Folder, desk_library};
+use crate::connector::jq::Limits;
 use crate::connector::manifest::Engine;
 
 /// `connector …`.
@@ -67,7 +68,7 @@ pub fn connectors(context: &Context) -> Result<Connectors, Failure> {
     if !context.config.exists() {
         return Ok(Connectors::embedded());
     }
-    Ok(Connectors::of(&load(&context.config, &Disk)?.config, &Disk))
+    Ok(Connectors::read(&load_reach(&context.config, &Disk)?.2, Limits::default(), &Disk))
 }
 
 /// The failure of a name that is no connector.
@@ -153,7 +154,7 @@ fn show(context: &Context, name: &str) -> Result<(), Failure> {
 fn target(context: &Context, into: Option<&Path>) -> Result<PathBuf, Failure> {
     match into {
         Some(into) => Ok(into.to_path_buf()),
-        None => Ok(load(&context.config, &Disk)?.config.connectors_dir.clone()),
+        None => Ok(load_reach(&context.config, &Disk)?.2),
     }
 }
 

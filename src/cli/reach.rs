@@ -27,7 +27,7 @@ pub enum Reach {
 
 /// The daemon, for commands that change something.
 pub async fn daemon(config: &Path) -> Result<Client, Failure> {
-    let (_, server) = load_reach(config, &Disk)?;
+    let (_, server, _) = load_reach(config, &Disk)?;
     let client = client(&server)?;
     if client.answers().await {
         Ok(client)
@@ -43,7 +43,7 @@ pub fn data_dir(config: &Path) -> Result<PathBuf, Failure> {
 
 /// Whether a daemon answers.
 pub async fn runs(config: &Path) -> Result<bool, Failure> {
-    let (_, server) = load_reach(config, &Disk)?;
+    let (_, server, _) = load_reach(config, &Disk)?;
     Ok(match client(&server) {
         Ok(client) => client.answers().await,
         Err(_) => false,
@@ -64,7 +64,7 @@ fn client(server: &Server) -> Result<Client, Failure> {
 impl Reach {
     /// The daemon if it answers, else its store.
     pub async fn open(config: &Path) -> Result<Self, Failure> {
-        let (instance, server) = load_reach(config, &Disk)?;
+        let (instance, server, _) = load_reach(config, &Disk)?;
         let away = match client(&server) {
             Ok(client) if client.answers().await => return Ok(Self::Daemon(client)),
             Ok(_) => format!("no daemon answers at {}", server.private),

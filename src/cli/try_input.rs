@@ -105,7 +105,14 @@ fn channel(context: &Context, args: &TryArgs) -> Result<Option<Arc<ChannelFile>>
     if !context.config.exists() {
         return Ok(None);
     }
-    let loaded = if args.skip_verify { load(&context.config, &WithoutSecrets)? } else { load(&context.config, &Disk)? };
+    let loaded = if args.skip_verify { load(&context.config, &WithoutSecrets) } else { load(&context.config, &Disk) };
+    // A main file that cannot be used here matters only to who asked for one of its channels.
+    let is_channel = |config: &Path| config.parent().is_some_and(|folder| folder.join(format!("channels/{}.toml", args.name)).exists());
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(_) if !is_channel(&context.config) => return Ok(None),
+        Err(problems) => return Err(Failure::Config(problems)),
+    };
     match loaded.channels.get(&args.name) {
         Some(Ok(channel)) => Ok(Some(channel.clone())),
         Some(Err(failed)) => Err(Failure::Config(Problems(failed.problems.clone()))),

@@ -1,7 +1,7 @@
 //! Load: from files to [`Loaded`], with all problems at once; and what differs between two of them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::channel_set::{self, Channels};
@@ -53,14 +53,16 @@ pub fn load(file: &Path, source: &dyn Source) -> Result<Loaded, Problems> {
     }
 }
 
-/// What a command needs to reach the daemon and its store. Other parts of the file may be broken.
-pub fn load_reach(file: &Path, source: &dyn Source) -> Result<(Instance, Server), Problems> {
+/// What a command needs to reach the daemon and its store, and to find connectors. Other parts of the file may be broken, and the
+/// secrets of the daemon need not be set at the operator's desk.
+pub fn load_reach(file: &Path, source: &dyn Source) -> Result<(Instance, Server, PathBuf), Problems> {
     let text = read_text(file, source).map_err(|problem| Problems(vec![problem]))?;
     let mut reading = Reading::new(file, &text, source);
     let reach = main_file::read_reach(&mut reading);
     reach.ok_or_else(|| Problems(reading.finish()))
 }
 
+#[expect(clippy::result_large_err, reason = "once a file, at start and reload")]
 fn read_text(file: &Path, source: &dyn Source) -> Result<String, Problem> {
     let shown = file.display().to_string();
     let bytes = source.read(file).map_err(|error| {
@@ -108,7 +110,6 @@ fn read_channels(config: &Config, source: &dyn Source, warnings: &mut Vec<Proble
     channels
 }
 
-#[expect(clippy::result_large_err, reason = "once a channel, at start and reload")]
 fn read_channel(
     source: &dyn Source,
     id: &str,

@@ -1,7 +1,7 @@
 //! The main file: from sections to [`Config`], with the checks that need more than one key.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,12 +69,13 @@ pub fn read(reading: &mut Reading<'_>, file: &Path) -> Option<Config> {
 }
 
 /// Only what a command needs to reach the daemon and its store: problems elsewhere in the file are passed over.
-pub fn read_reach(reading: &mut Reading<'_>) -> Option<(Instance, Server)> {
+pub fn read_reach(reading: &mut Reading<'_>) -> Option<(Instance, Server, PathBuf)> {
     let root = reading.document(keys::MAIN)?;
     let none = Section::empty();
     let instance = instance(root.table("instance").unwrap_or(&none));
     let server = server(reading, root.table("server").unwrap_or(&none), &instance);
-    Some((instance, server))
+    let connectors_dir = root.table("connectors").and_then(|section| section.path("dir")).unwrap_or_default();
+    Some((instance, server, connectors_dir))
 }
 
 fn instance(section: &Section) -> Instance {
@@ -84,7 +85,7 @@ fn instance(section: &Section) -> Instance {
 }
 
 /// Place of a secret that the gateway makes: as written, else beside the store.
-fn made(section: &Section, key: &str, unwritten: std::path::PathBuf) -> SecretPlace {
+fn made(section: &Section, key: &str, unwritten: PathBuf) -> SecretPlace {
     match section.place(key) {
         Some(place) if section.written(key) => place,
         _ => SecretPlace::File(unwritten),

@@ -166,6 +166,16 @@ fn new_connector_passes_its_fixtures_and_a_change_is_seen() {
     assert_eq!(omnigate(folder.path(), &["connector", "new", "acme-chat"], "").code, 6, "nothing is overwritten");
 }
 
+/// The daemon's secrets are set where the daemon runs, not at every operator's desk.
+#[test]
+fn secrets_of_the_daemon_are_not_needed_at_the_desk() {
+    let main = "[destination.desk]\nkind = \"webhook\"\nurl = \"https://desk.example.org\"\nsecret = { env = \"NOT_SET_HERE\" }\n";
+    let folder = folder_with(main, &[]);
+    assert_eq!(omnigate(folder.path(), &["check"], "").code, 3);
+    assert_eq!(omnigate(folder.path(), &["connector", "list"], "").code, 0);
+    assert_eq!(omnigate(folder.path(), &["try", "generic", "--file", "-", "--skip-verify"], "{}").code, 0);
+}
+
 #[test]
 fn schemas_are_printed() {
     for of in ["event", "config", "channel", "connector"] {
