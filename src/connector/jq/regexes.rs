@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use jaq_core::{Cv, ValR};
 use regex::{Regex, RegexBuilder};
@@ -19,10 +20,10 @@ const KEPT_MAX: usize = 64;
 const COMPILE_FUEL: u64 = 5_000;
 
 thread_local! {
-    static KEPT: RefCell<BTreeMap<(String, String), Regex>> = const { RefCell::new(BTreeMap::new()) };
+    static KEPT: RefCell<BTreeMap<(String, String), Rc<Regex>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-fn compiled(pattern: &str, flags: &str) -> Result<Regex, Error> {
+fn compiled(pattern: &str, flags: &str) -> Result<Rc<Regex>, Error> {
     let key = (pattern.to_owned(), flags.to_owned());
     if let Some(known) = KEPT.with(|kept| kept.borrow().get(&key).cloned()) {
         return Ok(known);
@@ -38,12 +39,14 @@ fn compiled(pattern: &str, flags: &str) -> Result<Regex, Error> {
         .nest_limit(50)
         .build()
         .map_err(|_| Error::str("not a regular expression, or too large a one"))?;
+    // Shared, not cloned: every clone of a `Regex` makes its scratch space anew when it is first used.
+    let made = Rc::new(made);
     KEPT.with(|kept| {
         let mut kept = kept.borrow_mut();
         if kept.len() >= KEPT_MAX {
             kept.clear();
         }
-        kept.insert(key, made.clone());
+        kept.insert(key, Rc::clone(&made));
     });
     Ok(made)
 }
