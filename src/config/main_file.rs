@@ -72,6 +72,12 @@ pub fn read(reading: &mut Reading<'_>, file: &Path) -> Option<Config> {
 pub fn read_reach(reading: &mut Reading<'_>) -> Option<(Instance, Server, PathBuf)> {
     let root = reading.document(keys::MAIN)?;
     let none = Section::empty();
+    // A default in the place of a mistake would reach for another daemon.
+    let wrong = |table: &str, key: &str| root.table(table).is_some_and(|section| section.wrong(key));
+    let needed = [("server", "private"), ("server", "admin_token"), ("instance", "data_dir"), ("connectors", "dir")];
+    if needed.iter().any(|(table, key)| wrong(table, key)) {
+        return None;
+    }
     let instance = instance(root.table("instance").unwrap_or(&none));
     let server = server(reading, root.table("server").unwrap_or(&none), &instance);
     let connectors_dir = root.table("connectors").and_then(|section| section.path("dir")).unwrap_or_default();

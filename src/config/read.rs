@@ -106,7 +106,9 @@ impl<'a> Reading<'a> {
             match keys.iter().find(|key| key.name == name.get_ref().as_ref()) {
                 Some(key) => {
                     let read = read_value(self, &section.title, key, name.span(), value);
-                    section.values.insert(key.name, Entry { key_span: name.span(), span: value.span(), written: true, value: read });
+                    section
+                        .values
+                        .insert(key.name, Entry { key_span: name.span(), span: value.span(), written: true, wrong: false, value: read });
                 }
                 None => self.unknown_key(&section.title, name, value, keys),
             }
@@ -137,8 +139,14 @@ impl<'a> Reading<'a> {
             _ => None,
         };
         let entry = section.values.entry(key.name);
-        let entry =
-            entry.or_insert_with(|| Entry { key_span: section.span.clone(), span: section.span.clone(), written: false, value: None });
+        let entry = entry.or_insert_with(|| Entry {
+            key_span: section.span.clone(),
+            span: section.span.clone(),
+            written: false,
+            wrong: false,
+            value: None,
+        });
+        entry.wrong = written;
         entry.value = value;
     }
 
@@ -200,6 +208,8 @@ struct Entry {
     key_span: Range<usize>,
     span: Range<usize>,
     written: bool,
+    /// What is written cannot be used; `value` is the default.
+    wrong: bool,
     value: Option<Value>,
 }
 
@@ -296,6 +306,11 @@ impl Section {
     /// Whether the file says it.
     pub fn written(&self, key: &str) -> bool {
         self.values.get(key).is_some_and(|entry| entry.written)
+    }
+
+    /// Whether what the file says of it cannot be used.
+    pub fn wrong(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(|entry| entry.wrong)
     }
 
     /// Where its value stands; the section's head if it is not written.

@@ -93,11 +93,13 @@ fn help_names_every_command_and_the_exit_codes() {
 fn exit_codes_tell_scripts_what_happened() {
     let empty = folder_with("instance.data_dir = \"nothing-here\"\nserver.private = \"127.0.0.1:1\"\n", &[]);
     let broken = folder_with("servr = 1\n", &[]);
+    let astray = folder_with("server.private = \"8481\"\n", &[]);
     let code = |folder: &Path, args: &[&str]| omnigate(folder, args, "").code;
     assert_eq!(code(here(), &["check"]), 0);
     assert_eq!(code(here(), &["ledgr"]), 2);
     assert_eq!(code(broken.path(), &["check"]), 3);
     assert_eq!(code(broken.path(), &["run"]), 3);
+    assert_eq!(code(astray.path(), &["status"]), 3, "a mistake must not reach another daemon");
     assert_eq!(code(empty.path(), &["status"]), 4);
     assert_eq!(code(empty.path(), &["reload"]), 4);
     assert_eq!(code(here(), &["connector", "show", "slak"]), 5);
