@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::app::gateway::Gateway;
-use crate::app::wire::{self, Connectors};
+use crate::app::wire;
+use crate::config::connectors::Connectors;
 use crate::config::load;
 use crate::config::source::Disk;
 use crate::connector::hook::{ReadContext, Verified};
@@ -338,7 +339,7 @@ pub async fn check_connect(loaded: &load::Loaded, mut tell: impl FnMut(&str, boo
     let mut bad = 0;
     let clock: Arc<dyn crate::ports::clock::Clock> = Arc::new(crate::app::system::SystemClock::default());
     let digester = crate::logic::digest::Digester::new(&[0; crate::logic::digest::INSTANCE_KEY_BYTES]);
-    let mut connectors = Connectors::new(&loaded.config);
+    let mut connectors = Connectors::of(&loaded.config, &Disk);
     let built = wire::channels(loaded, &mut connectors, &digester, &clock);
     for failed in &built.failed {
         bad += 1;

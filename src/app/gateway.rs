@@ -16,10 +16,12 @@ use tokio::task::JoinHandle;
 
 use crate::app::outward;
 use crate::app::parts::{self, MailReader, Parts};
-use crate::app::wire::{self, Channels, Connectors, Failed, MailChannel};
+use crate::app::wire::{self, Channels, Failed, MailChannel};
+use crate::config::connectors::Connectors;
 use crate::config::key::InstanceKey;
 use crate::config::load::Loaded;
 use crate::config::settings::Config;
+use crate::config::source::Disk;
 use crate::connector::mail::{MailContext, MailLimits};
 use crate::engines::imap::ImapSource;
 use crate::logic::file_url::FileUrlVerifier;
@@ -235,7 +237,7 @@ impl Gateway {
     }
 
     async fn apply_channels(&self, running: &mut Running, loaded: &Loaded) {
-        let mut connectors = Connectors::new(&loaded.config);
+        let mut connectors = Connectors::of(&loaded.config, &Disk);
         let built = wire::channels(loaded, &mut connectors, &self.parts.digester, &self.parts.clock);
         let now = self.parts.clock.now();
         let before = self.parts.board.read();

@@ -1,14 +1,13 @@
 //! Wire: from what the files say to what runs. Values in, parts out; nothing is started here.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 
+use crate::config::channel_set;
+use crate::config::connectors::Connectors;
 use crate::config::load::Loaded;
 use crate::config::settings::{AfterMail, ChannelFile, Config, FirstRun, ImapTls, OnExhausted as OnExhaustedFile, OverLimit};
-use crate::connector::folder::{self, Folder};
-use crate::connector::hook::{ChannelSpec, Hook, HookLimits};
-use crate::connector::jq;
+use crate::connector::hook::{Hook, HookLimits};
 use crate::connector::load::Connector;
 use crate::connector::manifest::Engine;
 use crate::connector::problem::Problem;
@@ -20,87 +19,6 @@ use crate::model::item::ChannelFacts;
 use crate::pipeline::intake::HookEntry;
 use crate::pipeline::limits::{LimitRules, Limits, Over, Rate};
 use crate::ports::clock::Clock;
-
-/// Deepest folder inside a connector's folder (`fixtures/<case>/file`), and files of one connector.
-const FOLDER_DEPTH_MAX: usize = 4;
-const FOLDER_FILES_MAX: usize = 2_000;
-
-/// All connectors that channels may use, loaded when first asked for.
-pub struct Connectors {
-    folders: BTreeMap<String, Folder>,
-    limits: jq::Limits,
-    loaded: BTreeMap<String, Result<Arc<Connector>, Vec<Problem>>>,
-}
-
-impl Connectors {
-    /// The embedded folders, and the admin's in place of those of the same name.
-    pub fn new(config: &Config) -> Self {
-        let mapping = config.mapping;
-        let limits = jq::Limits {
-            fuel: mapping.fuel,
-            outputs_max: mapping.items_max,
-            depth_max: mapping.depth_max,
-            output_bytes_max: mapping.output_bytes_max,
-        };
-        Self { folders: folder::merged(admin_folders(&config.connectors_dir)), limits, loaded: BTreeMap::new() }
-    }
-
-    /// Names of all connectors.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.folders.keys().map(String::as_str)
-    }
-
-    /// A connector by name.
-    ///
-    /// # Errors
-    /// Its problems; an unknown name is one.
-    pub fn connector(&mut self, name: &str) -> Result<Arc<Connector>, Vec<Problem>> {
-        if let Some(known) = self.loaded.get(name) {
-            return known.clone();
-        }
-        let loaded = match self.folders.get(name) {
-            Some(folder) => Connector::load(folder.clone(), self.limits).map(Arc::new),
-            None => Err(vec![Problem::whole(name, "there is no such connector")]),
-        };
-        self.loaded.insert(name.to_owned(), loaded.clone());
-        loaded
-    }
-}
-
-/// Reads the admin's connector folders. A missing directory is no mistake; an unreadable file is found when its connector is loaded
-/// without it.
-pub fn admin_folders(dir: &Path) -> Vec<Folder> {
-    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-    let mut folders = Vec::new();
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.join(folder::MANIFEST_FILE).is_file()) {
-        let Some(name) = path.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
-        folders.push(read_folder(&path, name));
-    }
-    folders
-}
-
-/// Reads one connector folder.
-pub fn read_folder(path: &Path, name: String) -> Folder {
-    let mut files = BTreeMap::new();
-    collect(path, "", 0, &mut files);
-    Folder { name, origin: path.display().to_string(), files }
-}
-
-fn collect(dir: &Path, prefix: &str, depth: usize, files: &mut BTreeMap<String, Vec<u8>>) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        if path.is_dir() && depth < FOLDER_DEPTH_MAX {
-            collect(&path, &format!("{prefix}{name}/"), depth + 1, files);
-        } else if path.is_file()
-            && files.len() < FOLDER_FILES_MAX
-            && let Ok(bytes) = std::fs::read(&path)
-        {
-            files.insert(format!("{prefix}{name}"), bytes);
-        }
-    }
-}
 
 /// A channel that cannot run, and why.
 #[derive(Debug, Clone)]
@@ -168,7 +86,9 @@ pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digeste
             out.disabled.push(file);
             continue;
         }
-        match connectors.connector(&file.connector) {
+        let connector =
+            connectors.get(&file.connector).unwrap_or_else(|| Err(vec![Problem::whole(&file.connector, "there is no such connector")]));
+        match connector {
             Err(problems) => out.failed.push(failed(&file, &problems)),
             Ok(connector) if connector.manifest.engine == Engine::Imap => match mail_channel(&file) {
                 Ok(channel) => out.mail.push(channel),
@@ -200,7 +120,7 @@ fn build_hook(
         files_max: config.attachments.count_max,
     };
     while let Some((_, connector)) = group.first().cloned() {
-        let specs = group.iter().map(|(file, _)| spec(file)).collect();
+        let specs = group.iter().map(|(file, _)| channel_set::spec(file)).collect();
         let problems = match Hook::build(name, connector.clone(), specs, digester.clone(), limits) {
             Ok(hook) => {
                 let accept_timeout = group.iter().map(|(file, _)| file.accept_timeout).min().unwrap_or_default();
@@ -217,23 +137,6 @@ fn build_hook(
         let (bad, good): (Vec<_>, Vec<_>) = group.into_iter().partition(|(file, _)| !anyone || blamed(file));
         out.failed.extend(bad.iter().map(|(file, _)| failed(file, &problems)));
         group = good;
-    }
-}
-
-/// A channel in the plain values that the connector's side wants.
-pub fn spec(file: &ChannelFile) -> ChannelSpec {
-    let shown = file.file.display().to_string();
-    ChannelSpec {
-        id: file.id.clone(),
-        account: file.account.clone(),
-        labels: file.labels.clone(),
-        priority: file.priority,
-        settings: file.settings.clone(),
-        secrets: file.secrets.clone(),
-        verify_none: file.verify_none,
-        map: file.map.clone().map(|map| (shown.clone(), map)),
-        new_after_ms: i64::try_from(file.new_after.as_millis()).ok(),
-        file: shown,
     }
 }
 
