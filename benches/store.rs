@@ -1,7 +1,7 @@
 //! How fast the store admits and publishes, beside a bare SQLite append of the same bytes in the same run.
 //!
 //! Prints messages a second and the ratio, per batch size and durability mode. A report, no test: `cargo bench --bench store [MESSAGES]`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeMap;
 use std::path::Path;

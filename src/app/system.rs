@@ -13,7 +13,6 @@ pub struct SystemClock {
 }
 
 impl Default for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one adapter between the clock port and the system")]
     fn default() -> Self {
         Self { started: std::time::Instant::now() }
     }
@@ -30,7 +29,6 @@ impl Clock for SystemClock {
         self.started.elapsed()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one adapter between the clock port and the system")]
     fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(span))
     }

@@ -64,10 +64,13 @@ pub struct Channels {
     pub disabled: Vec<Arc<ChannelFile>>,
 }
 
+/// A channel and its connector, on the way to its hook.
+type Sharing = (Arc<ChannelFile>, Arc<Connector>);
+
 /// Builds all channels. One that fails, fails alone.
 pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digester, clock: &Arc<dyn Clock>) -> Channels {
     let mut out = Channels::default();
-    let mut groups: BTreeMap<String, Vec<(Arc<ChannelFile>, Arc<Connector>)>> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Vec<Sharing>> = BTreeMap::new();
     for (id, channel) in &loaded.channels {
         let file = match channel {
             Err(failed) => {
@@ -106,14 +109,7 @@ pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digeste
 }
 
 /// Builds one hook; channels whose files are to blame are left out and the rest is tried again.
-fn build_hook(
-    name: &str,
-    mut group: Vec<(Arc<ChannelFile>, Arc<Connector>)>,
-    config: &Config,
-    digester: &Digester,
-    clock: &Arc<dyn Clock>,
-    out: &mut Channels,
-) {
+fn build_hook(name: &str, mut group: Vec<Sharing>, config: &Config, digester: &Digester, clock: &Arc<dyn Clock>, out: &mut Channels) {
     let limits = HookLimits {
         body_bytes_max: config.server.body_bytes_max,
         file_bytes_max: usize::try_from(config.attachments.bytes_max).unwrap_or(usize::MAX),

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::logic::schedule::{Judged, judge};
 use crate::model::codes::Code;
-use crate::model::delivery::{Decision, Due, Outgoing, Position, Verdict};
+use crate::model::delivery::{Decision, Due, Position, Verdict};
 use crate::model::view::DestinationMode;
 use crate::pipeline::deliver::door::ModeChange;
 use crate::pipeline::deliver::lanes::LaneKey;
 use crate::pipeline::deliver::task::{Found, PAGE, Runtime, STORE_AGAIN, Scan, Work};
 use crate::ports::destination::{DeliverError, Receipt};
-use crate::ports::store::StoreError;
+use crate::ports::store::{Ready, StoreError};
 
 impl Runtime {
     pub(super) fn take(&mut self, work: Work) {
@@ -100,7 +100,7 @@ impl Runtime {
         }
     }
 
-    fn has_loaded(&mut self, asked: Vec<Due>, probe: bool, loaded: Result<Option<Vec<(Position, bool, Outgoing)>>, StoreError>) {
+    fn has_loaded(&mut self, asked: Vec<Due>, probe: bool, loaded: Result<Option<Vec<Ready>>, StoreError>) {
         self.loading = false;
         let now = self.ports.clock.monotonic();
         let mut loaded = match loaded {
