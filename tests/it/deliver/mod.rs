@@ -199,7 +199,7 @@ async fn order_per_conversation_survives_failures() {
     let mut turn = 0u64;
     let desk = Desk::start(owed(1..=600, 12), move |position, asked| {
         turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(position as u64 + 1);
-        let answer = if (turn >> 33) % 4 == 0 && asked < 3 { status([500, 404, 409][asked]) } else { ok() };
+        let answer = if (turn >> 33).is_multiple_of(4) && asked < 3 { status([500, 404, 409][asked]) } else { ok() };
         (Duration::from_millis((turn >> 40) % 50), answer)
     });
     desk.pass(40 * 3600 * 24).await;

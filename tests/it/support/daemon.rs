@@ -306,13 +306,10 @@ impl Daemon {
     }
 
     /// `GET`, asserted to succeed, as JSON.
-    #[track_caller]
-    pub fn get<'a>(&'a self, target: &'a str) -> impl Future<Output = Value> + 'a {
-        async move {
-            let answer = self.admin("GET", target, &Value::Null).await;
-            assert!(answer.success(), "GET {target}: {} {}", answer.start, answer.text());
-            answer.json()
-        }
+    pub async fn get(&self, target: &str) -> Value {
+        let answer = self.admin("GET", target, &Value::Null).await;
+        assert!(answer.success(), "GET {target}: {} {}", answer.start, answer.text());
+        answer.json()
     }
 
     /// One scrape.

@@ -135,7 +135,7 @@ pub fn outgoing(due: &Due) -> Outgoing {
     Outgoing {
         event,
         event_type: "message.created".into(),
-        conversation: (due.lane > 0).then(|| ConversationId(due.lane as u128)),
+        conversation: (due.lane > 0).then_some(ConversationId(due.lane as u128)),
         channel: Some("desk".into()),
         sequence: if due.lane > 0 { due.position as u64 } else { 0 },
         previous: 0,
