@@ -120,7 +120,7 @@ fi
 step "format" cargo fmt --check
 step "lints" cargo clippy --quiet --all-targets --no-deps -- -D warnings
 step "docs" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
-step "compile" cargo build --quiet --all-targets
+step "compile" cargo build --quiet --bins --tests
 [ "$last" -ne 0 ] || step "tests" run_tests
 
 printf '\n=== summary (%d s in all)%s\n' "$(($(date +%s) - started))" "$summary"

@@ -7,12 +7,19 @@
 
 #[path = "../../tests/it/support/daemon.rs"]
 pub mod daemon;
+#[path = "../../tests/it/support/dovecot.rs"]
+pub mod dovecot;
 #[path = "../../tests/it/support/http1.rs"]
 pub mod http1;
 pub mod load;
+pub mod mailbox;
+#[path = "../../tests/it/support/mailgen.rs"]
+pub mod mailgen;
 #[path = "../../tests/it/support/receiver.rs"]
 pub mod receiver;
 pub mod reference;
+#[path = "../../tests/it/support/servers.rs"]
+pub mod servers;
 pub mod sink;
 #[path = "../../tests/it/support/whatsapp.rs"]
 pub mod whatsapp;

@@ -208,19 +208,49 @@ fn judge(receiver: &Receiver, sent: &[String], mails: usize) {
 /// The mailbox of the test: a real Dovecot, where there is one.
 mod mail {
     use crate::support::daemon::Setup;
+    use crate::support::dovecot::{Dovecot, PASSWORD};
 
-    pub struct Box;
+    const USER: &str = "support";
+
+    pub struct Box {
+        dovecot: Dovecot,
+        _ca: tempfile::TempDir,
+    }
 
     impl Box {
-        pub fn open(_setup: &mut Setup) -> Option<Self> {
-            None
+        /// Starts the server and adds the channel `mail` that reads its mailbox; `None` without a server, loudly.
+        pub fn open(setup: &mut Setup) -> Option<Self> {
+            let dovecot = Dovecot::start()?;
+            let ca = tempfile::tempdir().unwrap();
+            let ca_file = ca.path().join("ca.pem");
+            std::fs::write(&ca_file, &dovecot.ca_pem).unwrap();
+            dovecot.deliver(USER, [mail("before the first run")]);
+            let channel = format!(
+                "connector = \"imap\"\n[secrets]\npassword = {{ env = \"MAIL_PASSWORD\" }}\n[imap]\nhost = \"localhost\"\nport = {}\n\
+                 ca_file = \"{}\"\nuser = \"{USER}\"\npoll_interval = \"1s\"\n",
+                dovecot.tls_port,
+                ca_file.display()
+            );
+            setup.channels.insert("mail".to_owned(), channel);
+            setup.env.insert("MAIL_PASSWORD".to_owned(), PASSWORD.to_owned());
+            Some(Self { dovecot, _ca: ca })
         }
 
-        pub fn drop_mail(&self, _number: usize) {}
+        pub fn drop_mail(&self, number: usize) {
+            self.dovecot.deliver(USER, [mail(&subject(number))]);
+        }
     }
 
     /// What a mail is found again by.
     pub fn subject(number: usize) -> String {
-        format!("mail {number}")
+        format!("mail {number} of the kill test")
+    }
+
+    fn mail(subject: &str) -> String {
+        let id = subject.replace(' ', ".");
+        format!(
+            "From: Ana <ana@example.org>\r\nTo: support@example.com\r\nSubject: {subject}\r\nMessage-ID: <{id}@example.org>\r\n\
+             Date: Mon, 23 Nov 2026 08:00:00 +0000\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nText of {subject}.\r\n"
+        )
     }
 }

@@ -1,0 +1,74 @@
+//! Backfill of a Dovecot mailbox over TLS, parsed, normalized, deduplicated and durable, against mbsync in its fastest
+//! setting (no fsync, no COMPRESS) on the same mailbox; and the same over a link with 30 ms round trip.
+//!
+//! `cargo bench --bench imap_backfill -- --runs 3 --count 5000`
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use support::daemon::Daemon;
+use support::mailbox::{Mailbox, USER, long_way};
+use support::{Goal, Spread, argument, cpu, heading, mailgen, row};
+
+fn main() {
+    support::block_on(async {
+        let (runs, count) = (argument("--runs", 3), argument("--count", 5_000));
+        let mails = mailgen::generate(1, count);
+        let bytes: usize = mails.iter().map(Vec::len).sum();
+        heading(&format!("imap backfill: {count} mails, {:.0} MB, TLS, {runs} runs", bytes as f64 / 1e6));
+        let mailbox = Mailbox::with(mails);
+        let near = mailbox.dovecot.tls_port;
+        let far = long_way(([127, 0, 0, 1], near).into(), Duration::from_millis(30)).await;
+        let (mut peer, mut ours, mut costs, mut ratios, mut distant) = (vec![], vec![], vec![], vec![], vec![]);
+        for _ in 0..runs {
+            peer.push(count as f64 / mbsync(&mailbox).as_secs_f64());
+            let (span, cost) = backfill(&mailbox, near, count).await;
+            ours.push(count as f64 / span.as_secs_f64());
+            costs.push(cost.as_secs_f64() * 1e6 / count as f64);
+            ratios.push(ours[ours.len() - 1] / peer[peer.len() - 1]);
+            distant.push(count as f64 / backfill(&mailbox, far, count).await.0.as_secs_f64());
+        }
+        row("mbsync, FSync no", Spread::of(peer), "msg/s", None);
+        row("omnigate backfill, durability power", Spread::of(ours), "msg/s", None);
+        row("  CPU per mail", Spread::of(costs), "µs", None);
+        row("  ÷ mbsync", Spread::of(ratios), "", Some((Goal::AtLeast, 1.5)));
+        row("omnigate at 30 ms round trip", Spread::of(distant), "msg/s", Some((Goal::AtLeast, 1000.0)));
+    });
+}
+
+/// From the start of the process to everything admitted, and the CPU it took.
+async fn backfill(mailbox: &Mailbox, port: u16, count: usize) -> (Duration, Duration) {
+    let mut daemon = Daemon::prepare(mailbox.setup(port, "backfill"));
+    let from = Instant::now();
+    daemon.launch();
+    daemon.ready().await;
+    loop {
+        let received = daemon.scrape().await.sum("omnigate_items_received_total", &[]);
+        if received >= count as u64 {
+            return (from.elapsed(), cpu(daemon.pid()));
+        }
+        assert!(from.elapsed() < Duration::from_secs(300), "{received} of {count}:\n{}", daemon.log_end(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn mbsync(mailbox: &Mailbox) -> Duration {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display();
+    let config = format!(
+        "FSync no\nIMAPAccount it\nHost localhost\nPort {}\nUser {USER}\nPass secret\nSSLType IMAPS\nCertificateFile {}\n\
+         IMAPStore far\nAccount it\nMaildirStore near\nPath {at}/\nInbox {at}/inbox\n\
+         Channel all\nFar :far:\nNear :near:\nSync Pull\nCreate Near\nSyncState *\n",
+        mailbox.dovecot.tls_port,
+        mailbox.ca_file().display()
+    );
+    let file = folder.path().join("mbsyncrc");
+    std::fs::write(&file, config).unwrap();
+    let from = Instant::now();
+    let output = Command::new("mbsync").arg("-q").arg("-c").arg(&file).arg("-a").output().expect("needs mbsync (Debian: isync)");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    from.elapsed()
+}
