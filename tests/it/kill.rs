@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::support::contract;
 use crate::support::daemon::{Daemon, Setup, quick_schedule};
 use crate::support::dice::Dice;
-use crate::support::receiver::{Answer, Book, Receiver};
+use crate::support::receiver::{Answer, Receiver};
 use crate::support::{http1, whatsapp};
 
 /// Customers who write at the same time; each waits for the 2xx of a message before writing the next.
@@ -36,6 +36,7 @@ async fn nothing_taken_is_lost_doubled_or_out_of_order_when_the_process_is_kille
     let load = Load::start(daemon.public, dice.roll());
     let mut mails = 0;
     for round in 0..kills {
+        eprintln!("round {round} {:?}", std::time::SystemTime::now());
         let life = Duration::from_millis(dice.between(0, 250));
         let until = Instant::now() + life;
         if let Some(mailbox) = &mailbox {
@@ -49,7 +50,9 @@ async fn nothing_taken_is_lost_doubled_or_out_of_order_when_the_process_is_kille
         daemon.launch();
         // Some kills hit the start itself: migration, recovery, the first connections.
         if dice.chance(80) {
+            let t = Instant::now();
             daemon.ready().await;
+            eprintln!("ready after {:?}", t.elapsed());
             daemon.scrape().await.identities_hold();
         }
         if round % 20 == 19 {
@@ -60,7 +63,7 @@ async fn nothing_taken_is_lost_doubled_or_out_of_order_when_the_process_is_kille
     daemon.ready().await;
     let sent = load.stop().await;
     receiver.answer(Answer::Take);
-    receiver.wait_for("everything taken to be delivered", Duration::from_secs(60), |book| complete(book, &sent, mails)).await;
+    wait_for_all(&daemon, &receiver, &sent, mails).await;
     let scrape = daemon.settled(Duration::from_secs(30)).await;
 
     judge(&receiver, &sent, mails);
@@ -76,12 +79,13 @@ async fn nothing_taken_is_lost_doubled_or_out_of_order_when_the_process_is_kille
     for state in ["dead", "discarded", "erased"] {
         assert_eq!(scrape.sum("omnigate_deliveries", &[("state", state)]), 0, "{state}");
     }
+    let (deliveries, events) = (receiver.book().deliveries.len(), receiver.taken());
     eprintln!(
         "{kills} kills: {} messages and {mails} mails, {} swallowed as duplicates, {} deliveries made for {} events",
         sent.len(),
         scrape.sum("omnigate_items", &[("fate", "duplicate")]),
-        receiver.book().deliveries.len(),
-        receiver.taken(),
+        deliveries,
+        events,
     );
 }
 
@@ -161,7 +165,7 @@ async fn write_messages(
 async fn post_until_taken(hook: std::net::SocketAddr, request: &[u8]) {
     let from = Instant::now();
     loop {
-        let answer = async { http1::Wire::connect(hook).await?.exchange(request).await };
+        let answer = http1::patient(async { http1::Wire::connect(hook).await?.exchange(request).await });
         if answer.await.is_ok_and(|answer| answer.success()) {
             return;
         }
@@ -170,10 +174,22 @@ async fn post_until_taken(hook: std::net::SocketAddr, request: &[u8]) {
     }
 }
 
-/// Whether every message and every mail was taken by the receiver.
-fn complete(book: &Book, sent: &[String], mails: usize) -> bool {
-    let found: BTreeSet<String> = book.taken().iter().map(|delivery| name(delivery)).collect();
-    sent.iter().all(|id| found.contains(id)) && (0..mails).all(|mail| found.contains(&mail::subject(mail)))
+/// Waits until every message and every mail was taken by the receiver; says what is missing.
+async fn wait_for_all(daemon: &Daemon, receiver: &Receiver, sent: &[String], mails: usize) {
+    let from = Instant::now();
+    loop {
+        let found: BTreeSet<String> = receiver.book().taken().iter().map(|delivery| name(delivery)).collect();
+        let wanted = sent.iter().cloned().chain((0..mails).map(mail::subject));
+        let missing: Vec<String> = wanted.filter(|name| !found.contains(name)).collect();
+        if missing.is_empty() {
+            return;
+        }
+        if from.elapsed() > Duration::from_secs(60) {
+            let ledger = daemon.get("/v1/ledger?limit=20").await;
+            panic!("{} of {} never came: {missing:?}\n{ledger:#}", missing.len(), sent.len() + mails);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// What identifies a message from outside: the platform's id, or the subject that the test gave a mail.

@@ -254,7 +254,7 @@ impl Daemon {
     /// Waits until a channel runs.
     pub async fn channel_running(&self, id: &str) {
         let from = Instant::now();
-        while self.scrape().await.sum("omnigate_channel_state", &[("channel", id), ("state", "running")]) != 1 {
+        while self.get("/v1/status").await["channels"][id]["state"] != "running" {
             assert!(from.elapsed() < Duration::from_secs(30), "channel {id} does not run:\n{}", self.log_end(40));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -280,8 +280,8 @@ impl Daemon {
 
     /// Posts a signed WhatsApp body to the channel `shop`; `None` if the daemon did not answer.
     pub async fn post(&self, body: &[u8]) -> Option<Message> {
-        let mut wire = http1::Wire::connect(self.public).await.ok()?;
-        wire.exchange(&whatsapp::request("shop", body)).await.ok()
+        let request = whatsapp::request("shop", body);
+        http1::patient(async { http1::Wire::connect(self.public).await?.exchange(&request).await }).await.ok()
     }
 
     /// Posts until it is taken, as a platform does: the same body again after anything but a 2xx. Returns how often.

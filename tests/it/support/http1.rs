@@ -3,6 +3,7 @@
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -169,5 +170,13 @@ pub fn response(status: u16, headers: &[(String, String)], body: &[u8]) -> Vec<u
 pub async fn once(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Message> {
     let mut headers = headers.to_vec();
     headers.push(("connection", "close"));
-    Wire::connect(address).await?.exchange(&request(method, target, &headers, body)).await
+    patient(async { Wire::connect(address).await?.exchange(&request(method, target, &headers, body)).await }).await
+}
+
+/// Longest wait for an answer: a server that never answers must fail its test, not hang it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Ends an exchange that gets no answer.
+pub async fn patient<T>(exchange: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
 }
