@@ -183,8 +183,15 @@ pub fn phone_e164(text: &str, region: Option<&str>) -> Option<String> {
     if text.len() > 64 {
         return None;
     }
-    let region: Option<phonenumber::country::Id> = region.and_then(|region| region.to_ascii_uppercase().parse().ok());
     let trimmed = text.trim();
+    // What platforms send is nearly always E.164 already. Asking the library would load the numbering plans of the world:
+    // tens of megabytes and, at the first message, a good part of a second.
+    if (region.is_none() || trimmed.starts_with('+'))
+        && let Some(digits) = plain_international(trimmed)
+    {
+        return Some(format!("+{digits}"));
+    }
+    let region: Option<phonenumber::country::Id> = region.and_then(|region| region.to_ascii_uppercase().parse().ok());
     let international = if region.is_none() && !trimmed.starts_with('+') && !trimmed.starts_with("00") {
         format!("+{trimmed}")
     } else if let Some(rest) = trimmed.strip_prefix("00") {
@@ -196,6 +203,13 @@ pub fn phone_e164(text: &str, region: Option<&str>) -> Option<String> {
         Ok(number) => Some(number.format().mode(phonenumber::Mode::E164).to_string()),
         Err(_) => None,
     }
+}
+
+/// The digits of a number that is written in full already: country code first, 8 to 15 digits (ITU-T E.164 §6), nothing between.
+fn plain_international(text: &str) -> Option<&str> {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    let whole = (8..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    (whole && !digits.starts_with('0')).then_some(digits)
 }
 
 /// The bare address of `Ana <ana@example.org>`, lower case; `None` if it is none.

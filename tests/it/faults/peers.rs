@@ -61,21 +61,24 @@ async fn answers_500_are_retried_with_the_same_id_until_taken() {
 
 #[tokio::test]
 async fn retry_after_in_seconds_pauses_the_whole_destination() {
-    retry_after("2".to_owned()).await;
+    retry_after(|| "2".to_owned()).await;
 }
 
 #[tokio::test]
 async fn retry_after_as_a_date_pauses_the_whole_destination() {
-    let until = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4);
-    // RFC 9110 §5.6.7: IMF-fixdate, whole seconds, always GMT.
-    retry_after(until.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()).await;
+    retry_after(|| {
+        let until = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
+        // RFC 9110 §5.6.7: IMF-fixdate, whole seconds, always GMT.
+        until.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    })
+    .await;
 }
 
-async fn retry_after(value: String) {
+async fn retry_after(value: fn() -> String) {
     let (receiver, setup) = receiver_and_setup().await;
     let mut first = true;
     receiver.plan(move |_| match std::mem::take(&mut first) {
-        true => Answer::Status(429, vec![("retry-after".to_owned(), value.clone())]),
+        true => Answer::Status(429, vec![("retry-after".to_owned(), value())]),
         false => Answer::Take,
     });
     let daemon = Daemon::start(setup).await;
@@ -129,7 +132,7 @@ async fn event_that_is_always_answered_503_holds_up_its_conversation_only_and_en
 
     // A person mends the receiver and asks for it again.
     receiver.answer(Answer::Take);
-    let answer = daemon.admin("POST", "/v1/dead/replay", &json!({"destination": "crm"})).await;
+    let answer = daemon.admin("POST", "/v1/dead/replay", &json!({"filter": {"destination": "crm"}})).await;
     assert_eq!((answer.status(), answer.json()["count"].as_u64()), (200, Some(1)), "{}", answer.text());
     receiver.wait_for("the dead letter", PATIENCE, |book| book.taken().len() == 9).await;
     let scrape = daemon.settled(PATIENCE).await;

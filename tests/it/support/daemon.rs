@@ -6,6 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -334,8 +335,18 @@ impl Daemon {
 }
 
 /// A port nobody listens on, taken and given back: the daemon must find it again after every restart.
+///
+/// Below the ports that Linux gives to outgoing connections: one of those could take it while the daemon is down, and a
+/// client that tries again and again could even reach itself on it.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(7).wrapping_add((std::process::id() as u16).wrapping_mul(31));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 12_000 + number % 20_000));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Numbers of one `/metrics` answer.
