@@ -82,7 +82,8 @@ async fn nothing_taken_is_lost_doubled_or_out_of_order_when_the_process_is_kille
     for state in ["dead", "discarded", "erased"] {
         assert_eq!(scrape.sum("omnigate_deliveries", &[("state", state)]), 0, "{state}");
     }
-    let (deliveries, events) = (receiver.book().deliveries.len(), receiver.taken());
+    let deliveries = receiver.book().deliveries.len();
+    let events = receiver.taken();
     eprintln!(
         "{kills} kills: {} messages and {mails} mails, {} swallowed as duplicates, {} deliveries made for {} events",
         sent.len(),
