@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use omnigate::connector::html;
 use omnigate::connector::mail::{self, MailContext, MailLimits, PARSE_STACK_BYTES};
 use omnigate::logic::digest::Digester;
 use omnigate::model::event::{Channel, Priority};
@@ -76,7 +77,7 @@ fn steps(raws: &[Raw], context: &MailContext) {
     };
     on_messages("reply text", &|message| drop(black_box(mail::reply::cut(message.text.as_deref().unwrap_or_default(), None))));
     on_messages("language", &|message| drop(black_box(mail::language::of(message.reply_text.as_deref().unwrap_or_default()))));
-    on_messages("sanitise", &|message| drop(black_box(message.html.as_ref().map(|html| mail::html::sanitise(html, 65536)))));
+    on_messages("sanitise", &|message| drop(black_box(message.html.as_ref().map(|html| html::sanitise(html, 65536)))));
 }
 
 /// Peak of the resident memory while a mail with one large attachment is read, beyond what was there before.

@@ -309,21 +309,16 @@ fn content(
 }
 
 fn texts(draft: &Draft, truncated: &mut Vec<String>) -> (Option<String>, Option<String>) {
-    let rich = draft.html.as_deref().map(html::sanitise).filter(|html| !html.trim().is_empty());
     let plain = draft.text.as_ref().map(|text| text::clean(&text.0)).filter(|text| !text.trim().is_empty());
-    let mut plain = plain.or_else(|| rich.as_deref().map(html::to_text).filter(|text| !text.is_empty()));
+    let mut plain = plain.or_else(|| draft.html.as_deref().map(html::to_text).filter(|text| !text.is_empty()));
     if plain.as_mut().is_some_and(|text| text::cut(text, TEXT_BYTES_MAX)) {
         truncated.push("text".to_owned());
     }
-    // Sanitised again after a cut: half a tag must not swallow what a reader puts behind it.
-    let rich = rich.map(|mut html| {
-        if text::cut(&mut html, TEXT_BYTES_MAX) {
-            truncated.push("html".to_owned());
-            return html::sanitise(&html);
-        }
-        html
-    });
-    (plain, rich)
+    let (rich, rich_cut) = draft.html.as_deref().map(|html| html::sanitise(html, TEXT_BYTES_MAX)).unzip();
+    if rich_cut == Some(true) {
+        truncated.push("html".to_owned());
+    }
+    (plain, rich.filter(|html| !html.trim().is_empty()))
 }
 
 fn recipients(target: &Target, draft: &Draft, direction: Direction) -> Result<Vec<Recipient>, String> {

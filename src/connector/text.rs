@@ -23,10 +23,23 @@ pub fn cut(text: &mut String, bytes_max: usize) -> bool {
     true
 }
 
-/// Control characters out (but line ends and tabs), line ends as `\n`.
+/// Text as events carry it: line feeds only, no NUL and no other control characters.
 pub fn clean(text: &str) -> String {
-    let plain = text.replace("\r\n", "\n").replace('\r', "\n");
-    plain.chars().filter(|letter| matches!(letter, '\n' | '\t') || !letter.is_control()).collect()
+    let mut clean = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => {
+                if chars.peek() != Some(&'\n') {
+                    clean.push('\n');
+                }
+            }
+            '\n' | '\t' => clean.push(c),
+            c if c.is_control() => {}
+            c => clean.push(c),
+        }
+    }
+    clean
 }
 
 /// Slack's mrkdwn: `<@U1>` → `@U1`, `<#C1|help>` → `#help`, `<https://x|label>` → `label (https://x)`, `<!here>` → `@here`, then
@@ -232,6 +245,11 @@ pub fn rfc2822_ms(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_go_and_line_breaks_are_line_feeds() {
+        assert_eq!(clean("a\r\nb\rc\0d\x1b\te"), "a\nb\ncd\te");
+    }
 
     #[test]
     fn slack_marks_become_readable() {

@@ -245,6 +245,33 @@ fn long_text_is_cut_at_a_letter_and_times_are_held_to_ours() {
 }
 
 #[test]
+fn hostile_html_of_a_webhook_is_read_quickly() {
+    let mut own = spec("a", &[("token", "t")], json!({}));
+    own.map = Some(("a.toml".to_owned(), "{kind: \"message\", key: 1, from: {address: \"shop:1\"}, html: (.fields // .).html}".to_owned()));
+    let generic = hook("generic", vec![own]).unwrap();
+    let sent_as = |media_type: &str| crate::model::raw::RawHead {
+        headers: vec![("content-type".to_owned(), media_type.to_owned())],
+        ..Default::default()
+    };
+    let begun = std::time::Instant::now();
+    for hostile in
+        ["&", "&amp;", "<b>", "<font color=1><p>", "<a><p>", "<table><tr><td>", "<b></i><i></b><p>", "<a b=\"", "<script", "<!--"]
+    {
+        let html = format!("<p>kept</p>{}", hostile.repeat(250 * 1024 / hostile.len()));
+        let form = format!("html={}", html.replace('&', "%26").replace('<', "%3C"));
+        let bodies = [("application/json", json!({"html": html}).to_string()), ("application/x-www-form-urlencoded", form)];
+        for (media_type, body) in bodies {
+            let read = read(&generic, &Verified::from_store(sent_as(media_type), Bytes::from(body)), NOW);
+            let item = message(&read);
+            assert!(item.html.as_ref().is_some_and(|html| html.starts_with("<p>kept</p>") && html.len() <= 64 * 1024), "{hostile}");
+            assert!(item.text.as_ref().is_some_and(|text| text.starts_with("kept")), "{hostile}");
+        }
+    }
+    // A debug build on a busy machine takes less than a second for each; the quadratic way took minutes.
+    assert!(begun.elapsed().as_secs() < 40, "took {:?}", begun.elapsed());
+}
+
+#[test]
 fn files_of_a_form_become_blobs_with_stable_names() {
     let form = hook("webform", vec![spec("a", &[("form_key", "k")], json!({}))]).unwrap();
     let body = "--B\r\nContent-Disposition: form-data; name=\"message\"\r\n\r\nhi\r\n--B\r\nContent-Disposition: form-data; name=\"f\"; filename=\"../a.txt\"\r\nContent-Type: text/plain\r\n\r\ncontent\r\n--B--\r\n";

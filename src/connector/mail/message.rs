@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use crate::connector::html;
 use crate::connector::mail::charset::{Charsets, cut};
 use crate::connector::mail::class::{self, Class};
 use crate::connector::mail::identity::{self, Identity};
 use crate::connector::mail::parts::{self, Content};
 use crate::connector::mail::scan::Scan;
 use crate::connector::mail::thread::{self, Evidence};
-use crate::connector::mail::{MailContext, auth, canon, fields, html, language, reply, words};
+use crate::connector::mail::{MailContext, auth, canon, fields, language, reply, words};
 use crate::model::event::{Author, Automated, Direction};
 use crate::model::item::{ContactHint, Item, ItemBody, MessageItem, ReplyHint};
 use crate::model::raw::Raw;

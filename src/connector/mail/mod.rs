@@ -1,7 +1,7 @@
 //! Mail: the bytes of one mail in, one [`Item`] out. Pure: no files, no clock, no tasks; the time of receipt is a parameter.
 //!
 //! The way through the room: `scan` finds the MIME structure within limits, `fields` and `words` read header fields, `parts`
-//! sorts the leaves into bodies and files, `html` and `reply` make the texts, `class`, `thread` and `identity` say what it is,
+//! sorts the leaves into bodies and files, `marks` and `reply` make the texts, `class`, `thread` and `identity` say what it is,
 //! where it belongs and who wrote it, `canon` gives it its key.
 //!
 //! What must stay true: [`read`] takes any bytes, never panics outwards, does not recurse over the input, takes linear time
@@ -22,9 +22,9 @@ pub mod canon;
 pub mod charset;
 pub mod class;
 pub mod fields;
-pub mod html;
 pub mod identity;
 pub mod language;
+pub mod marks;
 pub mod message;
 pub mod parts;
 pub mod reply;
@@ -132,21 +132,6 @@ pub fn read(raw: &Raw, context: &MailContext) -> Item {
         Err(error) => quarantined(&context.channel, error.code, error.detail),
     }));
     item.unwrap_or_else(|_| quarantined(&context.channel, Code::MailUnparsable, "reading the mail failed: a defect"))
-}
-
-/// The item of a mail above the hard limit, of which only the header was fetched.
-pub fn too_large(context: &MailContext, bytes: u64) -> Item {
-    quarantined(&context.channel, Code::MailTooLarge, format!("the mail has {bytes} bytes, more than the limit; its header is kept"))
-}
-
-/// The item of a mail that the server never gives out. `detail` must be redacted (I7).
-pub fn unfetchable(context: &MailContext, detail: &str) -> Item {
-    quarantined(&context.channel, Code::MailUnfetchable, detail)
-}
-
-/// The item of a mail whose reading ended the process before.
-pub fn crashed(context: &MailContext) -> Item {
-    quarantined(&context.channel, Code::MailCrashed, "reading this mail ended the process before")
 }
 
 /// A quarantined item. It has no key: a better reader may still make a message of its raw.

@@ -5,12 +5,14 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::connector::mail::charset::{Charsets, clean, clean_line};
+use crate::connector::html;
+use crate::connector::mail::charset::{Charsets, clean_line};
 use crate::connector::mail::fields;
-use crate::connector::mail::html::{self, HtmlText};
+use crate::connector::mail::marks::{self, HtmlText};
 use crate::connector::mail::scan::{Entity, Scan};
 use crate::connector::mail::sniff;
 use crate::connector::mail::{MailLimits, transfer, words};
+use crate::connector::text::clean;
 use crate::model::codes::Code;
 use crate::model::event::{Attachment, AttachmentState};
 use crate::model::id::{AttachmentId, RawId};
@@ -158,7 +160,7 @@ fn texts(mail: &[u8], leaves: &[Leaf], bodies: &[usize], charsets: &Charsets) ->
         let piece = decoded(mail, leaf, charsets);
         if leaf.is("text/html") {
             if !beside(leaf, "text/plain") {
-                let converted = html::to_text(&piece);
+                let converted = marks::to_text(&piece);
                 join(&mut text, &converted.text);
                 from_html = Some(converted);
             }
@@ -174,7 +176,7 @@ fn texts(mail: &[u8], leaves: &[Leaf], bodies: &[usize], charsets: &Charsets) ->
     }
     if text.trim().is_empty() && !html.is_empty() {
         // A text part left empty beside the HTML says nothing; the mail does.
-        let converted = html::to_text(&html);
+        let converted = marks::to_text(&html);
         text.clone_from(&converted.text);
         from_html = Some(converted);
     }

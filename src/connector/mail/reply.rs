@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::connector::mail::html::HtmlText;
+use crate::connector::mail::marks::HtmlText;
 
 /// Lines that are looked at.
 const LINES_MAX: usize = 5_000;
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn marks_of_html_cut_first() {
-        let marked = crate::connector::mail::html::to_text("<div>New</div><div id=\"divRplyFwdMsg\">From: x<br>old</div>");
+        let marked = crate::connector::mail::marks::to_text("<div>New</div><div id=\"divRplyFwdMsg\">From: x<br>old</div>");
         assert_eq!(cut(&marked.text, Some(&marked)), "New");
     }
 
