@@ -58,9 +58,10 @@ async fn backfill(mailbox: &Mailbox, port: u16, count: usize) -> (Duration, Dura
 fn mbsync(mailbox: &Mailbox) -> Duration {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().display();
+    // An empty line ends a section.
     let config = format!(
-        "FSync no\nIMAPAccount it\nHost localhost\nPort {}\nUser {USER}\nPass secret\nSSLType IMAPS\nCertificateFile {}\n\
-         IMAPStore far\nAccount it\nMaildirStore near\nPath {at}/\nInbox {at}/inbox\n\
+        "FSync no\n\nIMAPAccount it\nHost localhost\nPort {}\nUser {USER}\nPass secret\nSSLType IMAPS\nCertificateFile {}\n\n\
+         IMAPStore far\nAccount it\n\nMaildirStore near\nPath {at}/\nInbox {at}/inbox\n\n\
          Channel all\nFar :far:\nNear :near:\nSync Pull\nCreate Near\nSyncState *\n",
         mailbox.dovecot.tls_port,
         mailbox.ca_file().display()

@@ -35,8 +35,6 @@ pub struct Setup {
     pub data_dir: Option<PathBuf>,
     /// A program and its arguments to run the daemon under (a tracer, a limit).
     pub under: Vec<String>,
-    /// Another binary than the one cargo built for the tests (benchmarks).
-    pub binary: Option<PathBuf>,
 }
 
 impl Setup {
@@ -181,8 +179,9 @@ impl Daemon {
         (output.status, text(output.stdout), text(output.stderr))
     }
 
+    /// The binary that cargo built beside this one, or the one that `OMNIGATE_BIN` names.
     fn binary(&self) -> PathBuf {
-        self.setup.binary.clone().unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_omnigate")))
+        std::env::var_os("OMNIGATE_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_omnigate")), PathBuf::from)
     }
 
     /// Waits for `/readyz`.
