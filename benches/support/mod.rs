@@ -3,7 +3,7 @@
 //! A benchmark is a program of its own (`cargo bench --bench NAME`). It starts the servers it measures as other processes
 //! (itself again with a hidden argument, or the gateway), so that their CPU and memory can be told apart, and prints ratios
 //! measured in the same run, because a machine's absolute figures mean nothing on another.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, clippy::disallowed_methods)]
 
 #[path = "../../tests/it/support/daemon.rs"]
 pub mod daemon;
