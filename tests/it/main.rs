@@ -21,6 +21,7 @@ mod imap_hazards;
 mod kill;
 mod mail;
 mod real_imap;
+mod real_mail_oracle;
 mod server;
 mod store;
 mod strace;
