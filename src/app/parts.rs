@@ -143,7 +143,7 @@ impl CommitWatch for Watch {
 /// [`StartError`]: what could not be opened.
 pub async fn open(config: &Config, key: InstanceKey) -> Result<(Parts, WriterTasks, Arc<Releases>), StartError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let random: Arc<dyn Random> = Arc::new(SystemRandom);
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
     let metrics = Metrics::new();
     crate::telemetry::redact::set_pii_key(Subkey::derive(key.current(), Purpose::Pii));
     let routes = Arc::new(SwapRoutes::new(outward::routes(config, key.current()).map_err(StartError)?));

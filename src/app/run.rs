@@ -77,7 +77,7 @@ fn start_logs(config: &Config) -> Result<(), StartError> {
 pub fn keys(loaded: &Loaded) -> Result<(InstanceKey, secrecy::SecretString), KeyError> {
     let instance = &loaded.config.instance;
     let has_store = instance.data_dir.join("omnigate.db").exists();
-    let random = SystemRandom;
+    let random = SystemRandom::default();
     let may_make: Option<&dyn crate::ports::clock::Random> = if has_store { None } else { Some(&random) };
     let made = key::instance_key(&instance.key, &Disk, may_make)?;
     if let Some(file) = &made.new_file {

@@ -34,7 +34,7 @@ pub async fn migrate(context: &Context) -> Result<(), Failure> {
         durability: sqlite::Durability::Power,
         publisher: Arc::new(Nothing),
         clock: Arc::new(SystemClock::default()),
-        random: Arc::new(SystemRandom),
+        random: Arc::new(SystemRandom::default()),
     };
     let store = SqliteStore::open(options).map_err(|error| Failure::Failed(error.to_string()))?;
     store.close().await?;

@@ -52,7 +52,7 @@ fn failed(what: &'static str) -> impl Fn(std::io::Error) -> DemoError {
 /// [`DemoError`] if something did not start, or not every event arrived.
 pub async fn demo(options: DemoOptions) -> Result<(), DemoError> {
     let mut suffix = [0u8; 8];
-    crate::app::system::SystemRandom.fill(&mut suffix);
+    crate::app::system::SystemRandom::default().fill(&mut suffix);
     let folder = std::env::temp_dir().join(format!("omnigate-demo-{:016x}", u64::from_be_bytes(suffix)));
     std::fs::create_dir_all(folder.join("channels")).map_err(failed("demo folder"))?;
     let played = tokio::select! {
