@@ -36,7 +36,7 @@ codes! {
     BodyTooLarge = "body_too_large",
     /// The request has too many headers, parts or fields, or they are too large.
     RequestTooLarge = "request_too_large",
-    /// The payload nests deeper than the limit.
+    /// The payload nests deeper than the limit. Quarantined if it is authentic, refused where nothing is verified.
     TooDeep = "too_deep",
     /// The body is not what its connector decodes (not JSON, not a form, …).
     Undecodable = "undecodable",

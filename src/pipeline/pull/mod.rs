@@ -38,8 +38,8 @@ const WAIT_LONGEST: Duration = Duration::from_secs(20 * 60);
 /// Rows settled at the source with one question.
 const SETTLE_ROWS_MAX: usize = 1000;
 /// Interruptions after which a mail that is alone in its batch is quarantined unread. More than two, because a daemon may be killed
-/// for other reasons while the same mail happens to be read.
-const CRASHES_MAX: u32 = 3;
+/// for other reasons between the staging and the commit of the same mail: what was quarantined by that can be reprocessed.
+const CRASHES_MAX: u32 = 5;
 /// Longest parsing of one batch.
 const PARSE_TIME_MAX: Duration = Duration::from_secs(120);
 
