@@ -21,9 +21,9 @@ pub enum SchemaOf {
     Event,
     /// config/omnigate.toml
     Config,
-    /// config/channels/<id>.toml
+    /// `config/channels/<id>.toml`
     Channel,
-    /// connectors/<name>/connector.toml
+    /// `connectors/<name>/connector.toml`
     Connector,
 }
 

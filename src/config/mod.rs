@@ -1,4 +1,4 @@
-//! Configuration: the files of an admin become [`Config`] and [`ChannelFile`]s, with every mistake named at its place.
+//! Configuration: the files of an admin become [`settings::Config`] and [`settings::ChannelFile`]s, with every mistake named at its place.
 //!
 //! A broken main file refuses to start; a broken channel file fails that channel alone. Checking is pure: files and environment
 //! are read through [`source::Source`] and nothing else is touched.

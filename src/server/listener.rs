@@ -1,7 +1,7 @@
 //! One listener: accepts connections within a bound, speaks HTTP/1.1 on each, and stops without cutting what is in flight.
 //!
 //! What must stay true: no peer can hold memory or a slot for ever. A head must arrive within `head_timeout` (which is also the idle
-//! time of a kept connection), a peer that does not read its answer is cut after [`WRITE_STALL`], and a graceful stop is bounded.
+//! time of a kept connection), a peer that does not read its answer is cut after `WRITE_STALL`, and a graceful stop is bounded.
 
 use std::convert::Infallible;
 use std::io;

@@ -6,7 +6,7 @@
 //!
 //! **Crash attribution.** A row names the batch that is being parsed; the commit that admits the batch removes it. A row that is
 //! there at start was interrupted, perhaps by one of its mails: its numbers are parsed again in halves, each with a row of its
-//! own, until a single one that was interrupted [`CRASHES_MAX`] times is quarantined unread.
+//! own, until a single one that was interrupted `CRASHES_MAX` times is quarantined unread.
 
 use std::sync::Arc;
 use std::time::Duration;
