@@ -1,5 +1,5 @@
-//! The write side of `omnigate.db`: group commit. One transaction for many writes, each in a savepoint of its own, so that one that
-//! fails leaves no trace and takes no other with it.
+//! The write side of `omnigate.db`: group commit. One transaction for many writes; one that fails leaves no trace and takes no other
+//! with it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -50,9 +50,32 @@ impl Writer {
         self.clock.now()
     }
 
-    /// Does all writes in one transaction.
+    /// Does all writes in one transaction. Nearly always all of them succeed, so they are tried without savepoints first: a savepoint
+    /// copies every page that its write touches. Only when one fails they are done again, each in a savepoint of its own.
     pub fn commit(&mut self, writes: Vec<Write>) -> Result<(Vec<Result<Written, StoreError>>, Leavings), StoreError> {
-        let answers = self.transaction(|writer| {
+        let again = writes.clone();
+        let answers = match self.all_or_nothing(writes) {
+            Ok(answers) => answers,
+            Err(error) if ends_batch(&error) => return Err(error),
+            Err(_) => self.each_for_itself(again)?,
+        };
+        let leavings = Leavings { repeated: std::mem::take(&mut self.state.repeated), parsed: std::mem::take(&mut self.state.parsed) };
+        Ok((answers, leavings))
+    }
+
+    fn all_or_nothing(&mut self, writes: Vec<Write>) -> Result<Vec<Result<Written, StoreError>>, StoreError> {
+        self.transaction(|writer| {
+            let mut answers = Vec::with_capacity(writes.len());
+            for write in writes {
+                answers.push(Ok(writer.contained(write)?));
+                writer.state.keep_write();
+            }
+            Ok(answers)
+        })
+    }
+
+    fn each_for_itself(&mut self, writes: Vec<Write>) -> Result<Vec<Result<Written, StoreError>>, StoreError> {
+        self.transaction(|writer| {
             let mut answers = Vec::with_capacity(writes.len());
             for write in writes {
                 let answer = writer.one(write);
@@ -64,9 +87,13 @@ impl Writer {
                 answers.push(answer);
             }
             Ok(answers)
-        })?;
-        let leavings = Leavings { repeated: std::mem::take(&mut self.state.repeated), parsed: std::mem::take(&mut self.state.parsed) };
-        Ok((answers, leavings))
+        })
+    }
+
+    /// A route's filter or a template that panics is contained to its write (I8).
+    fn contained(&mut self, write: Write) -> Result<Written, StoreError> {
+        catch_unwind(AssertUnwindSafe(|| self.apply(write)))
+            .unwrap_or_else(|_| Err(StoreError::Invariant { detail: "a write panicked".to_owned() }))
     }
 
     /// Runs `work` in a transaction with its totals; an error takes everything back.
@@ -95,9 +122,7 @@ impl Writer {
     fn one(&mut self, write: Write) -> Result<Written, StoreError> {
         self.conn.prepare_cached("SAVEPOINT one")?.execute([])?;
         let (repeated, parsed) = (self.state.repeated.len(), self.state.parsed.len());
-        // A route's filter or a template that panics is contained to its write (I8).
-        let answer = catch_unwind(AssertUnwindSafe(|| self.apply(write)))
-            .unwrap_or_else(|_| Err(StoreError::Invariant { detail: "a write panicked".to_owned() }));
+        let answer = self.contained(write);
         match &answer {
             Ok(_) => {
                 self.conn.prepare_cached("RELEASE one")?.execute([])?;
