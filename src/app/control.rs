@@ -12,7 +12,7 @@ use crate::config::connectors::Connectors;
 use crate::config::load;
 use crate::config::source::Disk;
 use crate::connector::hook::{ReadContext, Verified};
-use crate::connector::mail::{self, MailContext, MailLimits};
+use crate::connector::mail;
 use crate::engines::imap::ImapSource;
 use crate::model::codes::Code;
 use crate::model::id::{AttachmentId, ContactId, RawId};
@@ -24,7 +24,7 @@ use crate::pipeline::board::ChannelMode;
 use crate::ports::BoxFuture;
 use crate::ports::control::{Control, ControlError, FileBytes, Reloaded, ReplayRequest, Status};
 use crate::ports::pull::PullSource;
-use crate::ports::store::{StoreError, Write};
+use crate::ports::store::{StoreError, Write, pull_lease};
 
 /// Events made due again by one replay at most: more than that is a restore, done in steps.
 const REPLAY_MAX: u64 = 1_000_000;
@@ -82,7 +82,7 @@ impl Gateway {
     async fn rewind(&self, channel: &wire::MailChannel, since: Option<Time>, folder: Option<&str>) -> Result<(), ControlError> {
         let source = ImapSource::new(channel.settings.clone(), self.parts.clock.clone());
         let account = source.account();
-        let lease_epoch = self.parts.store.take_lease(&format!("pull:{account}"), "backfill").await?;
+        let lease_epoch = self.parts.store.take_lease(&pull_lease(&account), "backfill").await?;
         let states = self.parts.store.sources(&account).await?;
         let states: Vec<_> = states.into_iter().filter(|state| folder.is_none_or(|folder| folder == state.folder)).collect();
         if states.is_empty() {
@@ -109,15 +109,7 @@ impl Gateway {
             let file = loaded.channels.get(&source).and_then(|channel| channel.as_ref().ok());
             let file = file.ok_or_else(|| ControlError::Missing(format!("the channel `{source}` is no longer configured")))?;
             let channel = wire::mail_channel(file).map_err(ControlError::Refused)?;
-            let context = MailContext {
-                digester: self.parts.digester.clone(),
-                channel: channel.facts,
-                namespace: channel.namespace,
-                mailboxes: channel.mailboxes,
-                authserv_ids: channel.authserv_ids,
-                historic: false,
-                limits: MailLimits::default(),
-            };
+            let context = channel.context(&self.parts.digester, &loaded.config);
             let read = move || mail::read(&raw, &context);
             let item = self.parts.readers.run(std::time::Duration::from_secs(120), read).await;
             return item.map(|item| vec![item]).map_err(|_| ControlError::Failed("reading the mail failed again".to_owned()));

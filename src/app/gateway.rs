@@ -22,7 +22,6 @@ use crate::config::key::InstanceKey;
 use crate::config::load::Loaded;
 use crate::config::settings::Config;
 use crate::config::source::Disk;
-use crate::connector::mail::{MailContext, MailLimits};
 use crate::engines::imap::ImapSource;
 use crate::logic::file_url::FileUrlVerifier;
 use crate::model::codes::Code;
@@ -35,7 +34,7 @@ use crate::pipeline::writer::WriterTasks;
 use crate::ports::control::{ChannelStatus, Control};
 use crate::ports::destination::FileReader;
 use crate::ports::pull::PullSource;
-use crate::ports::store::Write;
+use crate::ports::store::{Write, pull_lease};
 use crate::server::private::{PrivateListener, PrivateOptions};
 use crate::server::public::{PublicListener, PublicOptions};
 
@@ -317,23 +316,9 @@ impl Gateway {
     /// # Errors
     /// If the lease cannot be had.
     pub async fn start_pull(&self, channel: MailChannel, loaded: &Loaded) -> Result<Pulling, crate::ports::store::StoreError> {
+        let context = channel.context(&self.parts.digester, &loaded.config);
         let source = Arc::new(ImapSource::new(channel.settings, self.parts.clock.clone()));
-        let lease = format!("pull:{}", source.account());
-        let lease_epoch = self.parts.store.take_lease(&lease, &loaded.config.instance.name).await?;
-        let limits = MailLimits {
-            attachments_max: loaded.config.attachments.count_max,
-            attachment_bytes_max: loaded.config.attachments.bytes_max,
-            ..MailLimits::default()
-        };
-        let context = MailContext {
-            digester: self.parts.digester.clone(),
-            channel: channel.facts.clone(),
-            namespace: channel.namespace,
-            mailboxes: channel.mailboxes,
-            authserv_ids: channel.authserv_ids,
-            historic: false,
-            limits,
-        };
+        let lease_epoch = self.parts.store.take_lease(&pull_lease(&source.account()), &loaded.config.instance.name).await?;
         let pull = Arc::new(PullChannel {
             id: channel.file.id.clone(),
             source,

@@ -9,6 +9,7 @@ use crate::config::load::Loaded;
 use crate::config::settings::{AfterMail, ChannelFile, Config, FirstRun, ImapTls, OnExhausted as OnExhaustedFile, OverLimit};
 use crate::connector::hook::{Hook, HookLimits};
 use crate::connector::load::Connector;
+use crate::connector::mail::{MailContext, MailLimits};
 use crate::connector::manifest::Engine;
 use crate::connector::problem::Problem;
 use crate::engines::imap;
@@ -47,6 +48,25 @@ pub struct MailChannel {
     pub mailboxes: Vec<crate::model::address::Address>,
     /// Who is believed in Authentication-Results.
     pub authserv_ids: Vec<String>,
+}
+
+impl MailChannel {
+    /// What every mail of the channel is read with, now and when it is read again.
+    pub fn context(&self, digester: &Digester, config: &Config) -> MailContext {
+        MailContext {
+            digester: digester.clone(),
+            channel: self.facts.clone(),
+            namespace: self.namespace.clone(),
+            mailboxes: self.mailboxes.clone(),
+            authserv_ids: self.authserv_ids.clone(),
+            historic: false,
+            limits: MailLimits {
+                attachments_max: config.attachments.count_max,
+                attachment_bytes_max: config.attachments.bytes_max,
+                ..MailLimits::default()
+            },
+        }
+    }
 }
 
 /// Everything the channel files amount to.

@@ -1,11 +1,12 @@
 //! Reach: the running daemon, or, for reading while none runs, its store.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::cli::client::Client;
 use crate::cli::exit::Failure;
 use crate::config::key::{KeyError, admin_token};
-use crate::config::load::load_reach;
+use crate::config::load::{load, load_reach};
 use crate::config::settings::Server;
 use crate::config::source::Disk;
 use crate::model::id::{EventId, MessageId};
@@ -21,8 +22,8 @@ use crate::stores::sqlite::SqliteStore;
 pub enum Reach {
     /// The daemon.
     Daemon(Client),
-    /// Its store, read-only.
-    Store(Box<SqliteStore>),
+    /// Its store, read-only, and the destinations that the main file names; `None` where it cannot be read whole at this desk.
+    Store(Box<SqliteStore>, Option<BTreeSet<String>>),
 }
 
 /// The daemon, for commands that change something.
@@ -72,7 +73,10 @@ impl Reach {
             Err(other) => return Err(other),
         };
         match SqliteStore::open_read_only(&instance.data_dir) {
-            Ok(store) => Ok(Self::Store(Box::new(store))),
+            Ok(store) => {
+                let named = load(config, &Disk).ok().map(|loaded| loaded.config.destinations.keys().cloned().collect());
+                Ok(Self::Store(Box::new(store), named))
+            }
             Err(error) => Err(Failure::Unreachable(format!("{away}, and there is no store to read instead ({error})"))),
         }
     }
@@ -81,7 +85,7 @@ impl Reach {
     pub async fn status(&self) -> Result<Result<StatusView, (Vec<DestinationRow>, Totals)>, Failure> {
         match self {
             Self::Daemon(client) => client.read(&["status"], &()).await.map(Ok),
-            Self::Store(store) => Ok(Err((store.destinations().await?, store.totals().await?))),
+            Self::Store(store, named) => Ok(Err((marked(store.destinations().await?, named.as_ref()), store.totals().await?))),
         }
     }
 
@@ -89,7 +93,7 @@ impl Reach {
     pub async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<LedgerRow>, Failure> {
         match self {
             Self::Daemon(client) => client.read(&["ledger"], &filter).await.map(|page: Page<LedgerRow>| page.items),
-            Self::Store(store) => Ok(store.ledger(filter).await?),
+            Self::Store(store, _) => Ok(store.ledger(filter).await?),
         }
     }
 
@@ -97,7 +101,7 @@ impl Reach {
     pub async fn message(&self, id: MessageId) -> Result<MessageView, Failure> {
         match self {
             Self::Daemon(client) => client.read(&["messages", &id.to_string()], &()).await,
-            Self::Store(store) => store.message(id).await?.ok_or_else(|| Failure::Missing(format!("no message {id}"))),
+            Self::Store(store, _) => store.message(id).await?.ok_or_else(|| Failure::Missing(format!("no message {id}"))),
         }
     }
 
@@ -105,7 +109,7 @@ impl Reach {
     pub async fn event(&self, id: EventId) -> Result<EventView, Failure> {
         match self {
             Self::Daemon(client) => client.read(&["events", &id.to_string()], &()).await,
-            Self::Store(store) => store.event(id).await?.ok_or_else(|| Failure::Missing(format!("no event {id}"))),
+            Self::Store(store, _) => store.event(id).await?.ok_or_else(|| Failure::Missing(format!("no event {id}"))),
         }
     }
 
@@ -113,7 +117,7 @@ impl Reach {
     pub async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryView>, Failure> {
         match self {
             Self::Daemon(client) => client.read(&["deliveries"], &filter).await.map(|page: Page<DeliveryView>| page.items),
-            Self::Store(store) => Ok(store.deliveries(filter).await?),
+            Self::Store(store, _) => Ok(store.deliveries(filter).await?),
         }
     }
 
@@ -124,7 +128,7 @@ impl Reach {
                 let query = serde_json::json!({ "channel": channel, "limit": limit });
                 client.read(&["quarantine"], &query).await.map(|page: Page<QuarantineRow>| page.items)
             }
-            Self::Store(store) => Ok(store.quarantine(channel, limit as usize).await?),
+            Self::Store(store, _) => Ok(store.quarantine(channel, limit as usize).await?),
         }
     }
 
@@ -132,9 +136,15 @@ impl Reach {
     pub async fn destinations(&self) -> Result<Vec<DestinationRow>, Failure> {
         match self {
             Self::Daemon(client) => client.read(&["destinations"], &()).await.map(|page: Page<DestinationRow>| page.items),
-            Self::Store(store) => Ok(store.destinations().await?),
+            Self::Store(store, named) => Ok(marked(store.destinations().await?, named.as_ref())),
         }
     }
+}
+
+/// The store does not know what is configured. Where nobody can say, no destination is called gone.
+fn marked(rows: Vec<DestinationRow>, named: Option<&BTreeSet<String>>) -> Vec<DestinationRow> {
+    let configured = |row: &DestinationRow| named.is_none_or(|named| named.contains(&row.name));
+    rows.into_iter().map(|row| DestinationRow { configured: configured(&row), ..row }).collect()
 }
 
 impl From<StoreError> for Failure {

@@ -248,6 +248,8 @@ async fn commands_work_on_a_running_daemon_and_reading_also_without_one() {
     daemon.kill();
     let ledger = at(&daemon, &["ledger", "--json"]).json();
     assert_eq!(ledger.as_array().unwrap().len(), 2, "read from the store while no daemon runs");
+    let listed = at(&daemon, &["destination", "list"]);
+    assert!(listed.out.contains("archive") && !listed.out.contains("not configured"), "{}", listed.out);
     assert_eq!(at(&daemon, &["reload"]).code, 4);
     assert_eq!(at(&daemon, &["restore", backup]).code, 6, "a store is there");
     let restored = at(&daemon, &["restore", backup, "--force"]);
