@@ -20,7 +20,6 @@ use crate::model::item::{Item, ItemBody};
 use crate::model::raw::{Raw, Via};
 use crate::model::time::Time;
 use crate::model::view::{DeliveryFilter, DestinationMode, LedgerFilter};
-use crate::pipeline::board::ChannelMode;
 use crate::ports::BoxFuture;
 use crate::ports::control::{Control, ControlError, FileBytes, Reloaded, ReplayRequest, Status};
 use crate::ports::pull::PullSource;
@@ -44,13 +43,8 @@ fn failed(error: impl std::fmt::Display) -> ControlError {
 
 impl Gateway {
     async fn write(&self, write: Write) -> Result<u64, ControlError> {
-        let written = self.parts.writer.write(write).await?;
-        for name in &written.woken {
-            if let Some(handle) = self.parts.lanes.handle(name) {
-                handle.wake();
-            }
-        }
-        Ok(written.count)
+        // Destinations with new deliveries are woken by the writer itself.
+        Ok(self.parts.writer.write(write).await?.count)
     }
 
     async fn known_destination(&self, name: &str) -> Result<bool, ControlError> {
@@ -136,10 +130,6 @@ impl Control for Gateway {
             let mut not_ready = Vec::new();
             if self.parts.writer.disk_full() {
                 not_ready.push("the disk is full: admissions stand still".to_owned());
-            }
-            if channels.values().any(|channel| channel.state == ChannelMode::Connecting.as_str() && channel.last_received.is_none()) {
-                // A first connection that is still being made is no reason: messages of other channels are taken already.
-                tracing::trace!("a channel is connecting");
             }
             Status {
                 version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -84,7 +84,6 @@ pub struct WriterHandle {
 struct Shared {
     bytes: Arc<Semaphore>,
     bytes_max: usize,
-    items_max: usize,
     queued: AtomicU64,
     disk_full: AtomicBool,
     stopping: AtomicBool,
@@ -107,15 +106,13 @@ impl WriterTasks {
 
 /// Starts the writer.
 pub fn start(store: Arc<dyn Store>, limits: WriterLimits, watch: Arc<dyn CommitWatch>) -> (WriterHandle, WriterTasks) {
-    let items_max = limits.queue_items_max.max(1);
-    let (admissions, admissions_in) = mpsc::channel(items_max);
+    let (admissions, admissions_in) = mpsc::channel(limits.queue_items_max.max(1));
     let (decisions, decisions_in) = mpsc::channel(DECISIONS_QUEUED_MAX);
     let (staged, staged_in) = mpsc::channel(GROUPS_STAGED_MAX);
     let bytes_max = limits.queue_bytes_max.clamp(1, u32::MAX as usize / 2);
     let shared = Arc::new(Shared {
         bytes: Arc::new(Semaphore::new(bytes_max)),
         bytes_max,
-        items_max,
         queued: AtomicU64::new(0),
         disk_full: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
@@ -229,11 +226,6 @@ impl WriterHandle {
             Ok(result) => Ok(result?),
             Err(_) => Err(AdmitError::Stopping),
         }
-    }
-
-    /// Largest number of admissions in the queue.
-    pub fn queue_items_max(&self) -> usize {
-        self.shared.items_max
     }
 }
 
