@@ -78,8 +78,8 @@ pub fn try_input(context: &Context, args: &TryArgs) -> Result<(), Failure> {
         Some(loaded) => loaded.map_err(|problems| Failure::Config(Problems(problems)))?,
     };
     let input = input(args, bytes, &connector, channel.as_deref())?;
-    let (document, details) = fixtures::try_with_details(&connector, &input).map_err(|problems| Failure::Config(Problems(problems)))?;
-    context.output.show(&document, |document| people(document, &details))
+    let tried = fixtures::try_input(&connector, &input).map_err(|problems| Failure::Config(Problems(problems)))?;
+    context.output.show(&tried.document, |document| people(document, &tried.details))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {

@@ -21,7 +21,7 @@ use crate::connector::manifest::Engine;
 use crate::connector::preview;
 use crate::connector::problem::Problem;
 use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
-use crate::model::event::Priority;
+use crate::model::event::{Event, Priority};
 use crate::model::item::{Item, ItemBody};
 use crate::model::raw::Via;
 use crate::model::time::Time;
@@ -72,27 +72,38 @@ impl Default for TryInput {
     }
 }
 
-/// What an input becomes: the document of `omnigate try --json`.
+/// What an input became.
+#[derive(Debug, Clone)]
+pub struct Tried {
+    /// The document of `omnigate try --json`.
+    pub document: Value,
+    /// What went wrong with quarantined items, for a person.
+    pub details: Vec<String>,
+    /// The events of the document, whole: with stand-ins for what only a store can give.
+    pub events: Vec<Event>,
+    items: Vec<Item>,
+}
+
+impl Tried {
+    fn of(items: Vec<Item>, now: Time) -> Self {
+        let events = preview::events(&items, now);
+        Self { document: preview::document(&items, &events), details: preview::details(&items), events, items }
+    }
+
+    fn answered(outcome: &str, code: Option<&str>, answer: &HookAnswer) -> Self {
+        let document = json!({"outcome": outcome, "code": code, "events": [], "answer": shown(answer)});
+        Self { document, details: Vec::new(), events: Vec::new(), items: Vec::new() }
+    }
+}
+
+/// What an input becomes.
 ///
 /// # Errors
 /// Settings or map do not fit the connector.
-pub fn try_input(connector: &Arc<Connector>, input: &TryInput) -> Result<Value, Vec<Problem>> {
-    attempt(connector, input).map(|(document, _)| document)
-}
-
-/// As [`try_input`], with what went wrong with quarantined items, for a person.
-///
-/// # Errors
-/// As [`try_input`].
-pub fn try_with_details(connector: &Arc<Connector>, input: &TryInput) -> Result<(Value, Vec<String>), Vec<Problem>> {
-    attempt(connector, input).map(|(document, items)| (document, preview::details(&items)))
-}
-
-fn attempt(connector: &Arc<Connector>, input: &TryInput) -> Result<(Value, Vec<Item>), Vec<Problem>> {
+pub fn try_input(connector: &Arc<Connector>, input: &TryInput) -> Result<Tried, Vec<Problem>> {
     if connector.manifest.engine == Engine::Imap {
         let item = mail::trial::read(&connector.manifest.name, &input.settings, &input.bytes, input.now);
-        let items = vec![item];
-        return Ok((preview::document(&items), items));
+        return Ok(Tried::of(vec![item], input.now));
     }
     let id = format!("try-{}", connector.manifest.name);
     let secrets = input.secrets.iter().map(|(name, values)| (name.clone(), values.iter().cloned().map(SecretString::from).collect()));
@@ -113,24 +124,20 @@ fn attempt(connector: &Arc<Connector>, input: &TryInput) -> Result<(Value, Vec<I
     let hook = Hook::build_for_trial(Arc::clone(connector), spec, digester, limits, !input.skip_verify, input.via)?;
     let request = request(&id, input).map_err(|message| vec![Problem::whole("the request", message)])?;
     Ok(match hook.guard(&request, input.now) {
-        Guarded::Answer { answer, code: Some(code) } => {
-            (json!({"outcome": "refused", "code": code.as_str(), "events": [], "answer": shown(&answer)}), Vec::new())
-        }
-        Guarded::Answer { answer, code: None } => {
-            (json!({"outcome": "answered", "code": null, "events": [], "answer": shown(&answer)}), Vec::new())
-        }
+        Guarded::Answer { answer, code: Some(code) } => Tried::answered("refused", Some(code.as_str()), &answer),
+        Guarded::Answer { answer, code: None } => Tried::answered("answered", None, &answer),
         Guarded::Pass(verified) => {
             let read = hook.read(&verified, &ReadContext { received_at: input.now, historic: false });
             let ignored = read.items.iter().all(|item| matches!(item.body, ItemBody::Ignored { .. } | ItemBody::Receipt { .. }));
-            let mut document = preview::document(&read.items);
+            let mut tried = Tried::of(read.items, input.now);
             let answer = hook.answer(&verified, if ignored { Outcome::Ignored } else { Outcome::Accepted });
             // Only where it says something: most platforms get an empty 200.
             if let (false, Some(map)) =
-                (answer == (HookAnswer { status: 200, headers: Vec::new(), body: Bytes::new() }), document.as_object_mut())
+                (answer == (HookAnswer { status: 200, headers: Vec::new(), body: Bytes::new() }), tried.document.as_object_mut())
             {
                 map.insert("answer".to_owned(), shown(&answer));
             }
-            (document, read.items)
+            tried
         }
     })
 }
@@ -211,6 +218,8 @@ pub struct CaseResult {
     pub case: String,
     /// What came out.
     pub actual: Value,
+    /// Its events, whole.
+    pub events: Vec<Event>,
     /// What `expected.json` says; `None`: there is none.
     pub expected: Option<Value>,
     /// Why it could not be run.
@@ -270,7 +279,7 @@ pub fn run(folder: Folder) -> Result<Report, Vec<Problem>> {
 fn case(connector: &Arc<Connector>, name: String, produced: &mut BTreeSet<String>) -> CaseResult {
     let file = |part: &str| connector.folder.files.get(&format!("fixtures/{name}/{part}"));
     let expected = file("expected.json").and_then(|bytes| serde_json::from_slice(bytes).ok());
-    let mut result = CaseResult { case: name.clone(), actual: Value::Null, expected, problem: None };
+    let mut result = CaseResult { case: name.clone(), actual: Value::Null, events: Vec::new(), expected, problem: None };
     let whole = file("message.eml").map(|bytes| (bytes.clone(), false));
     let (bytes, whole_request) = match (file("request.http"), file("payload.json"), file("payload.txt")) {
         _ if whole.is_some() => whole.unwrap_or_default(),
@@ -302,10 +311,10 @@ fn case(connector: &Arc<Connector>, name: String, produced: &mut BTreeSet<String
         map: file("map.jq").map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
         now: case.now.unwrap_or(NOW),
     };
-    match attempt(connector, &input) {
-        Ok((document, items)) => {
-            result.actual = document;
-            produced.extend(items.iter().map(produces));
+    match try_input(connector, &input) {
+        Ok(tried) => {
+            produced.extend(tried.items.iter().map(produces));
+            (result.actual, result.events) = (tried.document, tried.events);
         }
         Err(problems) => result.problem = Some(problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")),
     }

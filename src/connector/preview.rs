@@ -1,7 +1,7 @@
 //! Preview: items → the events they would become, without a store. What `omnigate try` and the fixtures show.
 //!
-//! Edits, deletions and reactions are shown as if their message were known. Left out is what only a store can give: ids, keys,
-//! sequence, the times of ours.
+//! Edits, deletions and reactions are shown as if their message were known. What only a store can give — ids, keys, sequence, the times of
+//! ours — is filled with stand-ins, so that every event is whole and can be held against the contract; shown is the event without them.
 
 use std::collections::BTreeSet;
 
@@ -13,19 +13,25 @@ use crate::model::event::{
     Reaction, Thread,
 };
 use crate::model::id::{ContactId, ConversationId, EventId, MessageId};
-use crate::model::item::{ChannelFacts, Item, ItemBody, MessageItem, ReactionItem};
+use crate::model::item::{Item, ItemBody, MessageItem, ReactionItem};
 use crate::model::key::KeyDigest;
 use crate::model::time::Time;
 
-/// The events of `items`, without ids, keys, sequence and times of ours.
-pub fn events(items: &[Item]) -> Vec<Value> {
+/// Stands for every id that a store would make.
+const STAND_IN: u128 = 1;
+/// Stands for the place in the conversation: what a preview shows may be the first of it.
+const SEQUENCE: u64 = 1;
+
+/// The events of `items`, whole: as a destination would get them, with stand-ins for ids, sequence and the time of publishing.
+pub fn events(items: &[Item], now: Time) -> Vec<Event> {
     let mut known = BTreeSet::new();
-    items.iter().filter_map(|item| body(item, &mut known)).map(pruned).collect()
+    let bodies = items.iter().filter_map(|item| body(item, &mut known));
+    bodies.map(|body| Event { id: EventId(STAND_IN), timestamp: now, body }).collect()
 }
 
 /// The whole document of `omnigate try --json`: `{"outcome", "code", "events"}`.
-pub fn document(items: &[Item]) -> Value {
-    let events = events(items);
+pub fn document(items: &[Item], events: &[Event]) -> Value {
+    let events: Vec<Value> = events.iter().map(pruned).collect();
     let quarantined = items.iter().find_map(|item| match &item.body {
         ItemBody::Quarantined { code, .. } => Some(code.as_str().to_owned()),
         _ => None,
@@ -53,15 +59,15 @@ pub fn details(items: &[Item]) -> Vec<String> {
 }
 
 fn reference(target: KeyDigest, external_id: Option<&String>) -> MessageRef {
-    MessageRef { id: MessageId(0), key: target.public(), external_id: external_id.cloned() }
+    MessageRef { id: MessageId(STAND_IN), key: target.public(), external_id: external_id.cloned() }
 }
 
 fn body(item: &Item, known: &mut BTreeSet<KeyDigest>) -> Option<Body> {
-    let (conversation, channel) = (ConversationRef { id: ConversationId(0) }, item.channel.public.clone());
+    let (conversation, channel) = (ConversationRef { id: ConversationId(STAND_IN) }, item.channel.public.clone());
     Some(match &item.body {
-        ItemBody::Message(message) => Body::MessageCreated(Box::new(created(&item.channel, message, known))),
+        ItemBody::Message(message) => Body::MessageCreated(Box::new(created(item, message, known))),
         ItemBody::Edit(edit) => Body::MessageEdited(Box::new(MessageEdited {
-            sequence: 0,
+            sequence: SEQUENCE,
             message: reference(edit.target, edit.message.external_id.as_ref()),
             conversation,
             channel,
@@ -74,7 +80,7 @@ fn body(item: &Item, known: &mut BTreeSet<KeyDigest>) -> Option<Body> {
             edited_at: edit.edited_at,
         })),
         ItemBody::Delete { target, external_id, .. } => Body::MessageDeleted(Box::new(MessageDeleted {
-            sequence: 0,
+            sequence: SEQUENCE,
             message: reference(*target, external_id.as_ref()),
             conversation,
             channel,
@@ -86,7 +92,7 @@ fn body(item: &Item, known: &mut BTreeSet<KeyDigest>) -> Option<Body> {
 
 fn reacted(reaction: &ReactionItem, conversation: ConversationRef, item: &Item) -> Body {
     let data = Box::new(Reaction {
-        sequence: 0,
+        sequence: SEQUENCE,
         message: reference(reaction.target, reaction.external_id.as_ref()),
         conversation,
         channel: item.channel.public.clone(),
@@ -96,7 +102,8 @@ fn reacted(reaction: &ReactionItem, conversation: ConversationRef, item: &Item) 
     if reaction.added { Body::ReactionAdded(data) } else { Body::ReactionRemoved(data) }
 }
 
-fn created(facts: &ChannelFacts, item: &MessageItem, known: &mut BTreeSet<KeyDigest>) -> MessageCreated {
+fn created(whole: &Item, item: &MessageItem, known: &mut BTreeSet<KeyDigest>) -> MessageCreated {
+    let facts = &whole.channel;
     let threading = &item.threading;
     let matched = threading.candidates.iter().find(|candidate| known.contains(&candidate.key));
     let opened = matched.is_none();
@@ -107,13 +114,13 @@ fn created(facts: &ChannelFacts, item: &MessageItem, known: &mut BTreeSet<KeyDig
     };
     let contact = item.contact.as_ref().map(|hint| {
         let also = hint.also.iter().filter(|_| hint.verified).map(|(address, _)| address.clone());
-        Contact { id: ContactId(0), name: hint.name.clone(), addresses: std::iter::once(hint.address.clone()).chain(also).collect() }
+        Contact { id: ContactId(STAND_IN), name: hint.name.clone(), addresses: std::iter::once(hint.address.clone()).chain(also).collect() }
     });
     MessageCreated {
-        sequence: 0,
-        message: message(item),
+        sequence: SEQUENCE,
+        message: message(item, whole.key),
         conversation: Conversation {
-            id: ConversationId(0),
+            id: ConversationId(STAND_IN),
             subject: item.subject.clone().filter(|_| opened),
             opened,
             continues: None,
@@ -126,10 +133,10 @@ fn created(facts: &ChannelFacts, item: &MessageItem, known: &mut BTreeSet<KeyDig
     }
 }
 
-fn message(item: &MessageItem) -> Message {
+fn message(item: &MessageItem, key: Option<KeyDigest>) -> Message {
     Message {
-        id: MessageId(0),
-        key: String::new(),
+        id: MessageId(STAND_IN),
+        key: key.unwrap_or(KeyDigest([0; 16])).public(),
         direction: item.direction,
         author: item.author,
         kind: item.kind.clone(),
@@ -158,9 +165,8 @@ fn message(item: &MessageItem) -> Message {
 }
 
 /// The event as JSON, without what only a store can give.
-fn pruned(body: Body) -> Value {
-    let event = Event { id: EventId(0), timestamp: Time(0), body };
-    let mut value = serde_json::to_value(&event).unwrap_or_default();
+fn pruned(event: &Event) -> Value {
+    let mut value = serde_json::to_value(event).unwrap_or_default();
     let out = |value: Option<&mut Value>, names: &[&str]| {
         if let Some(Value::Object(map)) = value {
             names.iter().for_each(|name| drop(map.remove(*name)));

@@ -13,9 +13,12 @@ use omnigate::connector::load::Connector;
 use omnigate::connector::manifest::Engine;
 use omnigate::connector::problem::render;
 use omnigate::connector::verify::{Kind, Presented};
+use omnigate::model::event::Event;
 use omnigate::model::raw::Via;
 use omnigate::model::time::Time;
 use serde_json::{Value, json};
+
+use crate::support::contract::problems;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -68,6 +71,8 @@ fn every_fixture_of_every_connector_gives_what_it_expects() {
                 continue;
             }
         };
+        let problems: Vec<_> = report.cases.iter().flat_map(|case| broken(&format!("{name}/{}", case.case), &case.events)).collect();
+        failures.extend(problems);
         // Mail has its own runner: its cases are `.eml` files.
         let loaded = connector(&name);
         if loaded.manifest.engine == Engine::Imap {
@@ -92,6 +97,15 @@ fn every_fixture_of_every_connector_gives_what_it_expects() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+/// What the committed schema says about whole events.
+fn broken(name: &str, events: &[Event]) -> Vec<String> {
+    let say = |event: &Event| {
+        let found = problems(&serde_json::to_value(event).unwrap());
+        (!found.is_empty()).then(|| format!("{name}: an event does not keep the contract: {found:?}"))
+    };
+    events.iter().filter_map(say).collect()
 }
 
 /// What of an event a sample speaks of.
@@ -163,8 +177,9 @@ fn samples_of_the_platforms_give_their_outcome() {
             "longpoll" => Via::Poll,
             _ => Via::Webhook,
         };
-        let document = fixtures::try_input(&connector(channel), &TryInput { bytes, via, ..TryInput::default() }).unwrap();
-        let name = &sample["name"];
+        let tried = fixtures::try_input(&connector(channel), &TryInput { bytes, via, ..TryInput::default() }).unwrap();
+        let (document, name) = (&tried.document, &sample["name"]);
+        assert_eq!(broken(&name.to_string(), &tried.events), Vec::<String>::new());
         let expected: Vec<&Value> = sample["expected"].as_array().unwrap().iter().collect();
         if ["skip", "status"].contains(&expected[0]["kind"].as_str().unwrap()) {
             assert_eq!(document["outcome"], "ignored", "{name}: {document}");

@@ -16,6 +16,7 @@ use omnigate::model::item::{ChannelFacts, ItemBody};
 use omnigate::model::raw::{Raw, RawHead, Via};
 use omnigate::model::time::Time;
 
+use crate::support::contract::assert_valid;
 use crate::support::mailgen;
 
 fn read_folder(root: &Path, at: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
@@ -39,6 +40,7 @@ fn fixtures_of_the_mail_connector_are_as_expected() {
     let mut wrong = Vec::new();
     for case in report.cases {
         assert_eq!(case.problem, None, "{}", case.case);
+        case.events.iter().for_each(|event| assert_valid(&serde_json::to_value(event).unwrap()));
         if std::env::var_os("BLESS").is_some() {
             let text = format!("{}\n", serde_json::to_string_pretty(&case.actual).unwrap());
             std::fs::write(root.join("fixtures").join(&case.case).join("expected.json"), text).unwrap();
