@@ -305,6 +305,13 @@ impl Control for Gateway {
         })
     }
 
+    fn file_bytes(&self, attachment: AttachmentId) -> BoxFuture<'_, Result<Option<u64>, ControlError>> {
+        Box::pin(async move {
+            let view = self.parts.store.file(attachment).await?;
+            view.map(|view| view.bytes).ok_or_else(|| ControlError::Missing("there is no such file".to_owned()))
+        })
+    }
+
     fn raw_body(&self, raw: RawId) -> BoxFuture<'_, Result<Bytes, ControlError>> {
         Box::pin(async move {
             let raw = self.parts.files.raw(raw).await.map_err(failed)?;
@@ -334,7 +341,7 @@ pub async fn check_connect(loaded: &load::Loaded, mut tell: impl FnMut(&str, boo
             Ok(lines) => lines.iter().for_each(|line| tell(&format!("channel {id}: {line}"), true)),
             Err(error) => {
                 bad += 1;
-                tell(&format!("channel {id}: {error}"), false);
+                tell(&format!("channel {id}: {}: {error}", error.code()), false);
             }
         }
     }

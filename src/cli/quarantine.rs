@@ -16,6 +16,9 @@ pub enum QuarantineCommand {
         /// Of this channel
         #[arg(long)]
         channel: Option<String>,
+        /// Items with a number below this, to page back
+        #[arg(long, value_name = "ITEM")]
+        before: Option<i64>,
         /// At most this many
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
@@ -36,8 +39,8 @@ pub enum QuarantineCommand {
 /// `quarantine`.
 pub async fn quarantine(context: &Context, command: QuarantineCommand) -> Result<(), Failure> {
     match command {
-        QuarantineCommand::List { channel, limit } => {
-            let rows = Reach::open(&context.config).await?.quarantine(channel.as_deref(), limit).await?;
+        QuarantineCommand::List { channel, before, limit } => {
+            let rows = Reach::open(&context.config).await?.quarantine(channel.as_deref(), before, limit).await?;
             context.output.list(&rows, "nothing in quarantine", &["item", "received", "channel", "bytes", "code", "why"], |row| {
                 vec![
                     row.item.to_string(),
@@ -50,7 +53,7 @@ pub async fn quarantine(context: &Context, command: QuarantineCommand) -> Result
             })
         }
         QuarantineCommand::Show { item } => {
-            let shown: Quarantined = daemon(&context.config).await?.read(&["quarantine", &item.to_string()], &()).await?;
+            let shown = Reach::open(&context.config).await?.quarantined(item).await?;
             context.output.show(&shown, quarantined_text)
         }
         QuarantineCommand::Reprocess { items } => {

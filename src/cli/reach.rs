@@ -13,9 +13,11 @@ use crate::model::id::{EventId, MessageId};
 use crate::model::view::{
     DeliveryFilter, DeliveryView, DestinationRow, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow, Totals,
 };
+use crate::ports::blobs::{BlobError, Blobs};
 use crate::ports::store::{Store, StoreError};
 use crate::server::api::Page;
-use crate::server::api::reads::StatusView;
+use crate::server::api::reads::{Quarantined, StatusView, quarantined_row};
+use crate::stores::folder::FolderBlobs;
 use crate::stores::sqlite::SqliteStore;
 
 /// What answers questions.
@@ -122,14 +124,39 @@ impl Reach {
     }
 
     /// Quarantined items.
-    pub async fn quarantine(&self, channel: Option<&str>, limit: u32) -> Result<Vec<QuarantineRow>, Failure> {
+    pub async fn quarantine(&self, channel: Option<&str>, before: Option<i64>, limit: u32) -> Result<Vec<QuarantineRow>, Failure> {
         match self {
             Self::Daemon(client) => {
-                let query = serde_json::json!({ "channel": channel, "limit": limit });
+                let query = serde_json::json!({ "channel": channel, "before": before, "limit": limit });
                 client.read(&["quarantine"], &query).await.map(|page: Page<QuarantineRow>| page.items)
             }
-            Self::Store(store, _) => Ok(store.quarantine(channel, limit as usize).await?),
+            Self::Store(store, _) => Ok(store.quarantine(channel, before, limit as usize).await?),
         }
+    }
+
+    /// A quarantined item with the beginning of its raw.
+    pub async fn quarantined(&self, item: i64) -> Result<Quarantined, Failure> {
+        let store = match self {
+            Self::Daemon(client) => return client.read(&["quarantine", &item.to_string()], &()).await,
+            Self::Store(store, _) => store,
+        };
+        let row = quarantined_row(&**store, item).await?.map_err(Failure::Missing)?;
+        let raw = match store.raw(row.raw).await? {
+            None => None,
+            Some((raw, None)) => {
+                let body = raw.body.clone();
+                Some((raw, Some(body)))
+            }
+            Some((raw, Some(key))) => {
+                let blobs = FolderBlobs::open(&store.folder().join("blobs"), false).map_err(|error| Failure::Failed(error.to_string()))?;
+                match blobs.read(&key).await {
+                    Ok(body) => Some((raw, Some(body))),
+                    Err(BlobError::Missing { .. }) => Some((raw, None)),
+                    Err(error) => return Err(Failure::Failed(error.to_string())),
+                }
+            }
+        };
+        Ok(Quarantined::of(row, raw))
     }
 
     /// Destinations.

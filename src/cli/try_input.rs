@@ -18,7 +18,7 @@ use crate::cli::exit::Failure;
 use crate::config::load::load;
 use crate::config::problems::Problems;
 use crate::config::settings::ChannelFile;
-use crate::config::source::{Disk, Source};
+use crate::config::source::{Disk, EveryVariableSet};
 use crate::connector::fixtures::{self, TryInput};
 use crate::connector::load::Connector;
 use crate::connector::manifest::{Engine, SettingType};
@@ -105,7 +105,7 @@ fn channel(context: &Context, args: &TryArgs) -> Result<Option<Arc<ChannelFile>>
     if !context.config.exists() {
         return Ok(None);
     }
-    let loaded = if args.skip_verify { load(&context.config, &WithoutSecrets) } else { load(&context.config, &Disk) };
+    let loaded = if args.skip_verify { load(&context.config, &EveryVariableSet) } else { load(&context.config, &Disk) };
     // A main file that cannot be used here matters only to who asked for one of its channels.
     let is_channel = |config: &Path| config.parent().is_some_and(|folder| folder.join(format!("channels/{}.toml", args.name)).exists());
     let loaded = match loaded {
@@ -117,27 +117,6 @@ fn channel(context: &Context, args: &TryArgs) -> Result<Option<Arc<ChannelFile>>
         Some(Ok(channel)) => Ok(Some(channel.clone())),
         Some(Err(failed)) => Err(Failure::Config(Problems(failed.problems.clone()))),
         None => Ok(None),
-    }
-}
-
-/// The real files with every variable set: what is taken as authentic needs no secrets.
-struct WithoutSecrets;
-
-impl Source for WithoutSecrets {
-    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
-        Disk.read(path)
-    }
-    fn list(&self, folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-        Disk.list(folder)
-    }
-    fn folders(&self, folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-        Disk.folders(folder)
-    }
-    fn open_to_others(&self, _: &Path) -> bool {
-        false
-    }
-    fn env(&self, name: &str) -> Option<String> {
-        Disk.env(name).or_else(|| Some("not-set-and-not-needed".to_owned()))
     }
 }
 

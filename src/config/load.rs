@@ -68,7 +68,7 @@ fn read_text(file: &Path, source: &dyn Source) -> Result<String, Problem> {
     let bytes = source.read(file).map_err(|error| {
         let problem = Problem::whole(&shown, format!("cannot be read: {}", error_text(&error)));
         match error.kind() {
-            std::io::ErrorKind::NotFound => problem.suggest("name another one with --config FILE"),
+            std::io::ErrorKind::NotFound => problem.suggest("name another one with --config FILE; an empty one takes every default"),
             _ => problem,
         }
     })?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
 use crate::config::keys;
@@ -15,6 +16,7 @@ use crate::config::settings::{
     Mapping, OnExhausted, Route, RouteDirection, SecretPlace, Server, StoreSettings,
 };
 use crate::connector::problem::did_you_mean;
+use crate::logic::standard_webhooks;
 use crate::ports::store::Retention;
 
 /// Reads the main file. What is wrong is in `reading`; the result may only be used if that holds no error.
@@ -214,22 +216,17 @@ fn destination(reading: &mut Reading<'_>, name: &str, section: &Section) -> Opti
     })
 }
 
-/// Standard Webhooks: 24 to 64 random bytes, written `whsec_` and base64. Other texts are taken as they are, if long enough.
+/// What `run` would refuse is said here, at its place: every secret must be one of Standard Webhooks.
 fn check_secrets(reading: &mut Reading<'_>, section: &Section) {
-    use base64::Engine;
-    use secrecy::ExposeSecret;
-    for secret in section.secrets("secret").unwrap_or_default() {
-        let text = secret.expose_secret();
-        let advice = Some("make one: echo \"whsec_$(openssl rand -base64 32)\"".to_owned());
-        match text.strip_prefix("whsec_") {
-            Some(encoded) if base64::engine::general_purpose::STANDARD.decode(encoded).is_err() => {
-                reading.wrong(section.span("secret"), "the secret starts with `whsec_`, but what follows is not base64", advice);
-            }
-            _ if text.len() < 16 => {
-                let message = "the secret is shorter than 16 characters: signatures could be forged";
-                reading.warn(section.span("secret"), message, advice.as_deref().unwrap_or_default());
-            }
-            _ => {}
+    let secrets = section.secrets("secret").unwrap_or_default();
+    if secrets.len() > standard_webhooks::SECRETS_MAX {
+        reading.wrong(section.span("secret"), standard_webhooks::SecretError::TooMany.to_string(), None);
+    }
+    for (index, secret) in secrets.iter().enumerate() {
+        if let Err(error) = standard_webhooks::parse(secret.expose_secret()) {
+            let which = if secrets.len() > 1 { format!(" (secret {} of {})", index + 1, secrets.len()) } else { String::new() };
+            let advice = "make one: echo \"whsec_$(openssl rand -base64 32)\"".to_owned();
+            reading.wrong(section.span("secret"), format!("{error}{which}"), Some(advice));
         }
     }
 }

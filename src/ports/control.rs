@@ -118,6 +118,9 @@ pub trait Control: Send + Sync {
     /// The bytes of a file of a message: media type, name, content.
     fn file(&self, attachment: crate::model::id::AttachmentId) -> BoxFuture<'_, Result<FileBytes, ControlError>>;
 
+    /// Decoded size of a file of a message, as far as it is known without reading it.
+    fn file_bytes(&self, attachment: crate::model::id::AttachmentId) -> BoxFuture<'_, Result<Option<u64>, ControlError>>;
+
     /// The body of a raw, whatever it is kept in.
     fn raw_body(&self, raw: RawId) -> BoxFuture<'_, Result<bytes::Bytes, ControlError>>;
 }

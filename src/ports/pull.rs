@@ -34,6 +34,15 @@ pub enum PullError {
     },
 }
 
+impl PullError {
+    /// The code of whichever it is.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Lost { code, .. } | Self::Person { code, .. } => *code,
+        }
+    }
+}
+
 /// One thing pulled.
 #[derive(Debug, Clone)]
 pub struct Pulled {

@@ -338,8 +338,13 @@ pub trait Store: Send + Sync {
     /// erased, or lost their bytes to retention, so it may do fewer.
     fn count_deliveries(&self, filter: DeliveryFilter) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    /// Quarantined items, newest first.
-    fn quarantine<'a>(&'a self, channel: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<QuarantineRow>, StoreError>>;
+    /// Quarantined items with numbers below `before`, newest first.
+    fn quarantine<'a>(
+        &'a self,
+        channel: Option<&'a str>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<QuarantineRow>, StoreError>>;
 
     /// A raw with its body; the body of one in the blob store is left empty and its key returned.
     fn raw(&self, id: RawId) -> BoxFuture<'_, Result<Option<KeptRaw>, StoreError>>;

@@ -48,9 +48,14 @@ pub async fn answer(
         Err(FileUrlError::Signature) => return bare(StatusCode::FORBIDDEN),
         Err(FileUrlError::Expired) => return bare(StatusCode::GONE),
     }
+    // The budget first, as far as the size is known: a file that finds no room is not read at all.
+    let mut share = budget.share();
+    match control.file_bytes(attachment).await {
+        Ok(Some(bytes)) if !share.grow_to(usize::try_from(bytes).unwrap_or(usize::MAX)) => return busy(),
+        _ => {}
+    }
     match control.file(attachment).await {
         Ok(file) => {
-            let mut share = budget.share();
             if !share.grow_to(file.bytes.len()) {
                 return busy();
             }

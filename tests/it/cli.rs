@@ -213,6 +213,29 @@ fn at(daemon: &Daemon, args: &[&str]) -> Ended {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn quarantined_item_is_shown_also_without_a_daemon() {
+    let mut setup = form_to_file();
+    let channel = "connector = \"generic\"\nverify = \"none\"\nmap = \"error(.text)\"\n";
+    setup.channels.insert("own".to_owned(), channel.to_owned());
+    let mut daemon = Daemon::start(setup).await;
+    let headers = [("content-type", "application/json")];
+    crate::support::http1::once(daemon.public, "POST", "/hooks/own", &headers, br#"{"text":"odd"}"#).await.unwrap();
+    let shown = |daemon: &Daemon| {
+        let listed = at(daemon, &["quarantine", "list", "--json"]).json();
+        let item = listed[0]["item"].to_string();
+        assert_eq!(at(daemon, &["quarantine", "list", "--before", &item, "--json"]).json(), serde_json::json!([]));
+        let shown = at(daemon, &["quarantine", "show", &item, "--json"]);
+        assert_eq!(shown.code, 0, "{}", shown.err);
+        shown.json()
+    };
+    let running = shown(&daemon);
+    assert_eq!((&running["code"], &running["body"]["text"]), (&"mapping_failed".into(), &"{\"text\":\"odd\"}".into()));
+    daemon.kill();
+    assert_eq!(shown(&daemon), running);
+    assert_eq!(at(&daemon, &["quarantine", "show", "4711"]).code, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commands_work_on_a_running_daemon_and_reading_also_without_one() {
     let mut daemon = Daemon::start(form_to_file()).await;
     submit(&daemon, "Where is my order?");

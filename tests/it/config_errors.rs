@@ -108,6 +108,27 @@ c/omnigate.toml:4:10: the secret `secret` must not stand in this file
     );
 }
 
+/// What the daemon would refuse at its start is said by `check`, where the secret can be read.
+#[test]
+fn webhook_secret_that_is_none_is_refused_at_its_place_and_not_shown() {
+    let main = "[destination.desk]\nkind = \"webhook\"\nurl = \"https://desk.example.org\"\nsecret = [{ env = \"NEW\" }, { file = \"old.secret\" }]\n[[route]]\nto = [\"desk\"]\n";
+    let files = |new: &str, old: &str| Memory::default().file("c/omnigate.toml", main).file("c/old.secret", old).var("NEW", new);
+    let good = "whsec_b25lb25lb25lb25lb25lb25lb25lb25l";
+    check(files(good, &format!("{good}\n")), "");
+    for (new, old, message) in [
+        (good, "hunter2-hunter2-hunter2", "a webhook secret starts with `whsec_`, followed by base64 (secret 2 of 2)"),
+        ("whsec_not base64", good, "the part of the webhook secret behind `whsec_` is not standard base64 with padding (secret 1 of 2)"),
+        ("whsec_c2hvcnQ=", good, "the webhook secret holds 5 bytes: 24 to 64 are allowed (secret 1 of 2)"),
+    ] {
+        let line = "secret = [{ env = \"NEW\" }, { file = \"old.secret\" }]";
+        let marks = "^".repeat(line.len() - "secret = ".len());
+        let expected = format!(
+            "c/omnigate.toml:4:10: {message}\n  |\n4 | {line}\n  |          {marks} make one: echo \"whsec_$(openssl rand -base64 32)\""
+        );
+        check(files(new, old), &expected);
+    }
+}
+
 #[test]
 fn secret_on_a_line_with_another_mistake_is_not_shown() {
     check_main(
@@ -182,7 +203,10 @@ c/omnigate.toml:3:11: `public` and `private` must be two sockets: what the priva
 
 #[test]
 fn missing_main_file_says_how_to_name_one() {
-    check(Memory::default(), "c/omnigate.toml: cannot be read: there is no such file\n   = name another one with --config FILE");
+    check(
+        Memory::default(),
+        "c/omnigate.toml: cannot be read: there is no such file\n   = name another one with --config FILE; an empty one takes every default",
+    );
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod faults;
 mod imap_hazards;
 mod kill;
 mod mail;
+mod real_check;
 mod real_imap;
 mod real_mail_oracle;
 mod server;

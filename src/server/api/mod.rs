@@ -38,7 +38,7 @@ pub type Shared = Arc<PrivateListener>;
 pub struct Page<T> {
     /// The rows.
     pub items: Vec<T>,
-    /// What to ask for next, as `before` (ledger) or `after` (deliveries); null at the end.
+    /// What to ask for next, as `before` (ledger, quarantine) or `after` (deliveries); null at the end.
     pub next: Option<i64>,
 }
 

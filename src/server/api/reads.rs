@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use schemars::JsonSchema;
@@ -13,12 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::delivery::{DeliveryState, Position};
 use crate::model::id::{EventId, MessageId, RawId};
-use crate::model::item::Fate;
-use crate::model::raw::{RawHead, Via};
+use crate::model::raw::{Raw, RawHead, Via};
 use crate::model::view::{
     DeliveryFilter, DeliveryView, DestinationMode, DestinationRow, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow, Totals,
 };
 use crate::ports::control::{ChannelStatus, ControlError, FileBytes, Status};
+use crate::ports::store::{Store, StoreError};
 use crate::server::api::{Asked, Named, Page, Shared};
 use crate::server::files;
 use crate::server::problem::Problem;
@@ -195,6 +196,9 @@ pub struct QuarantineAsked {
     /// Of this channel.
     #[serde(default)]
     pub channel: Option<String>,
+    /// Item numbers below this (to page back).
+    #[serde(default)]
+    pub before: Option<i64>,
     /// At most this many, newest first; 100 unless told, at most 10,000.
     #[serde(default)]
     pub limit: u32,
@@ -203,8 +207,9 @@ pub struct QuarantineAsked {
 /// `GET /v1/quarantine`.
 pub async fn quarantine(State(shared): State<Shared>, Asked(asked): Asked<QuarantineAsked>) -> Result<Json<Page<QuarantineRow>>, Problem> {
     let limit = bounded(asked.limit, LIMIT_MAX)? as usize;
-    let items = shared.store.quarantine(asked.channel.as_deref(), limit).await?;
-    Ok(Json(Page { items, next: None }))
+    let items = shared.store.quarantine(asked.channel.as_deref(), asked.before, limit).await?;
+    let next = if items.len() >= limit { items.last().map(|row| row.item) } else { None };
+    Ok(Json(Page { items, next }))
 }
 
 /// Answer of `GET /v1/quarantine/{item}`.
@@ -250,36 +255,40 @@ impl Preview {
 
 /// `GET /v1/quarantine/{item}`.
 pub async fn quarantined(State(shared): State<Shared>, Named(item): Named<i64>) -> Result<Json<Quarantined>, Problem> {
-    let row = quarantined_row(&shared, item).await?;
-    let Some((raw, _)) = shared.store.raw(row.raw).await? else {
-        return Ok(Json(Quarantined { row, via: None, head: None, body: None }));
-    };
-    let body = match shared.control.raw_body(row.raw).await {
-        Ok(bytes) => Some(Preview::of(&bytes)),
-        Err(ControlError::Missing(_)) => None,
-        Err(problem) => return Err(problem.into()),
-    };
-    Ok(Json(Quarantined { row, via: Some(raw.via), head: Some(raw.head), body }))
+    let row = quarantined_row(&*shared.store, item).await?.map_err(Problem::missing)?;
+    let Some((raw, _)) = shared.store.raw(row.raw).await? else { return Ok(Json(Quarantined::of(row, None))) };
+    match shared.control.raw_body(row.raw).await {
+        Ok(body) => Ok(Json(Quarantined::of(row, Some((raw, Some(body)))))),
+        Err(ControlError::Missing(_)) => Ok(Json(Quarantined::of(row, Some((raw, None))))),
+        Err(problem) => Err(problem.into()),
+    }
 }
 
-async fn quarantined_row(shared: &Shared, item: i64) -> Result<QuarantineRow, Problem> {
-    let filter = LedgerFilter { before: item.checked_add(1), limit: 1, ..LedgerFilter::default() };
-    let ledger = shared.store.ledger(filter).await?.into_iter().find(|row| row.item == item);
-    let Some(ledger) = ledger else { return Err(Problem::missing(format!("no item {item}"))) };
-    if ledger.fate != Fate::Quarantined {
-        return Err(Problem::missing(format!("item {item} is not quarantined, it is {}", ledger.fate.as_str())));
+impl Quarantined {
+    /// A quarantined item with its raw, and the body of that, as far as they are still there.
+    pub fn of(row: QuarantineRow, raw: Option<(Raw, Option<Bytes>)>) -> Self {
+        match raw {
+            None => Self { row, via: None, head: None, body: None },
+            Some((raw, body)) => Self { row, via: Some(raw.via), head: Some(raw.head), body: body.map(|bytes| Preview::of(&bytes)) },
+        }
     }
-    // The list knows the detail and the size; an item too far down in it is shown without.
-    let listed = shared.store.quarantine(ledger.channel.as_deref(), LIMIT_MAX as usize).await?;
-    Ok(listed.into_iter().find(|row| row.item == item).unwrap_or_else(|| QuarantineRow {
-        item,
-        raw: ledger.raw,
-        source: ledger.source,
-        channel: ledger.channel,
-        code: ledger.code.unwrap_or_default(),
-        detail: String::new(),
-        bytes: 0,
-        received_at: ledger.received_at,
+}
+
+/// The row of a quarantined item, or why there is none.
+///
+/// # Errors
+/// The store failed.
+pub async fn quarantined_row(store: &dyn Store, item: i64) -> Result<Result<QuarantineRow, String>, StoreError> {
+    let before = item.checked_add(1);
+    let found = store.quarantine(None, before, 1).await?.into_iter().find(|row| row.item == item);
+    if let Some(row) = found {
+        return Ok(Ok(row));
+    }
+    let filter = LedgerFilter { before, limit: 1, ..LedgerFilter::default() };
+    let other = store.ledger(filter).await?.into_iter().find(|row| row.item == item);
+    Ok(Err(match other {
+        None => format!("no item {item}"),
+        Some(row) => format!("item {item} is not quarantined, it is {}", row.fate.as_str()),
     }))
 }
 

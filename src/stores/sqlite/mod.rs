@@ -168,6 +168,11 @@ impl SqliteStore {
         Ok(Self { writer: None, raws: None, syncer: None, readers, folder, raws_mark: AtomicI64::new(0) })
     }
 
+    /// The folder it was opened in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn writer(&self) -> Result<&Owner<Writer>, StoreError> {
         self.writer.as_ref().ok_or_else(read_only)
     }
@@ -392,9 +397,14 @@ impl Store for SqliteStore {
         self.read(move |conn| views::count_deliveries(conn, &filter))
     }
 
-    fn quarantine<'a>(&'a self, channel: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<QuarantineRow>, StoreError>> {
+    fn quarantine<'a>(
+        &'a self,
+        channel: Option<&'a str>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<QuarantineRow>, StoreError>> {
         let channel = channel.map(str::to_owned);
-        self.read(move |conn| views::quarantine(conn, channel.as_deref(), limit))
+        self.read(move |conn| views::quarantine(conn, channel.as_deref(), before, limit))
     }
 
     fn raw(&self, id: RawId) -> BoxFuture<'_, Result<Option<(Raw, Option<String>)>, StoreError>> {

@@ -146,13 +146,18 @@ pub(super) fn count_deliveries(conn: &Connection, filter: &DeliveryFilter) -> Re
 }
 
 /// Quarantined items, newest first.
-pub(super) fn quarantine(conn: &Connection, channel: Option<&str>, limit: usize) -> Result<Vec<QuarantineRow>, StoreError> {
+pub(super) fn quarantine(
+    conn: &Connection,
+    channel: Option<&str>,
+    before: Option<i64>,
+    limit: usize,
+) -> Result<Vec<QuarantineRow>, StoreError> {
     let sql = "SELECT l.item, r.id, s.name, ch.name, l.code, l.detail, coalesce(k.bytes, 0), l.received_at
                FROM ledger l INDEXED BY ledger_quarantined JOIN raws r ON r.row = l.raw JOIN names s ON s.id = r.source
                JOIN names ch ON ch.id = l.channel LEFT JOIN kept.raws k ON k.id = r.id
-               WHERE l.fate = 3 AND (?1 IS NULL OR ?1 IN (ch.name, s.name)) ORDER BY l.item DESC LIMIT ?2";
+               WHERE l.fate = 3 AND l.item < ?3 AND (?1 IS NULL OR ?1 IN (ch.name, s.name)) ORDER BY l.item DESC LIMIT ?2";
     let mut list = conn.prepare_cached(sql)?;
-    let found = list.query_map(params![channel, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+    let found = list.query_map(params![channel, i64::try_from(limit).unwrap_or(i64::MAX), before.unwrap_or(i64::MAX)], |row| {
         Ok(QuarantineRow {
             item: row.get(0)?,
             raw: RawId::from_bytes(rows::id(row, 1)?),

@@ -154,6 +154,9 @@ impl Control for FakeControl {
         }
         self.note(format!("file {attachment}"), if attachment == FILE { "" } else { "nobody" }, file)
     }
+    fn file_bytes(&self, attachment: AttachmentId) -> BoxFuture<'_, Result<Option<u64>, ControlError>> {
+        Box::pin(async move { Ok((attachment == BIG_FILE).then_some(BIG_BYTES as u64)) })
+    }
     fn raw_body(&self, raw: RawId) -> BoxFuture<'_, Result<Bytes, ControlError>> {
         self.note(format!("raw {raw}"), if raw == RAW { "" } else { "nobody" }, Bytes::from_static(b"{\"text\":\"hello\"}"))
     }
@@ -310,8 +313,13 @@ impl Store for FakeStore {
     fn count_deliveries(&self, _: DeliveryFilter) -> BoxFuture<'_, Result<u64, StoreError>> {
         none()
     }
-    fn quarantine<'a>(&'a self, _: Option<&'a str>, _: usize) -> BoxFuture<'a, Result<Vec<QuarantineRow>, StoreError>> {
-        self.some(vec![QuarantineRow {
+    fn quarantine<'a>(
+        &'a self,
+        _: Option<&'a str>,
+        before: Option<i64>,
+        _: usize,
+    ) -> BoxFuture<'a, Result<Vec<QuarantineRow>, StoreError>> {
+        let row = QuarantineRow {
             item: 1,
             raw: RAW,
             source: "ok".into(),
@@ -320,7 +328,8 @@ impl Store for FakeStore {
             detail: "cannot index a number".into(),
             bytes: 16,
             received_at: Time(1_000),
-        }])
+        };
+        self.some(Some(row).filter(|row| before.is_none_or(|before| row.item < before)).into_iter().collect())
     }
     fn raw(&self, id: RawId) -> BoxFuture<'_, Result<Option<(Raw, Option<String>)>, StoreError>> {
         let head = RawHead { method: "POST".into(), target: "/hooks/ok".into(), ..RawHead::default() };

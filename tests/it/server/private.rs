@@ -164,6 +164,10 @@ async fn messages_events_quarantine_and_raws_are_shown() {
     assert_eq!(get(&gateway, &format!("/v1/messages/{MESSAGE}")).await.json()["id"], MESSAGE.to_string());
     assert_eq!(get(&gateway, &format!("/v1/events/{EVENT}")).await.json()["deliveries"][0]["code"], "exhausted");
     assert_eq!(get(&gateway, "/v1/quarantine?channel=acme-slack").await.json()["items"][0]["code"], "mapping_failed");
+    let page = get(&gateway, "/v1/quarantine?limit=1").await.json();
+    assert_eq!(page["next"], 1, "a full page says how to go on");
+    let rest = get(&gateway, "/v1/quarantine?limit=1&before=1").await.json();
+    assert_eq!((rest["items"].clone(), rest["next"].clone()), (json!([]), json!(null)));
     let shown = get(&gateway, "/v1/quarantine/1").await.json();
     assert_eq!((shown["detail"].clone(), shown["head"]["method"].clone()), (json!("cannot index a number"), json!("POST")));
     assert_eq!(shown["body"], json!({"text": "{\"text\":\"hello\"}", "base64": null, "truncated": false}));

@@ -131,9 +131,9 @@ async fn every_kind_of_item_without_an_event_has_its_row() {
             (Fate::Ignored, Some("empty")),
         ];
         assert_eq!(said, expected);
-        let quarantined = gate.store().quarantine(Some("chat"), 10).await.unwrap();
+        let quarantined = gate.store().quarantine(Some("chat"), None, 10).await.unwrap();
         assert_eq!((quarantined.len(), quarantined[0].detail.as_str(), quarantined[0].bytes), (1, "line 3", 10));
-        assert!(gate.store().quarantine(Some("other"), 10).await.unwrap().is_empty());
+        assert!(gate.store().quarantine(Some("other"), None, 10).await.unwrap().is_empty());
         gate.check_invariants().await;
     })
     .await;

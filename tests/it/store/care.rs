@@ -47,7 +47,7 @@ async fn retention_takes_what_is_old_and_decided_and_leaves_what_is_owed() {
         assert_eq!(gate.one(Write::Dead { filter: DeliveryFilter::default(), discard: false }).await.unwrap().count, 1);
         gate.pass(DAY_MS);
         assert_eq!(sweep(&gate, &keep).await.2, 300);
-        assert_eq!(gate.store().quarantine(None, 10).await.unwrap()[0].item, bad.item);
+        assert_eq!(gate.store().quarantine(None, None, 10).await.unwrap()[0].item, bad.item);
         assert_eq!(gate.admit(gate.message("ana", "m7")).await.fate, Fate::Duplicate, "digests outlive everything");
         gate.check_totals().await;
         gate.crash();

@@ -51,7 +51,7 @@ async fn step(gate: &Gate, dice: &Dice) {
             gate.one(Write::Dead { filter: DeliveryFilter::default(), discard }).await.unwrap();
         }
         5 => {
-            if let Some(bad) = gate.store().quarantine(None, 1).await.unwrap().first() {
+            if let Some(bad) = gate.store().quarantine(None, None, 1).await.unwrap().first() {
                 let items = vec![random_item(gate, dice), random_item(gate, dice)];
                 gate.one(Write::Reprocess { item: bad.item, items }).await.unwrap();
             }

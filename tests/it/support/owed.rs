@@ -289,7 +289,7 @@ impl Store for Owed {
     fn count_deliveries(&self, _: DeliveryFilter) -> BoxFuture<'_, Result<u64, StoreError>> {
         unavailable()
     }
-    fn quarantine<'a>(&'a self, _: Option<&'a str>, _: usize) -> BoxFuture<'a, Result<Vec<QuarantineRow>, StoreError>> {
+    fn quarantine<'a>(&'a self, _: Option<&'a str>, _: Option<i64>, _: usize) -> BoxFuture<'a, Result<Vec<QuarantineRow>, StoreError>> {
         unavailable()
     }
     fn raw(&self, _: RawId) -> BoxFuture<'_, Result<Option<(Raw, Option<String>)>, StoreError>> {
