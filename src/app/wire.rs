@@ -219,7 +219,7 @@ pub fn mail_channel(file: &Arc<ChannelFile>) -> Result<MailChannel, String> {
             insecure: settings.insecure,
             ca_pem: settings.ca_pem.clone().map(Into::into),
             user: settings.user.clone(),
-            password,
+            login: imap::Login::Password(password),
             folders: settings.folders.clone(),
             after: match &settings.after {
                 AfterMail::Peek => imap::After::Peek,

@@ -104,6 +104,12 @@ codes! {
     Tls = "tls",
     /// The server refused the credentials.
     AuthFailed = "auth_failed",
+    /// Nobody has given the consent (OAuth) that the channel needs: `omnigate channel login`.
+    LoginNeeded = "login_needed",
+    /// The consent (OAuth) of the channel has expired or was withdrawn: `omnigate channel login` gives a new one.
+    ConsentExpired = "consent_expired",
+    /// The consent (OAuth) of the channel ends soon; it still works.
+    ConsentExpiring = "consent_expiring",
     /// The server asked us to slow down.
     Throttled = "throttled",
     /// The server broke the protocol or refused a command.

@@ -12,6 +12,7 @@ pub mod intake;
 pub mod publish;
 pub mod pull;
 pub mod store;
+pub mod token;
 pub mod tx;
 
 /// A boxed future that may move between threads: what asynchronous port methods return.

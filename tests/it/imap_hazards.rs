@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use omnigate::engines::imap::{After, FirstRun, ImapSettings, Tls};
+use omnigate::engines::imap::{After, FirstRun, ImapSettings, Login, Tls};
 use omnigate::model::codes::Code;
 use omnigate::ports::pull::{Pull, PullError, PullSource, PulledState, Woken};
 use omnigate::ports::store::SourceState;
@@ -438,16 +438,16 @@ async fn strange_passwords_go_over_the_wire_as_they_are() {
     let plain = format!("S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi\nC: AUTHENTICATE PLAIN\nS: + \nC: AGFuYQBzY2hsw7xzc2Vs\n{after}");
     let server = ScriptedImap::start(vec![quoted, plain]);
     let mut with = quick(server.port);
-    with.password = "a \"b\\ c".to_owned().into();
+    with.login = Login::Password("a \"b\\ c".to_owned().into());
     source(with.clone()).open().await.unwrap();
-    with.password = "schlüssel".to_owned().into();
+    with.login = Login::Password("schlüssel".to_owned().into());
     source(with.clone()).open().await.unwrap();
     server.must_be_content();
     let server = ScriptedImap::start(vec!["S: * OK [CAPABILITY IMAP4rev1] hi\nhang\n".to_owned()]);
     with.port = server.port;
     let refused = source(with.clone()).open().await.err().unwrap();
     assert_eq!(code_of(&refused), Code::AuthFailed);
-    with.password = "inject\r\nA1 LOGOUT".to_owned().into();
+    with.login = Login::Password("inject\r\nA1 LOGOUT".to_owned().into());
     let server = ScriptedImap::start(vec!["S: * OK [CAPABILITY IMAP4rev1] hi\nhang\n".to_owned()]);
     with.port = server.port;
     source(with).open().await.err().unwrap();

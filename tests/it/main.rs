@@ -23,6 +23,7 @@ mod mail;
 mod real_check;
 mod real_imap;
 mod real_mail_oracle;
+mod real_tokens;
 mod server;
 mod store;
 mod strace;

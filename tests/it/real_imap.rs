@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use omnigate::engines::imap::{After, FirstRun, Tls};
+use omnigate::engines::imap::{After, FirstRun, Login, Tls};
 use omnigate::model::codes::Code;
 use omnigate::ports::pull::{PullError, PullSource, PulledState, Woken};
 
@@ -208,11 +208,11 @@ async fn tls_trusts_the_given_ca_only_and_a_wrong_one_needs_a_person() {
 async fn a_wrong_password_is_told_from_a_dead_server() {
     let Some(dovecot) = Dovecot::start() else { return };
     let mut wrong = settings(dovecot.port, "ana");
-    wrong.password = "not \"the\\ one".to_owned().into();
+    wrong.login = Login::Password("not \"the\\ one".to_owned().into());
     let refused = source(wrong.clone()).open().await.err();
     let Some(PullError::Person { code: Code::AuthFailed, detail }) = &refused else { panic!("{refused:?}") };
     assert!(!detail.contains("not") && !detail.contains("ana"), "{detail}");
-    wrong.password = "geheimnisvoll-ä".to_owned().into();
+    wrong.login = Login::Password("geheimnisvoll-ä".to_owned().into());
     let refused = source(wrong.clone()).open().await.err();
     assert!(matches!(refused, Some(PullError::Person { code: Code::AuthFailed, .. })), "{refused:?}");
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! The login: LOGIN or AUTHENTICATE PLAIN, and what a refusal means.
+//! The login with a password: LOGIN or AUTHENTICATE PLAIN, and what a refusal means.
 //!
 //! What must stay true: a wrong password is told from a server in trouble (only the first needs a person), and neither the
 //! password nor the user's name reaches an error text.
@@ -6,37 +6,45 @@
 use std::collections::BTreeSet;
 
 use async_imap::error::Error;
-use async_imap::{Authenticator, Client};
+use async_imap::{Authenticator, Client, Session};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
-use crate::engines::imap::ImapSettings;
 use crate::engines::imap::conn::{Conn, io_failure};
 use crate::engines::imap::dial::{Dialed, place};
 use crate::engines::imap::text::{Tone, said, tone};
+use crate::engines::imap::wire::Wire;
+use crate::engines::imap::{ImapSettings, Login};
 use crate::model::codes::Code;
 use crate::ports::pull::PullError;
 
 /// Logs in and asks what the server can.
-pub async fn login(settings: &ImapSettings, dialed: Dialed) -> Result<Conn, PullError> {
+pub async fn login(settings: &ImapSettings, password: &SecretString, dialed: Dialed) -> Result<Conn, PullError> {
     let Dialed { wire, capabilities } = dialed;
-    let way = way(settings, &capabilities)?;
+    let way = way(settings, password, &capabilities)?;
     let client = Client::new(wire);
-    let password = settings.password.expose_secret();
     let answer = timeout(settings.timeouts.connect, async {
         match way {
-            Way::Login => client.login(&settings.user, password).await,
-            Way::Plain => client.authenticate("PLAIN", Plain::of(&settings.user, &settings.password)).await,
+            Way::Login => client.login(&settings.user, password.expose_secret()).await,
+            Way::Plain => client.authenticate("PLAIN", Plain::of(&settings.user, password)).await,
         }
     });
     let session = match answer.await {
         Ok(Ok(session)) => session,
         Ok(Err((error, _client))) => return Err(refused(settings, &error)),
-        Err(_) => {
-            let detail = format!("{}: the login took longer than {} s", place(settings), settings.timeouts.connect.as_secs());
-            return Err(PullError::Lost { code: Code::Unreachable, detail, after: None });
-        }
+        Err(_) => return Err(too_slow(settings)),
     };
+    introduce(settings, session).await
+}
+
+/// The server did not answer the login in time.
+pub fn too_slow(settings: &ImapSettings) -> PullError {
+    let detail = format!("{}: the login took longer than {} s", place(settings), settings.timeouts.connect.as_secs());
+    PullError::Lost { code: Code::Unreachable, detail, after: None }
+}
+
+/// What follows every login: what can the server, and who are we.
+pub async fn introduce(settings: &ImapSettings, session: Session<Wire>) -> Result<Conn, PullError> {
     let mut conn = Conn::new(session, settings.timeouts);
     conn.ask_capabilities().await.map_err(|failed| failed.fatal("CAPABILITY"))?;
     if conn.can("ID") {
@@ -56,8 +64,8 @@ enum Way {
     Plain,
 }
 
-fn way(settings: &ImapSettings, capabilities: &BTreeSet<String>) -> Result<Way, PullError> {
-    let password = settings.password.expose_secret();
+fn way(settings: &ImapSettings, password: &SecretString, capabilities: &BTreeSet<String>) -> Result<Way, PullError> {
+    let password = password.expose_secret();
     let person = |why: &str| PullError::Person { code: Code::AuthFailed, detail: format!("{}: {why}", place(settings)) };
     if settings.user.contains('\0') || password.contains('\0') {
         return Err(person("user or password hold a NUL"));
@@ -90,7 +98,8 @@ impl Authenticator for Plain {
     }
 }
 
-fn refused(settings: &ImapSettings, error: &Error) -> PullError {
+/// What an error of the login means.
+pub fn refused(settings: &ImapSettings, error: &Error) -> PullError {
     let place = place(settings);
     let text = match error {
         Error::No(text) | Error::Bad(text) => without_names(settings, server_words(text)),
@@ -121,7 +130,8 @@ fn server_words(text: &str) -> &str {
 
 fn without_names(settings: &ImapSettings, text: &str) -> String {
     let mut text = text.to_owned();
-    for secret in [settings.password.expose_secret(), settings.user.as_str()] {
+    let password = if let Login::Password(password) = &settings.login { password.expose_secret() } else { "" };
+    for secret in [password, settings.user.as_str()] {
         if !secret.is_empty() {
             text = text.replace(secret, "…");
         }

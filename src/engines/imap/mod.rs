@@ -8,7 +8,7 @@
 //! - Sizes are looked at before bodies; the wire refuses a literal over the limit before it is buffered (I6).
 //! - Texts of errors carry no bytes of mails and no secrets (I7).
 //!
-//! A walk through it: `dial` connects, `login` logs in, `conn` runs commands, `folder` decides where to go on, `walk` answers
+//! A walk through it: `dial` connects, `login` and `sasl` log in, `conn` runs commands, `folder` decides where to go on, `walk` answers
 //! `next`, `wait` idles, `settle` carries out the policy, `probe` looks for a person.
 
 mod conn;
@@ -17,6 +17,7 @@ mod fetch;
 mod folder;
 mod login;
 mod probe;
+mod sasl;
 mod settle;
 mod text;
 mod wait;
@@ -33,6 +34,7 @@ use crate::model::codes::Code;
 use crate::ports::BoxFuture;
 use crate::ports::clock::Clock;
 use crate::ports::pull::{Pull, PullError, PullSource};
+use crate::ports::token::TokenSource;
 
 /// How the connection is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +93,35 @@ impl Default for Timeouts {
     }
 }
 
+/// How we prove who we are.
+#[derive(Clone)]
+pub enum Login {
+    /// With a password.
+    Password(SecretString),
+    /// With a bearer token (OAuth 2).
+    Token {
+        /// Where tokens come from.
+        source: Arc<dyn TokenSource>,
+        /// The mechanism; `None`: what the server offers.
+        sasl: Option<Sasl>,
+    },
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if matches!(self, Self::Password(_)) { "Password(…)" } else { "Token(…)" })
+    }
+}
+
+/// A SASL mechanism that carries a bearer token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sasl {
+    /// Google's and Microsoft's own.
+    XOAuth2,
+    /// The standard one (RFC 7628).
+    OAuthBearer,
+}
+
 /// One account of an IMAP server, as configured.
 #[derive(Debug, Clone)]
 pub struct ImapSettings {
@@ -106,8 +137,8 @@ pub struct ImapSettings {
     pub ca_pem: Option<Bytes>,
     /// Who logs in.
     pub user: String,
-    /// The password.
-    pub password: SecretString,
+    /// How it is proven.
+    pub login: Login,
     /// Folders, in UTF-8. IDLE listens on the first; the others are looked at every `poll_interval`.
     pub folders: Vec<String>,
     /// What is done to a mail after the commit.
@@ -148,8 +179,13 @@ impl ImapSource {
         if let Some(bad) = self.settings.folders.iter().chain(target).find(|name| text::folder_name(name).is_none()) {
             return Err(PullError::Person { code: Code::NoFolder, detail: format!("{bad:?} cannot be the name of a folder") });
         }
-        let dialed = dial::dial(&self.settings).await?;
-        login::login(&self.settings, dialed).await
+        match &self.settings.login {
+            Login::Password(password) => {
+                let dialed = dial::dial(&self.settings).await?;
+                login::login(&self.settings, password, dialed).await
+            }
+            Login::Token { source, sasl } => sasl::log_in(&self.settings, &**source, *sasl).await,
+        }
     }
 }
 

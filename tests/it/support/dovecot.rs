@@ -31,6 +31,17 @@ impl Dovecot {
     /// Starts it; `None`, loudly, where it is not installed.
     #[track_caller]
     pub fn start() -> Option<Self> {
+        Self::start_with(None)
+    }
+
+    /// Starts it so that it takes bearer tokens too, which it shows to this identity provider.
+    #[track_caller]
+    pub fn start_with_tokens(identity: std::net::SocketAddr) -> Option<Self> {
+        Self::start_with(Some(identity))
+    }
+
+    #[track_caller]
+    fn start_with(identity: Option<std::net::SocketAddr>) -> Option<Self> {
         let Some(program) = ["/usr/sbin/dovecot", "/usr/local/sbin/dovecot"].into_iter().find(|path| Path::new(path).exists()) else {
             missing("dovecot (Debian: dovecot-imapd)");
             return None;
@@ -47,7 +58,14 @@ impl Dovecot {
                 give(&path, owner);
             }
         }
-        fs::write(folder.path().join("dovecot.conf"), config(folder.path(), port, tls_port, owner.is_some())).unwrap();
+        fs::write(folder.path().join("dovecot.conf"), config(folder.path(), port, tls_port, owner.is_some(), identity.is_some())).unwrap();
+        if let Some(identity) = identity {
+            let text = format!(
+                "introspection_mode = post\nintrospection_url = http://{identity}/introspect\nusername_attribute = email\n\
+                 active_attribute = active\nactive_value = true\ntimeout_msecs = 2000\n"
+            );
+            fs::write(folder.path().join("oauth2.conf"), text).unwrap();
+        }
         let log = fs::File::create(folder.path().join("stderr.log")).unwrap();
         let child = Command::new(program)
             .args(["-F", "-c"])
@@ -216,8 +234,12 @@ pub fn other_ca() -> String {
     certificates(folder.path())
 }
 
-fn config(folder: &Path, port: u16, tls_port: u16, root: bool) -> String {
+fn config(folder: &Path, port: u16, tls_port: u16, root: bool, tokens: bool) -> String {
     let t = folder.display();
+    let mechanisms = if tokens { " xoauth2 oauthbearer" } else { "" };
+    let token_passdb = format!("passdb {{\n  driver = oauth2\n  mechanisms = xoauth2 oauthbearer\n  args = {t}/oauth2.conf\n}}\n");
+    let token_passdb = if tokens { token_passdb.as_str() } else { "" };
+    let static_mechanisms = if tokens { "  mechanisms = plain login\n" } else { "" };
     let (user, group) = (own_id("-un"), own_id("-gn"));
     let (internal, internal_group, login) =
         if root { ("dovecot".to_owned(), "dovecot".to_owned(), "dovenull".to_owned()) } else { (user.clone(), group, user) };
@@ -234,7 +256,7 @@ ssl_cert = <{t}/cert.pem
 ssl_key = <{t}/key.pem
 ssl_min_protocol = TLSv1.2
 disable_plaintext_auth = no
-auth_mechanisms = plain login
+auth_mechanisms = plain login{mechanisms}
 default_internal_user = {internal}
 default_internal_group = {internal_group}
 default_login_user = {login}
@@ -243,9 +265,9 @@ mail_location = maildir:{t}/mail/%u
 mail_max_userip_connections = 50
 imap_idle_notify_interval = 20s
 imap_hibernate_timeout = 0
-passdb {{
+{token_passdb}passdb {{
   driver = static
-  args = password={PASSWORD}
+{static_mechanisms}  args = password={PASSWORD}
 }}
 userdb {{
   driver = static

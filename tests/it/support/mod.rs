@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod dice;
 pub mod dovecot;
 pub mod http1;
+pub mod identity;
 pub mod imap_script;
 #[allow(dead_code)] // each module of the binary uses its part
 pub mod mailgen;

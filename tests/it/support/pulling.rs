@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use omnigate::engines::imap::{After, FirstRun, ImapSettings, ImapSource, Timeouts, Tls};
+use omnigate::engines::imap::{After, FirstRun, ImapSettings, ImapSource, Login, Timeouts, Tls};
 use omnigate::model::time::Time;
 use omnigate::ports::BoxFuture;
 use omnigate::ports::clock::Clock;
@@ -38,7 +38,7 @@ pub fn settings(port: u16, user: &str) -> ImapSettings {
         insecure: false,
         ca_pem: None,
         user: user.to_owned(),
-        password: "secret".to_owned().into(),
+        login: Login::Password("secret".to_owned().into()),
         folders: vec!["INBOX".to_owned()],
         after: After::Peek,
         first_run: FirstRun::Backfill,

@@ -1,0 +1,50 @@
+//! Tokens: where bearer tokens come from. Engines that log in with one ask this and know nothing of the identity provider.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::model::codes::Code;
+use crate::model::time::Time;
+use crate::ports::BoxFuture;
+
+/// A bearer token.
+#[derive(Debug, Clone)]
+pub struct AccessToken {
+    /// The token.
+    pub secret: SecretString,
+    /// Tells tokens of one source apart: grows with every new one.
+    pub number: u64,
+}
+
+/// Why there is no token. Each variant is another decision.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// The identity provider cannot be reached or is in trouble; try again.
+    #[error("{detail}")]
+    Later {
+        /// `unreachable`, `throttled`, `protocol`, `store_unavailable`.
+        code: Code,
+        /// One line, without secrets.
+        detail: String,
+        /// The provider asked for this much patience.
+        after: Option<Duration>,
+    },
+    /// A person must act: the consent is gone, was never given, or the client is refused.
+    #[error("{detail}")]
+    Person {
+        /// `login_needed`, `consent_expired`, `auth_failed`.
+        code: Code,
+        /// One line, without secrets.
+        detail: String,
+    },
+}
+
+/// Gives tokens of one credential. Many may ask at once; the provider is asked once.
+pub trait TokenSource: Send + Sync {
+    /// A token that is valid for a while. `refused`: one that a server just refused, which is not given again.
+    fn token<'a>(&'a self, refused: Option<&'a AccessToken>) -> BoxFuture<'a, Result<AccessToken, TokenError>>;
+
+    /// When the consent behind it ends and a person must log in again, as far as known.
+    fn consent_ends(&self) -> BoxFuture<'_, Option<Time>>;
+}
