@@ -54,6 +54,8 @@ pub struct Pulled {
     pub body: Bytes,
     /// When the source received it.
     pub internal_date: Option<Time>,
+    /// What it is recognised by under another number ([`SourceRow::print`]).
+    pub print: Option<u64>,
     /// What it is.
     pub state: PulledState,
 }
@@ -78,7 +80,8 @@ pub enum PulledState {
 }
 
 /// A batch from one folder. Its things cover a range: every number of the source in `from..=to` is among them, was known
-/// before, or is proven absent, so the low-water mark may move to `to` in the commit that admits them.
+/// before, or is proven absent, so the low-water mark may move to `to` in the commit that admits them. A range below the mark holds
+/// what was overlooked, and moves nothing.
 #[derive(Debug, Clone)]
 pub struct PulledBatch {
     /// The folder.
@@ -97,11 +100,47 @@ pub struct PulledBatch {
     pub historic: bool,
 }
 
+/// The numbers that are there in a range, to be compared with the rows that are known. The engine goes on when it is told which
+/// of them are wanted ([`Pull::wanted`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roll {
+    /// The folder.
+    pub folder: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// First number of the range.
+    pub from: u64,
+    /// Last number of the range.
+    pub to: u64,
+    /// What is there: number, and what it is recognised by, ascending.
+    pub there: Vec<(u64, Option<u64>)>,
+    /// Why it is read.
+    pub reason: RollReason,
+}
+
+/// Why a roll is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RollReason {
+    /// The range lies below the cursor: what has no row was overlooked.
+    Gaps,
+    /// The folder was renumbered: what is recognised by its print is not fetched again.
+    Renumbered,
+}
+
 /// What the engine found.
 #[derive(Debug)]
 pub enum PullNews {
     /// Things to admit.
     Batch(PulledBatch),
+    /// Numbers to compare with what is known.
+    Roll(Roll),
+    /// Something a person should hear of that does not keep the rest from going on (a folder that is missing).
+    Note {
+        /// What.
+        code: Code,
+        /// One line.
+        detail: String,
+    },
     /// A fact about a folder to write down (first run: where "now" is; a new epoch). Committed before the next question.
     State(SourceState),
     /// Nothing more at the moment.
@@ -124,6 +163,9 @@ pub trait Pull: Send {
     /// dies on a thing, `next` answers what was complete, then a `State` that remembers the death, then the error.
     fn next<'a>(&'a mut self, state: &'a [SourceState]) -> BoxFuture<'a, Result<PullNews, PullError>>;
 
+    /// Which numbers of the last [`Roll`] of a folder are to be fetched.
+    fn wanted(&mut self, folder: &str, uids: Vec<u64>);
+
     /// Waits until the source has news, at most `at_most` (IDLE; engines without push sleep). The engine may end the wait sooner,
     /// with `Timeout`; `next` looks again after either. Cancel-safe: dropping the future
     /// ends the session.
@@ -141,6 +183,16 @@ pub trait Pull: Send {
 pub trait PullSource: Send + Sync {
     /// Identifies the account at the platform (`imap:host:user`): cursors belong to it, not to the file's name (design §6).
     fn account(&self) -> String;
+
+    /// The server that the account is at: few log in at one server at once.
+    fn server(&self) -> String {
+        self.account()
+    }
+
+    /// Bytes that may be fetched a day; a provider may lock accounts that fetch more.
+    fn day_bytes_max(&self) -> Option<u64> {
+        None
+    }
 
     /// Whether there is anything to do after a commit (policy other than `peek`).
     fn settles(&self) -> bool;

@@ -132,6 +132,9 @@ pub struct SourceRow {
     pub state: SourceRowState,
     /// Its raw, if one was kept.
     pub raw: Option<RawId>,
+    /// What it is recognised by under another number, after its source was renumbered: a digest of its lasting id, or of
+    /// Message-ID, size and date.
+    pub print: Option<u64>,
 }
 
 /// What became of a thing of a pulled source.
@@ -362,6 +365,14 @@ pub trait Store: Send + Sync {
 
     /// Rows of a folder that are admitted and not settled, by number, at most `limit`.
     fn unsettled<'a>(&'a self, source: &'a (String, String, u64), limit: usize) -> BoxFuture<'a, Result<Vec<SourceRow>, StoreError>>;
+
+    /// Rows of a folder in all its epochs up to this one, with their epoch: by epoch and number, after (epoch, number), at most `limit`.
+    fn source_rows<'a>(
+        &'a self,
+        source: &'a (String, String, u64),
+        after: (u64, u64),
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(u64, SourceRow)>, StoreError>>;
 
     /// Batches whose parsing was interrupted.
     fn interrupted<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<Vec<ParseBatch>, StoreError>>;

@@ -429,6 +429,16 @@ impl Store for SqliteStore {
         self.read(move |conn| read::unsettled(conn, &source, limit))
     }
 
+    fn source_rows<'a>(
+        &'a self,
+        source: &'a (String, String, u64),
+        after: (u64, u64),
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(u64, SourceRow)>, StoreError>> {
+        let source = source.clone();
+        self.read(move |conn| read::source_rows(conn, &source, after, limit))
+    }
+
     fn interrupted<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<Vec<ParseBatch>, StoreError>> {
         let account = account.to_owned();
         self.read(move |conn| read::interrupted(conn, &account))

@@ -185,16 +185,36 @@ pub(super) fn sources(conn: &Connection, account: &str) -> Result<Vec<SourceStat
 
 /// Rows of a folder whose policy is not carried out yet.
 pub(super) fn unsettled(conn: &Connection, source: &(String, String, u64), limit: usize) -> Result<Vec<SourceRow>, StoreError> {
-    let sql = "SELECT uid, state, raw FROM source_rows WHERE state = 0
+    let sql = "SELECT uid, state, raw, print FROM source_rows WHERE state = 0
                AND source = (SELECT row FROM sources WHERE account = ?1 AND folder = ?2 AND epoch = ?3) ORDER BY uid LIMIT ?4";
     let mut list = conn.prepare_cached(sql)?;
-    let found = list.query_map(params![source.0, source.1, rows::signed(source.2), limited(limit)], |row| {
-        Ok(SourceRow {
-            uid: rows::unsigned(row, 0)?,
-            state: rows::source_state(row, 1)?,
-            raw: rows::id_or_none(row, 2)?.map(RawId::from_bytes),
-        })
-    })?;
+    let found = list.query_map(params![source.0, source.1, rows::signed(source.2), limited(limit)], |row| source_row(row, 0))?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// A row from its columns uid, state, raw, print.
+fn source_row(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<SourceRow> {
+    Ok(SourceRow {
+        uid: rows::unsigned(row, first)?,
+        state: rows::source_state(row, first + 1)?,
+        raw: rows::id_or_none(row, first + 2)?.map(RawId::from_bytes),
+        print: row.get::<_, Option<i64>>(first + 3)?.map(i64::cast_unsigned),
+    })
+}
+
+/// Rows of a folder in all its epochs up to one.
+pub(super) fn source_rows(
+    conn: &Connection,
+    source: &(String, String, u64),
+    after: (u64, u64),
+    limit: usize,
+) -> Result<Vec<(u64, SourceRow)>, StoreError> {
+    let sql = "SELECT s.epoch, r.uid, r.state, r.raw, r.print FROM sources s JOIN source_rows r ON r.source = s.row
+               WHERE s.account = ?1 AND s.folder = ?2 AND s.epoch <= ?3 AND s.epoch >= ?4 AND (s.epoch > ?4 OR r.uid > ?5)
+               ORDER BY s.epoch, r.uid LIMIT ?6";
+    let mut list = conn.prepare_cached(sql)?;
+    let values = params![source.0, source.1, rows::signed(source.2), rows::signed(after.0), rows::signed(after.1), limited(limit)];
+    let found = list.query_map(values, |row| Ok((rows::unsigned(row, 0)?, source_row(row, 1)?)))?;
     Ok(found.collect::<Result<_, _>>()?)
 }
 

@@ -468,12 +468,14 @@ impl Tx for SqlTx<'_> {
         ];
         let source: i64 = self.conn.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
         // What is settled stays settled: the platform need not be told twice.
-        let sql = "INSERT INTO source_rows (source, uid, state, raw) VALUES (?1, ?2, ?3, ?4)
-                   ON CONFLICT (source, uid) DO UPDATE SET state = excluded.state, raw = coalesce(excluded.raw, raw) WHERE state <> 3";
+        let sql = "INSERT INTO source_rows (source, uid, state, raw, print) VALUES (?1, ?2, ?3, ?4, ?5)
+                   ON CONFLICT (source, uid) DO UPDATE SET state = excluded.state, raw = coalesce(excluded.raw, raw),
+                   print = coalesce(excluded.print, print) WHERE state <> 3";
         let mut write = self.conn.prepare_cached(sql)?;
         for row in &commit.rows {
             let raw = row.raw.map(crate::model::id::RawId::to_bytes);
-            write.execute(params![source, rows::signed(row.uid), rows::source_state_number(row.state), raw])?;
+            let print = row.print.map(u64::cast_signed);
+            write.execute(params![source, rows::signed(row.uid), rows::source_state_number(row.state), raw, print])?;
         }
         if let Some(batch) = commit.parsed {
             let sql = "INSERT INTO parsed_batches (id) VALUES (?1) ON CONFLICT DO NOTHING";

@@ -348,6 +348,14 @@ impl Store for FakeStore {
     fn unsettled<'a>(&'a self, _: &'a (String, String, u64), _: usize) -> BoxFuture<'a, Result<Vec<SourceRow>, StoreError>> {
         none()
     }
+    fn source_rows<'a>(
+        &'a self,
+        _: &'a (String, String, u64),
+        _: (u64, u64),
+        _: usize,
+    ) -> BoxFuture<'a, Result<Vec<(u64, SourceRow)>, StoreError>> {
+        none()
+    }
     fn interrupted<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<ParseBatch>, StoreError>> {
         none()
     }

@@ -20,7 +20,8 @@ fn commit(gate: &Gate, uids: &[u64], lease_epoch: u64, parsed: bool) -> (Write, 
     let admissions: Vec<_> = uids.iter().map(|uid| gate.admission(vec![gate.message("ana", &format!("uid {uid}"))])).collect();
     let id = admissions[0].raw.id;
     let rows = uids.iter().zip(&admissions);
-    let rows = rows.map(|(uid, one)| SourceRow { uid: *uid, state: SourceRowState::Admitted, raw: Some(one.raw.id) }).collect();
+    let rows =
+        rows.map(|(uid, one)| SourceRow { uid: *uid, state: SourceRowState::Admitted, raw: Some(one.raw.id), print: Some(*uid) }).collect();
     let source = SourceCommit { state: state(*uids.last().unwrap()), rows, parsed: parsed.then_some(id), lease_epoch };
     let batch = ParseBatch { id, channel: "mail".into(), source: ("mail/a".into(), "INBOX".into(), 1), uids: uids.to_vec(), attempts: 0 };
     (Write::Admit { admissions, source: Some(source) }, batch)

@@ -307,6 +307,14 @@ impl Store for Owed {
     fn unsettled<'a>(&'a self, _: &'a (String, String, u64), _: usize) -> BoxFuture<'a, Result<Vec<SourceRow>, StoreError>> {
         unavailable()
     }
+    fn source_rows<'a>(
+        &'a self,
+        _: &'a (String, String, u64),
+        _: (u64, u64),
+        _: usize,
+    ) -> BoxFuture<'a, Result<Vec<(u64, SourceRow)>, StoreError>> {
+        unavailable()
+    }
     fn interrupted<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<ParseBatch>, StoreError>> {
         unavailable()
     }

@@ -65,6 +65,8 @@ pub struct Desk {
     pub things: Vec<(u64, bool, Pulled)>,
     /// Admitted and not settled: epoch and number.
     pub unsettled: Vec<(String, u64, u64)>,
+    /// What a person was told.
+    pub notes: Vec<(omnigate::model::codes::Code, String)>,
     /// Sessions that were opened by [`Desk::persist`].
     pub sessions: usize,
 }
@@ -76,6 +78,11 @@ impl Desk {
             match pull.next(&self.states).await? {
                 PullNews::Quiet => return Ok(()),
                 PullNews::State(state) => self.put(state),
+                PullNews::Note { code, detail } => self.notes.push((code, detail)),
+                PullNews::Roll(roll) => {
+                    let wanted = roll.there.iter().map(|(uid, _)| *uid).filter(|uid| !self.uids().contains(uid)).collect();
+                    pull.wanted(&roll.folder, wanted);
+                }
                 PullNews::Batch(batch) => {
                     let mut state = self.states.iter().find(|state| state.folder == batch.folder).cloned().unwrap();
                     assert_eq!(state.epoch, batch.epoch);
@@ -127,7 +134,7 @@ impl Desk {
         let mut count = 0;
         for state in self.states.clone() {
             let of = |entry: &&(String, u64, u64)| entry.0 == state.folder && entry.1 == state.epoch;
-            let row = |uid: u64| SourceRow { uid, state: SourceRowState::Admitted, raw: None };
+            let row = |uid: u64| SourceRow { uid, state: SourceRowState::Admitted, raw: None, print: None };
             let rows: Vec<_> = self.unsettled.iter().filter(of).map(|(_, _, uid)| row(*uid)).collect();
             let done = pull.settle(&state, &rows).await?;
             count += done.len();
