@@ -328,6 +328,7 @@ impl Gateway {
             blobs: self.parts.blobs.clone(),
             writer: self.parts.writer.clone(),
             readers: self.parts.readers.clone(),
+            gate: self.parts.gate.clone(),
             board: self.parts.board.clone(),
             clock: self.parts.clock.clone(),
             random: self.parts.random.clone(),

@@ -63,6 +63,8 @@ pub struct Parts {
     pub routes: Arc<SwapRoutes>,
     /// Parses mails.
     pub readers: Arc<Readers>,
+    /// Lets few mailboxes log in at one server at once.
+    pub gate: Arc<crate::pipeline::pull::pace::Gate>,
     /// The instance key.
     pub key: InstanceKey,
     /// When it started.
@@ -185,6 +187,7 @@ pub async fn open(config: &Config, key: InstanceKey) -> Result<(Parts, WriterTas
         digester: Digester::new(key.current()),
         intake: Arc::new(intake),
         readers: Arc::new(readers),
+        gate: Arc::default(),
         started_at: clock.now(),
         clock,
         random,

@@ -118,6 +118,12 @@ codes! {
     ConnectionLost = "connection_lost",
     /// The folder does not exist.
     NoFolder = "no_folder",
+    /// The channel was not seen working for longer than usual.
+    Stale = "stale",
+    /// A renumbered folder brings more new mails than can be explained; they are held for a day.
+    Flood = "flood",
+    /// Another node has taken over the account.
+    LeaseLost = "lease_lost",
 
     // Deliveries.
     /// No answer in time.

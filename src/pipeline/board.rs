@@ -89,6 +89,14 @@ impl Board {
         }
     }
 
+    /// Part of a channel does not work, while the rest goes on.
+    pub fn note(&self, id: &str, code: Code, detail: String) {
+        if let Some(status) = self.lock().get_mut(id) {
+            status.code = Some(code.as_str().to_owned());
+            status.detail = Some(detail);
+        }
+    }
+
     /// A channel heard from its platform.
     pub fn heard(&self, id: &str, now: Time) {
         if let Some(status) = self.lock().get_mut(id) {

@@ -29,6 +29,7 @@ pub enum ReadError {
 /// A fixed number of reader threads.
 pub struct Readers {
     jobs: mpsc::Sender<Job>,
+    count: usize,
     queue: Arc<std::sync::Mutex<mpsc::Receiver<Job>>>,
     stack_bytes: usize,
     left_behind: Arc<AtomicUsize>,
@@ -41,11 +42,17 @@ impl Readers {
     /// If the system gives no thread.
     pub fn start(count: usize, stack_bytes: usize) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
-        let readers = Self { jobs, queue: Arc::new(std::sync::Mutex::new(queue)), stack_bytes, left_behind: Arc::new(AtomicUsize::new(0)) };
-        for _ in 0..count.max(1) {
+        let (queue, left_behind) = (Arc::new(std::sync::Mutex::new(queue)), Arc::new(AtomicUsize::new(0)));
+        let readers = Self { jobs, count: count.max(1), queue, stack_bytes, left_behind };
+        for _ in 0..readers.count {
             readers.spawn()?;
         }
         Ok(readers)
+    }
+
+    /// How many jobs run at once.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     fn spawn(&self) -> std::io::Result<()> {

@@ -275,7 +275,7 @@ impl Walk {
                     },
                 };
                 let head = RawHead { place: Some(place(meta.uid)), ..RawHead::default() };
-                things.push(Pulled { uid: u64::from(meta.uid), head, body, internal_date: meta.date, state });
+                things.push(Pulled { uid: u64::from(meta.uid), head, body, internal_date: meta.date, print: None, state });
             }
         }
         if to != plan.to {
@@ -382,6 +382,8 @@ impl Pull for Walk {
     fn next<'a>(&'a mut self, states: &'a [SourceState]) -> BoxFuture<'a, Result<PullNews, PullError>> {
         Box::pin(self.next_news(states))
     }
+
+    fn wanted(&mut self, _folder: &str, _uids: Vec<u64>) {}
 
     fn wait(&mut self, at_most: Duration) -> BoxFuture<'_, Result<Woken, PullError>> {
         Box::pin(wait::wait(self, at_most))

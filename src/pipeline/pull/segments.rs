@@ -5,7 +5,7 @@ use crate::ports::pull::{Pulled, PulledBatch};
 use crate::ports::store::ParseBatch;
 
 /// Things that are parsed under one row.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Segment {
     /// What is in it.
     pub things: Vec<Pulled>,
@@ -60,6 +60,7 @@ mod tests {
             head: crate::model::raw::RawHead::default(),
             body: bytes::Bytes::new(),
             internal_date: None,
+            print: None,
             state: PulledState::Whole,
         }
     }

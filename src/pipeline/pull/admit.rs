@@ -1,0 +1,310 @@
+//! From a fetched batch to its commit: keep the raws, parse them on the readers, admit them in one transaction with the cursor.
+//!
+//! Several batches are on their way at once, each one step behind the other: while one is being fetched, one is parsed and one is
+//! committed. What must stay true: a batch is committed only after the batch before it was (its cursor covers both), and
+//! what is on its way is bounded (I6).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::model::codes::Code;
+use crate::model::id::RawId;
+use crate::model::item::{Hold, HoldReason, Item, ItemBody};
+use crate::model::raw::{RAW_ROW_BYTES_MAX, Raw, Via};
+use crate::model::time::Time;
+use crate::pipeline::parse::ReadError;
+use crate::pipeline::pull::roll::{FLOOD_HOLD, Flood};
+use crate::pipeline::pull::segments::{Segment, segments};
+use crate::pipeline::pull::{Ended, PullChannel, ReadPulled};
+use crate::pipeline::writer::AdmitError;
+use crate::ports::pull::{PullError, Pulled, PulledBatch, PulledState};
+use crate::ports::store::{Admission, ParseBatch, RawPlace, RawRecord, SourceCommit, SourceRow, SourceRowState, SourceState};
+
+/// Batches on their way at most: one is parsed while another is committed.
+const BATCHES_MAX: usize = 2;
+/// Bytes on their way beyond which the next batch waits for the one before; a single batch may be larger.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Longest parsing of one batch.
+const PARSE_TIME_MAX: Duration = Duration::from_secs(120);
+/// Mails of one job on a reader at least: below it the hand-over costs more than a second thread saves.
+const JOB_MAILS_MIN: usize = 8;
+/// Interruptions after which a mail that is alone in its batch is quarantined unread. More than two, because a daemon may be killed
+/// for other reasons between the staging and the end of the parsing: what was quarantined by that can be reprocessed.
+const CRASHES_MAX: u32 = 5;
+
+/// Batches on their way, oldest first.
+#[derive(Default)]
+pub(super) struct Line {
+    tasks: VecDeque<(usize, JoinHandle<Result<(), Ended>>)>,
+    /// Answers when the youngest batch is committed.
+    last: Option<oneshot::Receiver<()>>,
+}
+
+impl Line {
+    /// Begins a batch, when there is room. An error is the one of an older batch.
+    pub async fn begin(&mut self, channel: &Arc<PullChannel>, batch: Batch) -> Result<(), Ended> {
+        let bytes: usize = batch.pulled.things.iter().map(|thing| thing.body.len()).sum();
+        while self.tasks.len() >= BATCHES_MAX || (!self.tasks.is_empty() && self.bytes() + bytes > BYTES_MAX) {
+            self.finish_one().await?;
+        }
+        let (committed, next) = oneshot::channel();
+        let turn = Turn(self.last.replace(next));
+        let channel = channel.clone();
+        let task = tokio::spawn(async move {
+            channel.admit(batch, turn).await?;
+            // Nobody listens behind the last one.
+            let _ = committed.send(());
+            Ok(())
+        });
+        self.tasks.push_back((bytes, task));
+        Ok(())
+    }
+
+    /// Waits until all are committed; tells the first failure.
+    pub async fn finish(&mut self) -> Result<(), Ended> {
+        while !self.tasks.is_empty() {
+            self.finish_one().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all have ended, well or not.
+    pub async fn end(&mut self) {
+        while !self.tasks.is_empty() {
+            // The first failure was told; those behind it failed for its sake.
+            let _ = self.finish_one().await;
+        }
+    }
+
+    async fn finish_one(&mut self) -> Result<(), Ended> {
+        let Some((_, task)) = self.tasks.front_mut() else { return Ok(()) };
+        let ended = task.await;
+        self.tasks.pop_front();
+        ended.unwrap_or_else(|_| {
+            let detail = "admitting a batch panicked".to_owned();
+            Err(Ended::Source(PullError::Lost { code: Code::Invariant, detail, after: None }))
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        self.tasks.iter().map(|(bytes, _)| bytes).sum()
+    }
+}
+
+/// The right to commit, once the batch before is committed.
+struct Turn(Option<oneshot::Receiver<()>>);
+
+impl Turn {
+    async fn come(&mut self) -> Result<(), Ended> {
+        match self.0.take() {
+            None => Ok(()),
+            Some(before) => before.await.map_err(|_| Ended::Before),
+        }
+    }
+}
+
+/// What is to be admitted.
+pub(super) struct Batch {
+    /// What was pulled.
+    pub pulled: PulledBatch,
+    /// The folder's state once it is admitted.
+    pub after: SourceState,
+    /// Interrupted batches that it touches.
+    pub suspects: Vec<ParseBatch>,
+    /// Mails of the range that are left out: nothing is to be done with them.
+    pub left_out: Vec<u64>,
+    /// It comes out of a renumbered folder.
+    pub flood: Option<Arc<Flood>>,
+}
+
+/// A raw and how it was pulled.
+struct Kept {
+    raw: Raw,
+    record: Arc<RawRecord>,
+    uid: u64,
+    print: Option<u64>,
+    state: PulledState,
+}
+
+impl PullChannel {
+    /// Parses and admits one batch, in segments where crashes are suspected.
+    async fn admit(&self, batch: Batch, mut turn: Turn) -> Result<(), Ended> {
+        let Batch { pulled, after, suspects, left_out, flood } = batch;
+        let how = How { historic: pulled.historic, flood };
+        let mut rows: Vec<_> =
+            left_out.into_iter().map(|uid| SourceRow { uid, state: SourceRowState::Settled, raw: None, print: None }).collect();
+        let mut segments = segments(pulled.things, &suspects);
+        let tail = segments.pop().unwrap_or_default();
+        for segment in segments {
+            let mut state = after.clone();
+            if pulled.to >= after.low_water {
+                state.low_water = segment.things.last().map_or(0, |thing| thing.uid);
+            }
+            self.admit_segment(segment, state, std::mem::take(&mut rows), &how, &mut turn).await?;
+        }
+        self.admit_segment(tail, after.clone(), rows, &how, &mut turn).await?;
+        // The rows of the interrupted batches themselves: everything in them now has a fate or a row of its own.
+        for suspect in suspects {
+            self.forget(after.clone(), suspect.id).await?;
+        }
+        Ok(())
+    }
+
+    async fn admit_segment(
+        &self,
+        segment: Segment,
+        state: SourceState,
+        mut rows: Vec<SourceRow>,
+        how: &How,
+        turn: &mut Turn,
+    ) -> Result<(), Ended> {
+        let now = self.clock.now();
+        let mut kept = Vec::with_capacity(segment.things.len());
+        for thing in segment.things {
+            if thing.state == PulledState::Gone {
+                rows.push(SourceRow { uid: thing.uid, state: SourceRowState::Gone, raw: None, print: None });
+            } else {
+                kept.push(self.keep(thing, now).await?);
+            }
+        }
+        let crashed = segment.attempts >= CRASHES_MAX && kept.len() == 1;
+        let attribution = kept.first().filter(|_| !crashed).map(|first| ParseBatch {
+            id: first.record.id,
+            channel: self.id.clone(),
+            source: (state.account.clone(), state.folder.clone(), state.epoch),
+            uids: kept.iter().map(|kept| kept.uid).collect(),
+            attempts: segment.attempts,
+        });
+        let parsed = attribution.as_ref().map(|batch| batch.id);
+        if !kept.is_empty() {
+            self.store.stage(kept.iter().map(|kept| kept.record.clone()).collect(), attribution.clone()).await?;
+        }
+        let numbers: Vec<_> = kept.iter().map(|kept| (kept.uid, kept.print)).collect();
+        let mut admissions = self.read(kept, crashed, how.historic).await?;
+        if let Some(batch) = attribution {
+            // Parsing ended well: whatever interrupts us from here on is no mail's fault.
+            self.store.stage(Vec::new(), Some(ParseBatch { uids: Vec::new(), ..batch })).await?;
+        }
+        rows.extend(admissions.iter().zip(numbers).map(|(admission, number)| self.row(admission, number)));
+        turn.come().await?;
+        let source = SourceCommit { state, rows, parsed, lease_epoch: self.lease_epoch };
+        if how.flood.as_ref().is_some_and(|flood| flood.is_one()) {
+            hold(&mut admissions, Time(now.0.saturating_add(i64::try_from(FLOOD_HOLD.as_millis()).unwrap_or(i64::MAX))));
+            self.flooded().await;
+        }
+        let written = self.writer.admit_staged(admissions, Some(source)).await?;
+        if let Some(flood) = &how.flood {
+            flood.count(&written);
+        }
+        Ok(())
+    }
+
+    fn row(&self, admission: &Admission, (uid, print): (u64, Option<u64>)) -> SourceRow {
+        let quarantined = admission.items.iter().any(|item| matches!(item.body, ItemBody::Quarantined { .. }));
+        let state = match (quarantined, self.source.settles()) {
+            (true, _) => SourceRowState::Quarantined,
+            (false, false) => SourceRowState::Settled,
+            (false, true) => SourceRowState::Admitted,
+        };
+        SourceRow { uid, state, raw: Some(admission.raw.id), print }
+    }
+
+    /// Takes away the row of a batch that is no longer being parsed.
+    pub(super) async fn forget(&self, state: SourceState, batch: RawId) -> Result<(), Ended> {
+        let source = SourceCommit { state, rows: Vec::new(), parsed: Some(batch), lease_epoch: self.lease_epoch };
+        self.writer.admit_staged(Vec::new(), Some(source)).await?;
+        Ok(())
+    }
+
+    /// Makes a raw of a pulled thing; a large body goes to the blob store.
+    async fn keep(&self, thing: Pulled, now: Time) -> Result<Kept, Ended> {
+        let id = RawId(self.ids.next(now.0, &*self.random));
+        let received_at = thing.internal_date.filter(|date| date.0 > 0 && *date <= now).unwrap_or(now);
+        let place = if thing.body.len() > RAW_ROW_BYTES_MAX {
+            let key = crate::pipeline::intake::blob_key(id);
+            let put = self.blobs.put(&key, thing.body.clone()).await;
+            put.map_err(|error| Ended::Store(AdmitError::Store(crate::pipeline::intake::blob_failed(&error))))?;
+            RawPlace::Blob(key)
+        } else {
+            RawPlace::Row(thing.body.clone())
+        };
+        let (source, bytes) = (self.id.clone(), thing.body.len() as u64);
+        let record = RawRecord { id, source: source.clone(), via: Via::Imap, received_at, head: thing.head.clone(), bytes, place };
+        let raw = Raw { id, source, via: Via::Imap, received_at, head: thing.head, body: thing.body };
+        Ok(Kept { raw, record: Arc::new(record), uid: thing.uid, print: thing.print, state: thing.state })
+    }
+
+    /// Reads raws, spread over the reader threads.
+    async fn read(&self, kept: Vec<Kept>, crashed: bool, historic: bool) -> Result<Vec<Admission>, Ended> {
+        let jobs = shares(kept, self.readers.count()).into_iter().map(|share| {
+            let reader = self.reader.clone();
+            let read =
+                move |kept: Kept| Admission { items: items_of(&*reader, &kept, crashed, historic), raw: kept.record, delivery_key: None };
+            self.readers.run(PARSE_TIME_MAX, move || share.into_iter().map(read).collect::<Vec<_>>())
+        });
+        let mut admissions = Vec::new();
+        for done in futures_util::future::join_all(jobs).await {
+            let failed = |what: &str| PullError::Lost { code: Code::MailCrashed, detail: format!("reading a batch {what}"), after: None };
+            match done {
+                Ok(share) => admissions.extend(share),
+                // The batch's row stays: the next session finds it, and parses its mails in halves.
+                Err(ReadError::Timeout) => return Err(Ended::Source(failed("took too long"))),
+                Err(ReadError::Failed) => return Err(Ended::Source(failed("failed"))),
+            }
+        }
+        Ok(admissions)
+    }
+}
+
+/// How the mails of a batch are taken in.
+struct How {
+    historic: bool,
+    flood: Option<Arc<Flood>>,
+}
+
+/// What is new waits until a person has looked, or until the time is over.
+fn hold(admissions: &mut [Admission], until: Time) {
+    for item in admissions.iter_mut().flat_map(|admission| &mut admission.items) {
+        if let ItemBody::Message(message) = &mut item.body
+            && !message.historic
+        {
+            message.hold = Some(Hold { reason: HoldReason::Held, until });
+        }
+    }
+}
+
+/// Cuts a batch into at most `count` shares of about the same size, in order.
+fn shares(kept: Vec<Kept>, count: usize) -> Vec<Vec<Kept>> {
+    let count = count.min(kept.len() / JOB_MAILS_MIN).max(1);
+    // A mail costs by its bytes, and something by itself.
+    let weight = |kept: &Kept| kept.raw.body.len() + 4096;
+    let fair = kept.iter().map(weight).sum::<usize>().div_ceil(count);
+    let (mut shares, mut filled) = (vec![Vec::new()], 0);
+    for one in kept {
+        if filled >= fair && shares.len() < count {
+            shares.push(Vec::new());
+            filled = 0;
+        }
+        filled += weight(&one);
+        if let Some(share) = shares.last_mut() {
+            share.push(one);
+        }
+    }
+    shares
+}
+
+fn items_of(reader: &dyn ReadPulled, kept: &Kept, crashed: bool, historic: bool) -> Vec<Item> {
+    match &kept.state {
+        _ if crashed => vec![reader.unread(Code::MailCrashed, format!("reading it was interrupted {CRASHES_MAX} times"))],
+        PulledState::Whole => reader.read(&kept.raw, historic),
+        PulledState::HeaderOnly { bytes } => {
+            vec![reader.unread(Code::MailTooLarge, format!("the mail has {bytes} bytes; only its header is kept"))]
+        }
+        PulledState::Unfetchable { detail } => vec![reader.unread(Code::MailUnfetchable, detail.clone())],
+        PulledState::Gone => Vec::new(),
+    }
+}
