@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use secrecy::ExposeSecret;
-use serde_json::Value;
 
 use crate::config::settings::{AttachmentForm, Config, DestinationKind, DestinationSettings, Durability, RouteDirection as Direction};
 use crate::connector::jq::{Filter, Limits};
@@ -22,16 +21,14 @@ use crate::ports::expression::{Condition, Form};
 struct Program(Filter);
 
 impl Condition for Program {
-    fn truthy(&self, input: &Value) -> Result<bool, String> {
-        let bytes = serde_json::to_vec(input).map_err(|error| error.to_string())?;
-        self.0.truthy(&bytes, &[]).map_err(|error| error.to_string())
+    fn truthy(&self, input: &[u8]) -> Result<bool, String> {
+        self.0.truthy(input, &[]).map_err(|error| error.to_string())
     }
 }
 
 impl Form for Program {
-    fn body(&self, event: &Value) -> Result<Vec<u8>, String> {
-        let bytes = serde_json::to_vec(event).map_err(|error| error.to_string())?;
-        let outputs = self.0.run_to_json(&bytes, &[]).map_err(|error| error.to_string())?;
+    fn body(&self, event: &[u8]) -> Result<Vec<u8>, String> {
+        let outputs = self.0.run_to_json(event, &[]).map_err(|error| error.to_string())?;
         outputs.into_iter().next().ok_or_else(|| "the filter gave nothing".to_owned())
     }
 }

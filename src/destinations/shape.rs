@@ -63,8 +63,7 @@ impl Shape {
             }
         };
         let Some(body) = &self.body else { return Ok(event) };
-        let value = serde_json::from_slice(&event).map_err(|_| unreadable())?;
-        body.body(&value).map(Bytes::from).map_err(|detail| DeliverError::Never { code: Code::TemplateFailed, status: None, detail })
+        body.body(&event).map(Bytes::from).map_err(|detail| DeliverError::Never { code: Code::TemplateFailed, status: None, detail })
     }
 }
 

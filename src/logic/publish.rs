@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::logic::file_url::FileUrls;
 use crate::model::event::{Attachment, AttachmentState, Body, Direction, Event};
@@ -60,7 +60,7 @@ impl Routes {
         Self { routes, files, failures }
     }
 
-    fn takes(&self, number: usize, route: &Route, facts: &Facts, input: &mut Option<Value>, event: &Event) -> bool {
+    fn takes(&self, number: usize, route: &Route, facts: &Facts, input: &mut Option<Vec<u8>>, event: &Event) -> bool {
         if !facts.allow(route) {
             return false;
         }
@@ -170,12 +170,15 @@ pub fn is_operator_type(event_type: &str) -> bool {
 }
 
 /// What filters see: the event's `data`, and its `type` beside.
-fn filter_input(event: &Event) -> Value {
-    let mut input = serde_json::to_value(&event.body).unwrap_or_default();
-    if let Value::Object(object) = &mut input {
-        object.insert("type".to_owned(), Value::from(event.body.type_name()));
+fn filter_input(event: &Event) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Input<'a> {
+        #[serde(rename = "type")]
+        event_type: &'static str,
+        #[serde(flatten)]
+        data: &'a Body,
     }
-    input
+    serde_json::to_vec(&Input { event_type: event.body.type_name(), data: &event.body }).unwrap_or_default()
 }
 
 /// Routes that a reload exchanges while events are published.

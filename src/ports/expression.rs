@@ -1,7 +1,5 @@
 //! Expressions that the admin wrote, as the rooms that do not know the language see them. `connector::jq` implements these;
-//! both are pure and run within a budget.
-
-use serde_json::Value;
+//! both are pure and run within a budget. What they look at is JSON text: each language reads it into values of its own, once.
 
 /// A filter: `[[route]] when`.
 pub trait Condition: Send + Sync {
@@ -9,7 +7,7 @@ pub trait Condition: Send + Sync {
     ///
     /// # Errors
     /// One line for a person, without content (I7), if it failed or used up its budget.
-    fn truthy(&self, input: &Value) -> Result<bool, String>;
+    fn truthy(&self, input: &[u8]) -> Result<bool, String>;
 }
 
 /// A destination's own form of an event: `[destination.x] body`.
@@ -18,5 +16,5 @@ pub trait Form: Send + Sync {
     ///
     /// # Errors
     /// One line for a person, without content (I7), if it failed, gave nothing or used up its budget.
-    fn body(&self, event: &Value) -> Result<Vec<u8>, String>;
+    fn body(&self, event: &[u8]) -> Result<Vec<u8>, String>;
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::model::event::{Attachment, DeliveryDead, MessageCreated};
@@ -21,8 +21,8 @@ impl RouteFailures for Failed {
 struct When(fn(&Value) -> Result<bool, String>);
 
 impl Condition for When {
-    fn truthy(&self, input: &Value) -> Result<bool, String> {
-        (self.0)(input)
+    fn truthy(&self, input: &[u8]) -> Result<bool, String> {
+        (self.0)(&serde_json::from_slice(input).unwrap())
     }
 }
 
