@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use support::daemon::{Daemon, Setup, memory_kib};
 use support::reference::Reference;
 use support::sink::Sink;
-use support::{Goal, Spread, argument, cpu, heading, load, row};
+use support::{Goal, Spread, argument, cpu, heading, load, row, writes_per_commit};
 
 const CONNECTIONS: usize = 64;
 const SENDERS: u64 = 1000;
@@ -26,6 +26,7 @@ struct Figures {
     p50: Vec<f64>,
     p99: Vec<f64>,
     memory: Vec<f64>,
+    commits: Vec<f64>,
 }
 
 fn main() {
@@ -50,6 +51,7 @@ fn main() {
                 let sink = Sink::start(&name).await;
                 let daemon = start(mode, &sink.url()).await;
                 flood(figures, &name, count, daemon.public, daemon.pid(), &sink).await;
+                figures.commits.push(writes_per_commit(&daemon).await);
                 drop(daemon);
                 let mode = mode.to_owned();
                 steady(figures, run, |sink| async move {
@@ -74,6 +76,7 @@ fn report(relay: Figures, gateway: Vec<(&str, Figures)>) {
         row(&format!("omnigate, durability {mode}"), Spread::of(figures.rates), "msg/s", None);
         row("  ÷ bare relay", Spread::of(ratios), "", Some((Goal::AtLeast, 0.6)));
         row("  CPU per message", Spread::of(figures.costs), "µs", Some((Goal::AtMost, 100.0)));
+        row("  writes in a commit", Spread::of(figures.commits), "", None);
         row("  memory after the flood", Spread::of(figures.memory), "MiB", None);
         row("  at 500/s: p50", Spread::of(figures.p50), "ms", Some((Goal::AtMost, 5.0)));
         row("  at 500/s: p99", Spread::of(figures.p99), "ms", Some((Goal::AtMost, 20.0)));

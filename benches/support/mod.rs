@@ -98,6 +98,12 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
+/// The mean size of a daemon's commits since it started.
+pub async fn writes_per_commit(daemon: &daemon::Daemon) -> f64 {
+    let scrape = daemon.scrape().await;
+    scrape.sum("omnigate_commit_writes_sum", &[]) as f64 / scrape.sum("omnigate_commit_writes_count", &[]).max(1) as f64
+}
+
 /// Runs `main` of a benchmark on a runtime.
 pub fn block_on<F: Future<Output = ()>>(main: F) {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(main);

@@ -9,8 +9,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::model::codes::Code;
 use crate::ports::store::{Admission, RawRecord, SourceCommit, Store, StoreError, Write, Written};
@@ -19,6 +21,11 @@ use crate::ports::store::{Admission, RawRecord, SourceCommit, Store, StoreError,
 const DECISIONS_QUEUED_MAX: usize = 4096;
 /// Groups between staging and commit: one being committed, one ready.
 const GROUPS_STAGED_MAX: usize = 1;
+/// Under load a group gathers this long. A commit costs the same for one write as for many (two syncs, the hand-over between threads,
+/// a page of each table), and left alone the writer would commit a few writes at a time as fast as the disk lets it.
+const GATHER: Duration = Duration::from_millis(2);
+/// A group of this many writes is load. Smaller ones gather nothing: then a commit is what a sender waits for.
+const LOAD_MIN: usize = 3;
 
 /// How large queues and groups may grow.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +78,27 @@ struct Asked {
 
 struct Staged {
     asked: Vec<Asked>,
+}
+
+/// When the next group may start: at once, unless groups are as large as load makes them.
+struct Pace {
+    next: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { next: Instant::now() }
+    }
+
+    /// A group of `writes` out of at most `group_max` starts now. A full one shows that more waits already.
+    fn started(&mut self, writes: usize, group_max: usize) {
+        let now = Instant::now();
+        self.next = if (LOAD_MIN..group_max).contains(&writes) { now + GATHER } else { now };
+    }
+
+    fn waits(&self) -> bool {
+        self.next > Instant::now()
+    }
 }
 
 /// Hands writes to the writer. Cheap to clone.
@@ -238,9 +266,13 @@ async fn stage(
 ) {
     let mut group = Vec::with_capacity(group_max);
     let mut ended = shared.ended.subscribe();
+    let mut pace = Pace::new();
     loop {
         // Room downstream first: what arrives while the committer is busy joins this group instead of a smaller one.
         let Ok(slot) = staged.reserve().await else { return };
+        if pace.waits() {
+            tokio::time::sleep_until(pace.next).await;
+        }
         tokio::select! {
             biased;
             taken = admissions.recv_many(&mut group, group_max) => if taken == 0 { return },
@@ -250,6 +282,7 @@ async fn stage(
                 continue;
             }
         }
+        pace.started(group.len(), group_max);
         let mut raws = Vec::with_capacity(group.len());
         let mut asked = Vec::with_capacity(group.len());
         for (more, one) in group.drain(..) {
@@ -278,23 +311,37 @@ async fn commit(
     let (mut decisions_open, mut staged_open) = (true, true);
     let mut group: Vec<Asked> = Vec::new();
     let mut ended = shared.ended.subscribe();
+    let mut pace = Pace::new();
     while decisions_open || staged_open {
+        let mut joined = false;
         tokio::select! {
             biased;
-            taken = decisions.recv_many(&mut group, group_max), if decisions_open => {
-                decisions_open = taken > 0;
-                // A staged group that is ready shares the commit: it waits no longer and the disk syncs once.
-                if taken > 0 && let Ok(more) = staged.try_recv() {
-                    group.extend(more.asked);
-                }
-            }
+            taken = decisions.recv_many(&mut group, group_max), if decisions_open => decisions_open = taken > 0,
             more = staged.recv(), if staged_open => match more {
-                Some(more) => group.extend(more.asked),
+                Some(more) => {
+                    group.extend(more.asked);
+                    joined = true;
+                }
                 None => staged_open = false,
             },
             _ = ended.wait_for(|ended| *ended), if !decisions.is_closed() => decisions.close(),
         }
+        // A staged group shares the commit of decisions: the disk syncs once. Under load it is worth waiting for, since no sender waits
+        // for a decision.
+        if !group.is_empty() && !joined && staged_open {
+            match tokio::time::timeout_at(pace.next, staged.recv()).await {
+                Ok(Some(more)) => group.extend(more.asked),
+                Ok(None) => staged_open = false,
+                Err(_) => {}
+            }
+        }
         if !group.is_empty() {
+            while group.len() < group_max
+                && let Ok(one) = decisions.try_recv()
+            {
+                group.push(one);
+            }
+            pace.started(group.len(), group_max);
             commit_group(&*store, std::mem::take(&mut group), &shared, &*watch).await;
         }
     }
