@@ -26,18 +26,19 @@ pub fn cut(text: &mut String, bytes_max: usize) -> bool {
 /// Text as events carry it: line feeds only, no NUL and no other control characters.
 pub fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\r' => {
-                if chars.peek() != Some(&'\n') {
-                    clean.push('\n');
-                }
-            }
-            '\n' | '\t' => clean.push(c),
-            c if c.is_control() => {}
-            c => clean.push(c),
+    let mut rest = text;
+    while !rest.is_empty() {
+        // Nearly all of a text is plain and copied whole. U+0080 to U+009F, controls too, begin with 0xC2 in UTF-8.
+        let special = |byte: &u8| *byte < 0x20 && !matches!(byte, b'\n' | b'\t') || matches!(byte, 0x7f | 0xc2);
+        let end = rest.bytes().position(|byte| special(&byte)).unwrap_or(rest.len());
+        clean.push_str(rest.get(..end).unwrap_or_default());
+        let mut chars = rest.get(end..).unwrap_or_default().chars();
+        match chars.next() {
+            Some('\r') if !chars.as_str().starts_with('\n') => clean.push('\n'),
+            Some(c) if !c.is_control() => clean.push(c),
+            _ => {}
         }
+        rest = chars.as_str();
     }
     clean
 }

@@ -34,15 +34,33 @@ fn unfold(value: &[u8]) -> Vec<u8> {
     words.collect::<Vec<_>>().join(&b' ')
 }
 
-/// Line feeds only, straight from the raw: nothing is copied, however large the mail.
+/// Bytes that are handed to the hash at once: lines one by one would cost as much as the hash itself.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Line feeds only. A piece at a time is copied, however large the mail.
 fn body(sha: &mut Sha256, body: &[u8]) {
     let end = body.len() - body.iter().rev().take_while(|byte| matches!(byte, b'\r' | b'\n' | b' ' | b'\t')).count();
     let mut rest = body.get(..end).unwrap_or_default();
-    let finder = memchr::memmem::Finder::new(b"\r\n");
-    while let Some(at) = finder.find(rest) {
-        sha.update(rest.get(..at).unwrap_or_default());
-        sha.update(b"\n");
-        rest = rest.get(at + 2..).unwrap_or_default();
+    let mut piece = Vec::with_capacity(PIECE_BYTES.min(rest.len()));
+    while !rest.is_empty() {
+        let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let (line, tail) = rest.split_at(line);
+        rest = tail;
+        let (content, feed) = match line {
+            [content @ .., b'\r', b'\n'] => (content, &b"\n"[..]),
+            whole => (whole, &b""[..]),
+        };
+        if piece.len() + line.len() > PIECE_BYTES {
+            sha.update(&piece);
+            piece.clear();
+        }
+        if line.len() > PIECE_BYTES {
+            sha.update(content);
+            sha.update(feed);
+        } else {
+            piece.extend_from_slice(content);
+            piece.extend_from_slice(feed);
+        }
     }
-    sha.update(rest);
+    sha.update(&piece);
 }

@@ -30,19 +30,26 @@ pub fn decode_into(encoded: &[u8], encoding: SliceEncoding, sink: &mut dyn FnMut
 /// Bytes handed to the sink at once: large enough for the hash to run at full speed, small enough for any stack.
 const PIECE_BYTES: usize = 6 * 1024;
 
-/// 64: not in the alphabet, skipped. 65: padding.
-const SKIP: u8 = 64;
-const PAD: u8 = 65;
+/// Not in the alphabet: skipped.
+const SKIP: u32 = 1 << 24;
+/// `=`: ends a group.
+const PAD: u32 = 1 << 25;
 
-const BASE64: [u8; 256] = base64_table();
+/// What a digit adds to its group of 24 bits, by its place in the group.
+type Digits = [u32; 256];
 
-const fn base64_table() -> [u8; 256] {
+static FIRST: Digits = digits(18);
+static SECOND: Digits = digits(12);
+static THIRD: Digits = digits(6);
+static FOURTH: Digits = digits(0);
+
+const fn digits(shift: u32) -> Digits {
     let mut table = [SKIP; 256];
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut place = 0;
     #[allow(clippy::indexing_slicing)] // evaluated by the compiler: it cannot fail at run time
     while place < 64 {
-        table[alphabet[place] as usize] = place as u8;
+        table[alphabet[place] as usize] = (place as u32) << shift;
         place += 1;
     }
     #[allow(clippy::indexing_slicing)]
@@ -52,66 +59,83 @@ const fn base64_table() -> [u8; 256] {
     table
 }
 
-fn value_of(byte: u8) -> u8 {
-    BASE64.get(usize::from(byte)).copied().unwrap_or(SKIP)
+fn value_of(byte: u8, table: &Digits) -> u32 {
+    table.get(usize::from(byte)).copied().unwrap_or(SKIP)
 }
 
 fn base64_into(encoded: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
-    let mut piece = Vec::with_capacity(PIECE_BYTES + 3);
-    let (mut group, mut digits) = (0u32, 0u8);
+    let mut piece = vec![0u8; PIECE_BYTES];
+    let mut filled = 0;
+    let (mut group, mut count) = (0u32, 0u8);
     let mut rest = encoded;
     loop {
-        // The quick way: four digits of the alphabet in a row, which is nearly every group of a real mail.
-        while let Some((&[a, b, c, d], tail)) = rest.split_first_chunk::<4>() {
-            let (a, b, c, d) = (value_of(a), value_of(b), value_of(c), value_of(d));
-            if digits != 0 || (a | b | c | d) >= SKIP {
-                break;
+        if count == 0 {
+            let read = whole_groups(rest, piece.get_mut(filled..).unwrap_or_default());
+            rest = rest.get(read * 4..).unwrap_or_default();
+            filled += read * 3;
+        }
+        // What stopped it: a line end, padding, the end, or a full piece.
+        if filled + 3 > PIECE_BYTES {
+            if !sink(piece.get(..filled).unwrap_or_default()) {
+                return;
             }
-            let [_, x, y, z] = (u32::from(a) << 18 | u32::from(b) << 12 | u32::from(c) << 6 | u32::from(d)).to_be_bytes();
-            piece.extend_from_slice(&[x, y, z]);
-            rest = tail;
-            if piece.len() >= PIECE_BYTES {
-                if !sink(&piece) {
-                    return;
-                }
-                piece.clear();
-            }
+            filled = 0;
         }
         let Some((&byte, tail)) = rest.split_first() else { break };
         rest = tail;
-        match value_of(byte) {
+        match value_of(byte, &FOURTH) {
             SKIP => {}
             // Padding ends a group, not the part: some mailers encode each line or chunk on its own.
             PAD => {
-                flush_group(group, digits, &mut piece);
-                (group, digits) = (0, 0);
+                filled += flush_group(group, count, piece.get_mut(filled..).unwrap_or_default());
+                (group, count) = (0, 0);
             }
             value => {
-                group = group << 6 | u32::from(value);
-                digits += 1;
-                if digits == 4 {
-                    flush_group(group, digits, &mut piece);
-                    (group, digits) = (0, 0);
+                group = group << 6 | value;
+                count += 1;
+                if count == 4 {
+                    filled += flush_group(group, count, piece.get_mut(filled..).unwrap_or_default());
+                    (group, count) = (0, 0);
                 }
             }
         }
-        if piece.len() >= PIECE_BYTES {
-            if !sink(&piece) {
-                return;
-            }
-            piece.clear();
-        }
     }
-    flush_group(group, digits, &mut piece);
-    if !piece.is_empty() {
-        sink(&piece);
+    if filled + 3 > PIECE_BYTES {
+        if !sink(piece.get(..filled).unwrap_or_default()) {
+            return;
+        }
+        filled = 0;
+    }
+    filled += flush_group(group, count, piece.get_mut(filled..).unwrap_or_default());
+    if filled > 0 {
+        sink(piece.get(..filled).unwrap_or_default());
     }
 }
 
-fn flush_group(group: u32, digits: u8, piece: &mut Vec<u8>) {
+/// Decodes groups of four digits from the start of `encoded` as long as there is nothing between them: nearly every group of a
+/// real mail. How many groups it were.
+fn whole_groups(encoded: &[u8], into: &mut [u8]) -> usize {
+    let mut groups = 0;
+    for (&[a, b, c, d], slot) in encoded.as_chunks::<4>().0.iter().zip(into.as_chunks_mut::<3>().0) {
+        let group = value_of(a, &FIRST) | value_of(b, &SECOND) | value_of(c, &THIRD) | value_of(d, &FOURTH);
+        if group >= SKIP {
+            break;
+        }
+        let [_, x, y, z] = group.to_be_bytes();
+        *slot = [x, y, z];
+        groups += 1;
+    }
+    groups
+}
+
+/// Writes the whole bytes of a group of up to four digits; how many it were.
+fn flush_group(group: u32, digits: u8, into: &mut [u8]) -> usize {
     let bytes = (group << (6 * u32::from(4u8.saturating_sub(digits)))).to_be_bytes();
     let whole = usize::from(digits) * 6 / 8;
-    piece.extend(bytes.iter().skip(1).take(whole));
+    for (slot, byte) in into.iter_mut().zip(bytes.iter().skip(1).take(whole)) {
+        *slot = *byte;
+    }
+    whole
 }
 
 fn quoted_printable_into(encoded: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {

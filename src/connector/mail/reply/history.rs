@@ -1,0 +1,243 @@
+//! Quoted history: lines with `>`, the line that announces them, and older mails that follow whole.
+
+use crate::connector::mail::reply::LINE_BYTES_MAX;
+use crate::connector::mail::reply::phrases::{ABOVE, DATE_WORDS, FIELDS, FROM, WHOLE, WROTE, WROTE_INSIDE};
+
+/// Lines over which an announcement may be folded.
+const FOLDED_LINES_MAX: usize = 4;
+/// Lines behind From among which the other fields of a header block stand; long lists of recipients are folded.
+const BLOCK_LINES: usize = 8;
+
+/// Cuts from the first mark of a whole older mail on, and drops quoted lines before it with the line that announces them. The
+/// second value: the end was cut off.
+pub fn without(mut lines: Vec<&str>) -> (Vec<&str>, bool) {
+    let quoted = Quoted::of(&lines);
+    let begins = (0..lines.len()).find(|at| begins_history(&lines, *at, &quoted));
+    let says = |lines: &[&str]| lines.iter().any(|line| !line.trim().is_empty() && !is_quoted(line));
+    let begins = begins.filter(|at| lines.get(..*at).is_some_and(says));
+    if let Some(at) = begins {
+        lines.truncate(at);
+    }
+    let mut kept: Vec<&str> = Vec::with_capacity(lines.len());
+    let mut in_quote = false;
+    for line in lines {
+        if is_quoted(line) {
+            if !in_quote {
+                without_announcement(&mut kept);
+            }
+            in_quote = true;
+        } else {
+            let blank = line.trim().is_empty();
+            if !(in_quote && blank && kept.last().is_none_or(|last| last.trim().is_empty())) {
+                kept.push(line);
+            }
+            in_quote &= blank;
+        }
+    }
+    (kept, begins.is_some())
+}
+
+pub fn is_quoted(line: &str) -> bool {
+    line.trim_start().starts_with('>')
+}
+
+/// Where quoted lines are: asked for every line, so looked up once.
+struct Quoted {
+    /// The last quoted line.
+    last: Option<usize>,
+    /// From here on nothing but quoted and blank lines.
+    only_from: usize,
+}
+
+impl Quoted {
+    fn of(lines: &[&str]) -> Self {
+        let spoken = lines.iter().rposition(|line| !line.trim().is_empty() && !is_quoted(line));
+        Self { last: lines.iter().rposition(|line| is_quoted(line)), only_from: spoken.map_or(0, |at| at + 1) }
+    }
+}
+
+/// Drops the line `On … wrote:` at the end of what is kept, however it is folded.
+fn without_announcement(kept: &mut Vec<&str>) {
+    let Some(last) = kept.iter().rposition(|line| !line.trim().is_empty()) else { return };
+    let mut found = None;
+    for lines in 1..=FOLDED_LINES_MAX.min(last + 1) {
+        let first = last + 1 - lines;
+        let Some(part) = kept.get(first..=last) else { break };
+        if part.iter().any(|line| line.trim().is_empty()) {
+            break;
+        }
+        let joined = join(part);
+        if announces(&joined) {
+            found = found.or(Some(first));
+            if begins_with_date_word(&joined) {
+                found = Some(first);
+                break;
+            }
+        }
+    }
+    if let Some(first) = found {
+        kept.truncate(first);
+    }
+}
+
+fn join(lines: &[&str]) -> String {
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether all that follows line `at` is an older mail.
+fn begins_history(lines: &[&str], at: usize, quoted: &Quoted) -> bool {
+    let Some(line) = lines.get(at).map(|line| line.trim()).filter(|line| !line.is_empty() && line.len() <= LINE_BYTES_MAX) else {
+        return false;
+    };
+    if is_divider(line) || is_header_block(lines, at) {
+        return true;
+    }
+    if is_rule(line) {
+        // A bare rule is one only with a header block or the footer of a mailing list behind it.
+        return (1..4).any(|n| is_header_block(lines, at + n))
+            || (1..3).any(|n| lines.get(at + n).is_some_and(|line| is_list_footer(line)));
+    }
+    let Some(behind) = announcement(lines, at) else { return false };
+    // Programs that do not mark quoted lines leave nothing but the announcement. It counts if no quoted line follows, or if
+    // nothing but quoted lines do.
+    quoted.last.is_none_or(|last| last < behind) || quoted.only_from <= behind
+}
+
+/// The line behind an announcement with a date that begins at `at`, if there is one.
+fn announcement(lines: &[&str], at: usize) -> Option<usize> {
+    let first = lines.get(at)?.trim();
+    let dated = begins_with_date_word(first);
+    if !dated && !ends_with_colon(first) {
+        return None;
+    }
+    for count in 1..=FOLDED_LINES_MAX {
+        let part = lines.get(at..at + count)?;
+        let last = part.last()?.trim();
+        if last.is_empty() || is_quoted(last) {
+            return None;
+        }
+        let joined = join(part);
+        if announces(&joined) {
+            return (has_number(&joined) && (dated || joined.contains('@') || is_cjk_date(&joined))).then_some(at + count);
+        }
+        if !dated {
+            return None;
+        }
+    }
+    None
+}
+
+/// `-----Original Message-----`, `Begin forwarded message:`, `---- On … X wrote ----`, `Reply above this line`.
+fn is_divider(line: &str) -> bool {
+    let bare = line.trim_matches(|c: char| matches!(c, '-' | '_' | '=' | '*' | '#' | '~' | '—' | '–' | ' '));
+    let ruled = bare.len() + 4 <= line.len() && line.starts_with(['-', '_', '=', '*', '#', '—', '–']);
+    if !ruled && !(ends_with_colon(line) && line.len() <= 80) && !line.starts_with(['<', '[']) {
+        return false;
+    }
+    if bare.len() > 200 || bare.is_empty() {
+        return false;
+    }
+    let lower = bare.to_lowercase();
+    let words = lower.trim_end_matches([':', '：', ' ']);
+    if ruled && ABOVE.iter().any(|words| lower.contains(words)) {
+        return true;
+    }
+    let by_whom = |known: &str| ruled && words.starts_with(known) && (known.ends_with(" by") || known.ends_with(" von"));
+    if WHOLE.iter().any(|known| words == *known || by_whom(known)) {
+        return true;
+    }
+    // Zoho: the announcement between rules.
+    ruled && begins_with_date_word(bare) && has_number(bare) && ends_with_verb(words)
+}
+
+fn is_rule(line: &str) -> bool {
+    line.len() >= 5 && line.bytes().all(|byte| byte == b'_') || line.len() >= 20 && line.bytes().all(|byte| matches!(byte, b'-' | b'='))
+}
+
+fn is_list_footer(line: &str) -> bool {
+    let lower = line.get(..line.floor_char_boundary(100)).unwrap_or(line).to_lowercase();
+    lower.contains("mailing list") || lower.contains("mailingliste") || lower.contains("liste de diffusion")
+}
+
+/// Whether this line, or these joined ones, say that somebody wrote what follows.
+fn announces(line: &str) -> bool {
+    let line = line.trim_matches(['*', '_', '"', ' ']);
+    if line.len() < 8 || line.len() > LINE_BYTES_MAX {
+        return false;
+    }
+    let colon = ends_with_colon(line);
+    let dated = begins_with_date_word(line);
+    if !colon && !dated {
+        return false;
+    }
+    let lower = line.trim_end_matches([':', '：', ' ', '\u{a0}']).to_lowercase();
+    if ends_with_verb(&lower) {
+        return true;
+    }
+    // Gmail in any language: `…, Name <address>:`
+    colon && (dated && WROTE_INSIDE.iter().any(|verb| lower.contains(verb)) || lower.contains(" wrote on ") && has_number(&lower))
+        || colon && has_number(&lower) && names_address(&lower)
+        || colon && is_cjk_date(&lower)
+}
+
+/// Some words, then a verb of writing.
+fn ends_with_verb(lower: &str) -> bool {
+    let verb = |verb: &&&str| {
+        lower.strip_suffix(**verb).is_some_and(|before| before.len() >= 3 && (!verb.is_ascii() || !before.ends_with(char::is_alphanumeric)))
+    };
+    WROTE.iter().find(verb).is_some()
+}
+
+fn ends_with_colon(line: &str) -> bool {
+    line.ends_with([':', '：'])
+}
+
+fn begins_with_date_word(line: &str) -> bool {
+    let line = line.trim_start_matches(['*', '_', ' ']);
+    if line.starts_with('在') {
+        return true;
+    }
+    let Some((word, _)) = line.split_once([' ', '\u{a0}']) else { return false };
+    word.len() <= 10 && {
+        let word = word.to_lowercase();
+        DATE_WORDS.contains(&word.as_str())
+    }
+}
+
+fn has_number(line: &str) -> bool {
+    line.bytes().filter(u8::is_ascii_digit).count() >= 2
+}
+
+/// An address in brackets stands at the end.
+fn names_address(line: &str) -> bool {
+    let line = line.trim_end_matches([':', '：', ' ', '\u{a0}']);
+    line.ends_with('>') && line.rsplit_once('<').is_some_and(|(_, address)| address.contains('@'))
+}
+
+fn is_cjk_date(line: &str) -> bool {
+    line.contains('年') && line.contains('月') && line.contains('日') && has_number(line)
+}
+
+/// From, and two other kinds of fields close behind it.
+fn is_header_block(lines: &[&str], at: usize) -> bool {
+    let is_from = lines.get(at).and_then(|line| field_name(line)).is_some_and(|name| FROM.contains(&name.as_str()));
+    if !is_from {
+        return false;
+    }
+    let mut seen = [false; FIELDS.len()];
+    for name in lines.iter().skip(at + 1).take(BLOCK_LINES).filter_map(|line| field_name(line)) {
+        for (kind, seen) in FIELDS.iter().zip(&mut seen) {
+            *seen |= kind.contains(&name.as_str());
+        }
+    }
+    seen.iter().filter(|seen| **seen).count() >= 2
+}
+
+/// The name in a line `Name: value`, in lower case; stars around it are what is left of bold type.
+fn field_name(line: &str) -> Option<String> {
+    let line = line.trim_start_matches(['*', '>', '|', ' ', '\t']);
+    let head = line.get(..line.floor_char_boundary(48))?;
+    let (name, _) = head.split_once([':', '：'])?;
+    let name = name.trim_matches(['*', ' ', '\u{a0}', '\t']);
+    (!name.is_empty()).then(|| name.to_lowercase())
+}
