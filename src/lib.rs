@@ -1,7 +1,7 @@
 //! omnigate: an omnichannel message ingestion gateway.
 //!
 //! Layers, nothing points down the page: `model` · `logic`, `ports` · `connector` · `config` · `telemetry` ·
-//! `engines`, `destinations`, `stores`, `server` · `pipeline` · `app` · `cli`. `ARCHITECTURE.md` tells the way of a message.
+//! `engines`, `tokens`, `destinations`, `stores`, `server` · `pipeline` · `app` · `cli`. `ARCHITECTURE.md` tells the way of a message.
 
 pub mod app;
 pub mod cli;
@@ -16,3 +16,4 @@ pub mod ports;
 pub mod server;
 pub mod stores;
 pub mod telemetry;
+pub mod tokens;

@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use crate::app::gateway::Gateway;
 use crate::app::wire;
-use crate::config::connectors::Connectors;
 use crate::config::load;
+use crate::config::oauth::OAuthGrant;
 use crate::config::source::Disk;
 use crate::connector::hook::{ReadContext, Verified};
 use crate::connector::mail;
@@ -21,7 +21,7 @@ use crate::model::raw::{Raw, Via};
 use crate::model::time::Time;
 use crate::model::view::{DeliveryFilter, DestinationMode, LedgerFilter};
 use crate::ports::BoxFuture;
-use crate::ports::control::{Control, ControlError, FileBytes, Reloaded, ReplayRequest, Status};
+use crate::ports::control::{Consent, Control, ControlError, FileBytes, Reloaded, ReplayRequest, Status};
 use crate::ports::pull::PullSource;
 use crate::ports::store::{StoreError, Write, pull_lease};
 
@@ -102,7 +102,7 @@ impl Gateway {
         if raw.via == Via::Imap {
             let file = loaded.channels.get(&source).and_then(|channel| channel.as_ref().ok());
             let file = file.ok_or_else(|| ControlError::Missing(format!("the channel `{source}` is no longer configured")))?;
-            let channel = wire::mail_channel(file).map_err(ControlError::Refused)?;
+            let channel = wire::mail_channel(file, &self.parts.tokens).map_err(ControlError::Refused)?;
             let context = channel.context(&self.parts.digester, &loaded.config);
             let read = move || mail::read(&raw, &context);
             let item = self.parts.readers.run(std::time::Duration::from_secs(120), read).await;
@@ -251,12 +251,34 @@ impl Control for Gateway {
             let file = loaded.channels.get(channel).and_then(|file| file.as_ref().ok());
             let known = file.filter(|_| running.pulls.contains_key(channel));
             let file = known.ok_or_else(|| ControlError::Missing(format!("there is no running mail channel `{channel}`")))?;
-            let again = wire::mail_channel(file).map_err(ControlError::Refused)?;
+            let again = wire::mail_channel(file, &self.parts.tokens).map_err(ControlError::Refused)?;
             self.stop_pull(&mut running, channel).await;
             let rewound = self.rewind(&again, since, folder).await;
             let pulling = self.start_pull(again, &loaded).await?;
             running.pulls.insert(channel.to_owned(), pulling);
             rewound
+        })
+    }
+
+    fn consent<'a>(&'a self, channel: &'a str, given: Consent) -> BoxFuture<'a, Result<(), ControlError>> {
+        Box::pin(async move {
+            let mut running = self.running.lock().await;
+            let loaded = running.loaded.clone().ok_or_else(|| ControlError::Failed("the gateway is starting".to_owned()))?;
+            let file = loaded.channels.get(channel).and_then(|file| file.as_ref().ok());
+            let file = file.ok_or_else(|| ControlError::Missing(format!("there is no channel `{channel}`")))?;
+            let oauth = file.oauth.as_ref().filter(|oauth| oauth.grant == OAuthGrant::RefreshToken);
+            let oauth = oauth.ok_or_else(|| ControlError::Refused(format!("the channel `{channel}` takes no log-ins")))?;
+            let source = self.parts.tokens.source(file, oauth).map_err(ControlError::Refused)?;
+            source.adopt(given.refresh_token, given.ends_in).await.map_err(failed)?;
+            tracing::info!(messaging.destination.name = %channel, "consent taken over");
+            if running.pulls.contains_key(channel) {
+                // It may be waiting for minutes because of the old one.
+                let again = wire::mail_channel(file, &self.parts.tokens).map_err(ControlError::Refused)?;
+                self.stop_pull(&mut running, channel).await;
+                let pulling = self.start_pull(again, &loaded).await?;
+                running.pulls.insert(channel.to_owned(), pulling);
+            }
+            Ok(())
         })
     }
 
@@ -317,56 +339,5 @@ impl Control for Gateway {
             let raw = self.parts.files.raw(raw).await.map_err(failed)?;
             raw.map(|raw| raw.body).ok_or_else(|| ControlError::Missing("there is no such raw".to_owned()))
         })
-    }
-}
-
-/// Everything a configuration amounts to, looked at over the network: one line a channel and a destination.
-///
-/// # Errors
-/// How many of them failed; the lines were given to `tell`.
-pub async fn check_connect(loaded: &load::Loaded, mut tell: impl FnMut(&str, bool)) -> Result<(), usize> {
-    let mut bad = 0;
-    let clock: Arc<dyn crate::ports::clock::Clock> = Arc::new(crate::app::system::SystemClock::default());
-    let digester = crate::logic::digest::Digester::new(&[0; crate::logic::digest::INSTANCE_KEY_BYTES]);
-    let mut connectors = Connectors::of(&loaded.config, &Disk);
-    let built = wire::channels(loaded, &mut connectors, &digester, &clock);
-    for failed in &built.failed {
-        bad += 1;
-        tell(&format!("channel {}: {}", failed.id, failed.detail), false);
-    }
-    for channel in built.mail {
-        let id = channel.file.id.clone();
-        let source = ImapSource::new(channel.settings, clock.clone());
-        match source.probe().await {
-            Ok(lines) => lines.iter().for_each(|line| tell(&format!("channel {id}: {line}"), true)),
-            Err(error) => {
-                bad += 1;
-                tell(&format!("channel {id}: {}: {error}", error.code()), false);
-            }
-        }
-    }
-    let files: Arc<dyn crate::ports::destination::FileReader> = Arc::new(NoFiles);
-    for (name, settings) in &loaded.config.destinations {
-        let probed = match crate::app::outward::destination(settings, &loaded.config, &files, &clock) {
-            Ok(destination) => destination.probe().await.map_err(|error| error.to_string()),
-            Err(error) => Err(error),
-        };
-        match probed {
-            Ok(line) => tell(&format!("destination {name}: {line}"), true),
-            Err(error) => {
-                bad += 1;
-                tell(&format!("destination {name}: {error}"), false);
-            }
-        }
-    }
-    if bad == 0 { Ok(()) } else { Err(bad) }
-}
-
-/// A check delivers nothing, so it reads no files.
-struct NoFiles;
-
-impl crate::ports::destination::FileReader for NoFiles {
-    fn read(&self, _: AttachmentId, _: u64) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
-        Box::pin(std::future::ready(Ok(None)))
     }
 }

@@ -158,6 +158,7 @@ impl Gateway {
             options: PrivateOptions { connections_max: config.server.connections_max, stop_timeout: Duration::from_secs(2) },
         };
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.push(tokio::spawn(crate::app::consents::watch(Arc::downgrade(self), stopping.clone())));
         tasks.push(tokio::spawn(public_side.serve(public, stopping.clone())));
         tasks.push(tokio::spawn(private_side.serve(private, stopping)));
     }
@@ -237,7 +238,7 @@ impl Gateway {
 
     async fn apply_channels(&self, running: &mut Running, loaded: &Loaded) {
         let mut connectors = Connectors::of(&loaded.config, &Disk);
-        let built = wire::channels(loaded, &mut connectors, &self.parts.digester, &self.parts.clock);
+        let built = wire::channels(loaded, &mut connectors, &self.parts.digester, &self.parts.clock, &self.parts.tokens);
         let now = self.parts.clock.now();
         let before = self.parts.board.read();
         for id in before.keys().filter(|id| !loaded.channels.contains_key(*id)) {

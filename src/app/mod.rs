@@ -1,11 +1,14 @@
 //! App: the one place that wires everything together.
 
+pub mod consents;
 pub mod control;
 pub mod demo;
 pub mod files;
 pub mod gateway;
+pub mod look;
 pub mod outward;
 pub mod parts;
 pub mod run;
 pub mod system;
+pub mod tokens;
 pub mod wire;

@@ -8,12 +8,14 @@ use crate::app::files::Files;
 use crate::app::gateway::{StartError, start_error};
 use crate::app::outward;
 use crate::app::system::{SystemClock, SystemRandom};
+use crate::app::tokens::{SealedKeep, Tokens};
 use crate::config::key::InstanceKey;
 use crate::config::settings::{Config, Durability};
 use crate::connector::mail::{self, MailContext};
 use crate::logic::digest::{Digester, Purpose, Subkey};
 use crate::logic::ids::IdMaker;
 use crate::logic::publish::SwapRoutes;
+use crate::logic::seal::Sealer;
 use crate::model::codes::Code;
 use crate::model::item::Item;
 use crate::model::raw::Raw;
@@ -65,6 +67,8 @@ pub struct Parts {
     pub readers: Arc<Readers>,
     /// Lets few mailboxes log in at one server at once.
     pub gate: Arc<crate::pipeline::pull::pace::Gate>,
+    /// Sources of tokens.
+    pub tokens: Arc<Tokens>,
     /// The instance key.
     pub key: InstanceKey,
     /// When it started.
@@ -182,9 +186,13 @@ pub async fn open(config: &Config, key: InstanceKey) -> Result<(Parts, WriterTas
         metrics: metrics.clone(),
     });
     let readers = Readers::start(READER_THREADS, mail::PARSE_STACK_BYTES).map_err(|error| start_error("reader threads", error))?;
+    let digester = Digester::new(key.current());
+    let keep = SealedKeep { store: store.clone(), writer: Some(writer.clone()), sealer: Sealer::new(key.all()), random: random.clone() };
+    let tokens = Tokens::new(Arc::new(keep), digester.clone(), clock.clone()).map_err(|error| start_error("tokens", error))?;
     let parts = Parts {
         files: Files { store: store.clone(), blobs: blobs.clone() },
-        digester: Digester::new(key.current()),
+        digester,
+        tokens: Arc::new(tokens),
         intake: Arc::new(intake),
         readers: Arc::new(readers),
         gate: Arc::default(),

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::app::tokens::Tokens;
 use crate::config::channel_set;
 use crate::config::connectors::Connectors;
 use crate::config::load::Loaded;
-use crate::config::settings::{AfterMail, ChannelFile, Config, FirstRun, ImapTls, OnExhausted as OnExhaustedFile, OverLimit};
+use crate::config::settings::{AfterMail, ChannelFile, Config, FirstRun, ImapTls, OnExhausted as OnExhaustedFile, OverLimit, Sasl};
 use crate::connector::hook::{Hook, HookLimits};
 use crate::connector::load::Connector;
 use crate::connector::mail::{MailContext, MailLimits};
@@ -88,7 +89,7 @@ pub struct Channels {
 type Sharing = (Arc<ChannelFile>, Arc<Connector>);
 
 /// Builds all channels. One that fails, fails alone.
-pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digester, clock: &Arc<dyn Clock>) -> Channels {
+pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digester, clock: &Arc<dyn Clock>, tokens: &Tokens) -> Channels {
     let mut out = Channels::default();
     let mut groups: BTreeMap<String, Vec<Sharing>> = BTreeMap::new();
     for (id, channel) in &loaded.channels {
@@ -113,7 +114,7 @@ pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digeste
             connectors.get(&file.connector).unwrap_or_else(|| Err(vec![Problem::whole(&file.connector, "there is no such connector")]));
         match connector {
             Err(problems) => out.failed.push(failed(&file, &problems)),
-            Ok(connector) if connector.manifest.engine == Engine::Imap => match mail_channel(&file) {
+            Ok(connector) if connector.manifest.engine == Engine::Imap => match mail_channel(&file, tokens) {
                 Ok(channel) => out.mail.push(channel),
                 Err(detail) => {
                     out.failed.push(Failed { id: id.clone(), connector: file.connector.clone(), code: Code::ChannelConfig, detail });
@@ -197,11 +198,22 @@ pub fn facts(file: &ChannelFile) -> ChannelFacts {
 ///
 /// # Errors
 /// One line: what is missing.
-pub fn mail_channel(file: &Arc<ChannelFile>) -> Result<MailChannel, String> {
+pub fn mail_channel(file: &Arc<ChannelFile>, tokens: &Tokens) -> Result<MailChannel, String> {
     let shown = file.file.display();
     let settings = file.imap.as_ref().ok_or_else(|| format!("{shown}: [imap] is missing"))?;
-    let password = file.secrets.get("password").and_then(|values| values.first());
-    let password = password.ok_or_else(|| format!("{shown}: [secrets] password is missing"))?.clone();
+    let login = match &file.oauth {
+        Some(oauth) => imap::Login::Token {
+            source: tokens.source(file, oauth)?,
+            sasl: settings.sasl.map(|sasl| match sasl {
+                Sasl::XOAuth2 => imap::Sasl::XOAuth2,
+                Sasl::OAuthBearer => imap::Sasl::OAuthBearer,
+            }),
+        },
+        None => {
+            let password = file.secrets.get("password").and_then(|values| values.first());
+            imap::Login::Password(password.ok_or_else(|| format!("{shown}: [secrets] password is missing"))?.clone())
+        }
+    };
     let mailbox = crate::model::address::Address::parse(&format!("email:{}", settings.user)).ok().filter(|a| a.value().contains('@'));
     Ok(MailChannel {
         facts: Arc::new(facts(file)),
@@ -219,7 +231,7 @@ pub fn mail_channel(file: &Arc<ChannelFile>) -> Result<MailChannel, String> {
             insecure: settings.insecure,
             ca_pem: settings.ca_pem.clone().map(Into::into),
             user: settings.user.clone(),
-            login: imap::Login::Password(password),
+            login,
             folders: settings.folders.clone(),
             after: match &settings.after {
                 AfterMail::Peek => imap::After::Peek,

@@ -6,7 +6,7 @@ use crate::cli::daemon::done;
 use crate::cli::exit::Failure;
 use crate::cli::output::{or_dash, remark};
 use crate::cli::reach::daemon;
-use crate::cli::{Context, moment};
+use crate::cli::{Context, login, moment};
 use crate::config::load::load;
 use crate::config::source::Disk;
 use crate::model::time::Time;
@@ -19,11 +19,19 @@ use crate::server::api::verbs::BackfillAsked;
 pub enum ChannelCommand {
     /// List the channels and how they are
     List,
+    /// Log in at the identity provider of a channel with [oauth], once
+    Login(login::LoginArgs),
 }
 
 /// `channel`.
-pub async fn channel(context: &Context, command: &ChannelCommand) -> Result<(), Failure> {
-    let ChannelCommand::List = command;
+pub async fn channel(context: &Context, command: ChannelCommand) -> Result<(), Failure> {
+    match command {
+        ChannelCommand::List => list(context).await,
+        ChannelCommand::Login(args) => login::login(context, &args).await,
+    }
+}
+
+async fn list(context: &Context) -> Result<(), Failure> {
     match daemon(&context.config).await {
         Ok(client) => {
             let page: Page<ChannelRow> = client.read(&["channels"], &()).await?;

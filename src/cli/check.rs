@@ -67,7 +67,7 @@ fn json(problem: &Problem) -> serde_json::Value {
 async fn connect(context: &Context, loaded: &Loaded) -> Result<(), Failure> {
     let mut rows = Vec::new();
     let busy = Busy::with("connecting");
-    let checked = crate::app::control::check_connect(loaded, |line, ok| rows.push((line.to_owned(), ok))).await;
+    let checked = crate::app::look::check_connect(loaded, |line, ok| rows.push((line.to_owned(), ok))).await;
     drop(busy);
     let json: Vec<serde_json::Value> = rows.iter().map(|(line, ok)| serde_json::json!({ "ok": ok, "line": line })).collect();
     context.output.show(&json, |_| {

@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod deliveries;
 pub mod exit;
 pub mod ledger;
+pub mod login;
 pub mod output;
 pub mod quarantine;
 pub mod reach;
@@ -146,7 +147,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Replay(args) => deliveries::replay(context, args).await,
         Command::Backfill(args) => channels::backfill(context, &args).await,
         Command::Destination(command) => deliveries::destination(context, command).await,
-        Command::Channel(command) => channels::channel(context, &command).await,
+        Command::Channel(command) => channels::channel(context, command).await,
         Command::Connector(command) => connectors::connector(context, &command),
         Command::Schema(args) => schema::schema(&args),
         Command::Migrate => store::migrate(context).await,

@@ -29,20 +29,24 @@ pub async fn migrate(context: &Context) -> Result<(), Failure> {
         return Err(Failure::Missing(format!("{} holds no store yet: `omnigate run` makes it", data.display())));
     }
     let busy = Busy::with("migrating the store");
+    open(&data)?.close().await?;
+    drop(busy);
+    done(context, &format!("the store in {} has the form of omnigate {}", data.display(), env!("CARGO_PKG_VERSION")))
+}
+
+/// Opens the store for writing, while no daemon runs.
+pub fn open(folder: &Path) -> Result<SqliteStore, Failure> {
     let options = sqlite::Options {
-        folder: data.clone(),
+        folder: folder.to_owned(),
         durability: sqlite::Durability::Power,
         publisher: Arc::new(Nothing),
         clock: Arc::new(SystemClock::default()),
         random: Arc::new(SystemRandom::default()),
     };
-    let store = SqliteStore::open(options).map_err(|error| Failure::Failed(error.to_string()))?;
-    store.close().await?;
-    drop(busy);
-    done(context, &format!("the store in {} has the form of omnigate {}", data.display(), env!("CARGO_PKG_VERSION")))
+    SqliteStore::open(options).map_err(|error| Failure::Failed(error.to_string()))
 }
 
-/// A migration publishes nothing.
+/// What is done without the daemon publishes nothing.
 struct Nothing;
 
 impl Publish for Nothing {

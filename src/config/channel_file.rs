@@ -5,9 +5,10 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::config::keys;
+use crate::config::oauth;
 use crate::config::read::{Reading, Section};
 use crate::config::secrets::error_text;
-use crate::config::settings::{AfterMail, ChannelFile, ChannelLimits, FirstRun, ImapSettings, ImapTls, OverLimit, SenderLimit};
+use crate::config::settings::{AfterMail, ChannelFile, ChannelLimits, FirstRun, ImapSettings, ImapTls, OverLimit, Sasl, SenderLimit};
 use crate::model::event::Priority;
 
 /// Reads a channel file. What is wrong is in `reading`; the result may only be used if that holds no error.
@@ -40,6 +41,7 @@ pub fn read(reading: &mut Reading<'_>, id: &str, file: &Path) -> Option<ChannelF
         secrets: root.secret_map("secrets").unwrap_or_default(),
         limits: root.table("limits").map(limits).unwrap_or_default(),
         imap,
+        oauth: root.table("oauth").filter(|_| root.written("oauth")).map(|section| oauth::read(reading, section)),
         fingerprint: digest.finalize().into(),
     })
 }
@@ -135,6 +137,7 @@ fn imap_settings(reading: &mut Reading<'_>, section: &Section, digest: &mut Sha2
         insecure,
         ca_pem,
         user,
+        sasl: section.text("sasl").map(|word| if word == "oauthbearer" { Sasl::OAuthBearer } else { Sasl::XOAuth2 }),
         folders,
         after,
         first_run: if section.text("first_run").as_deref() == Some("backfill") { FirstRun::Backfill } else { FirstRun::FromNow },

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::config::connectors::Connectors;
+use crate::config::oauth::{self, OAuthGrant};
 use crate::config::settings::{ChannelFile, Config, FailedChannel};
 use crate::connector::hook::{ChannelSpec, Hook, HookLimits};
 use crate::connector::load::Connector;
@@ -75,6 +76,9 @@ fn against_connector(
             if channel.imap.is_some() {
                 problems.push(Problem::whole(&shown, format!("`[imap]` is not for the connector `{}`", channel.connector)));
             }
+            if channel.oauth.is_some() {
+                problems.push(Problem::whole(&shown, format!("`[oauth]` is not for the connector `{}`", channel.connector)));
+            }
             problems
         }
     };
@@ -89,7 +93,8 @@ fn mailbox(connector: &Connector, channel: &ChannelFile, text: &str) -> Vec<Prob
     if channel.imap.is_none() {
         problems.push(Problem::whole(&shown, "[imap] is missing").suggest("add [imap] with `host` and `user`"));
     }
-    if !channel.secrets.contains_key("password") {
+    problems.extend(oauth_secrets(channel, text));
+    if channel.oauth.is_none() && !channel.secrets.contains_key("password") {
         let problem = Problem::whole(&shown, "the secret `password` is missing");
         problems.push(placed(problem.suggest("add [secrets] with `password = { env = \"…\" }`"), text, &["[imap]", "[secrets]"]));
     }
@@ -108,11 +113,27 @@ fn mailbox(connector: &Connector, channel: &ChannelFile, text: &str) -> Vec<Prob
             problems.push(Problem::whole(&shown, format!("setting `{name}`: expected {}", setting.kind.wanted())));
         }
     }
-    for name in channel.secrets.keys().filter(|name| *name != "password" && !connector.manifest.secrets.contains_key(*name)) {
+    let of_oauth = |name: &str| channel.oauth.is_some() && oauth::SECRETS.contains(&name);
+    let known_secret = |name: &str| name == "password" || of_oauth(name) || connector.manifest.secrets.contains_key(name);
+    for name in channel.secrets.keys().filter(|name| !known_secret(name)) {
         let known = connector.manifest.secrets.keys().map(String::as_str).chain(["password"]).collect();
         problems.push(declared(known, name, "secret"));
     }
     problems
+}
+
+/// The secret that each grant of `[oauth]` needs.
+fn oauth_secrets(channel: &ChannelFile, text: &str) -> Option<Problem> {
+    let needed = match channel.oauth.as_ref()?.grant {
+        OAuthGrant::RefreshToken => return None,
+        OAuthGrant::ClientCredentials => "client_secret",
+        OAuthGrant::ServiceAccount => "service_account",
+    };
+    if channel.secrets.contains_key(needed) {
+        return None;
+    }
+    let problem = Problem::whole(&channel.file.display().to_string(), format!("the secret `{needed}` is missing"));
+    Some(placed(problem.suggest(format!("add [secrets] with `{needed} = {{ file = \"…\" }}`")), text, &["grant", "[oauth]"]))
 }
 
 /// A hook belongs to one connector; several channels behind it must be told apart. The first file of a hook owns it.

@@ -299,6 +299,36 @@ pub const CHANNEL: &[Key] = &[
     ),
     table("limits", LIMITS, "Rate limits. Nothing is dropped: what is over a limit is asked to come again or waits."),
     table("imap", IMAP, "The mailbox, for connectors of the engine `imap`. The password is `[secrets] password`."),
+    table("oauth", OAUTH, "Log in with OAuth 2 tokens instead of a password."),
+];
+
+const OAUTH: &[Key] = &[
+    key(
+        "provider",
+        Choice(&["microsoft", "google"]),
+        Unset("\"microsoft\""),
+        "Fills in addresses and scopes. Another provider is named by its addresses.",
+    ),
+    key(
+        "grant",
+        Choice(&["refresh_token", "client_credentials", "service_account"]),
+        Is("\"refresh_token\""),
+        "`refresh_token`: a person consents once, with `omnigate channel login`. `client_credentials`: the application may by itself \
+         (Microsoft 365), `[secrets] client_secret`. `service_account`: a key file speaks for the mailbox (Google), `[secrets] service_account`.",
+    ),
+    key("client_id", Text, Unset("\"11111111-2222-3333-4444-555555555555\""), "The application, as registered. Not for service accounts."),
+    key("tenant", Text, Unset("\"acme.example\""), "Microsoft: id or domain of the tenant."),
+    key("scopes", Texts, Unset("[\"https://mail.google.com/\"]"), "What is asked for, instead of the provider's usual."),
+    key("subject", Text, Unset("\"support@acme.example\""), "Service accounts: for whom it speaks. Unset: the user of the mailbox."),
+    key("token_url", Url, Unset("\"https://login.example.org/token\""), "Where tokens are asked for."),
+    key("device_url", Url, Unset("\"https://login.example.org/device\""), "Where a log-in by code begins."),
+    key("authorize_url", Url, Unset("\"https://login.example.org/authorize\""), "Where a log-in in the browser begins."),
+    key(
+        "consent_valid",
+        Duration(HOUR, 3_650 * DAY),
+        Unset("\"90d\""),
+        "How long a consent lasts where the provider does not say: a week before its end you are told.",
+    ),
 ];
 
 const LIMITS: &[Key] = &[
@@ -320,6 +350,12 @@ const IMAP: &[Key] = &[
     key("insecure", Bool, Is("false"), "Allow `tls = \"none\"` beyond loopback: password and mail travel readable."),
     key("ca_file", Path, Unset("\"ca.pem\""), "PEM file of an own certificate authority, instead of the ones of the system."),
     key("user", Text, Required("\"support@example.org\""), "Who logs in."),
+    key(
+        "sasl",
+        Choice(&["xoauth2", "oauthbearer"]),
+        Unset("\"xoauth2\""),
+        "With [oauth]: how the token is shown. Unset: what the server offers.",
+    ),
     key("folders", Texts, Is("[\"INBOX\"]"), "Folders to take mail from."),
     key(
         "after",

@@ -10,6 +10,7 @@ pub mod key;
 pub mod keys;
 pub mod load;
 pub mod main_file;
+pub mod oauth;
 pub mod problems;
 pub mod programs;
 pub mod read;

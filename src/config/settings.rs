@@ -9,6 +9,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::config::oauth::OAuth;
 use crate::config::units::{Network, Rate};
 use crate::connector::problem::Problem;
 use crate::model::codes::Code;
@@ -320,6 +321,8 @@ pub struct ChannelFile {
     pub limits: ChannelLimits,
     /// `[imap]`, for connectors of that engine.
     pub imap: Option<ImapSettings>,
+    /// `[oauth]`.
+    pub oauth: Option<OAuth>,
     /// Digest of all of it.
     pub fingerprint: Fingerprint,
 }
@@ -391,6 +394,15 @@ pub enum FirstRun {
     Backfill,
 }
 
+/// How a bearer token is shown to an IMAP server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sasl {
+    /// XOAUTH2.
+    XOAuth2,
+    /// OAUTHBEARER.
+    OAuthBearer,
+}
+
 /// `[imap]` of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImapSettings {
@@ -406,6 +418,8 @@ pub struct ImapSettings {
     pub ca_pem: Option<Vec<u8>>,
     /// Who logs in. The password is `[secrets] password`.
     pub user: String,
+    /// How a token is shown; none: what the server offers.
+    pub sasl: Option<Sasl>,
     /// Folders.
     pub folders: Vec<String>,
     /// What is done to a mail after the commit.

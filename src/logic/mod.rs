@@ -9,4 +9,5 @@ pub mod file_url;
 pub mod ids;
 pub mod publish;
 pub mod schedule;
+pub mod seal;
 pub mod standard_webhooks;

@@ -109,6 +109,9 @@ pub trait Control: Send + Sync {
     /// Asks a pulled channel to take in what lies before its first run; returns at once.
     fn backfill<'a>(&'a self, channel: &'a str, since: Option<Time>, folder: Option<&'a str>) -> BoxFuture<'a, Result<(), ControlError>>;
 
+    /// Takes over the consent that a person just gave for a channel, keeps it and goes on with it.
+    fn consent<'a>(&'a self, channel: &'a str, given: Consent) -> BoxFuture<'a, Result<(), ControlError>>;
+
     /// Erases a contact; returns counts by name.
     fn erase(&self, contact: crate::model::id::ContactId) -> BoxFuture<'_, Result<BTreeMap<String, u64>, ControlError>>;
 
@@ -134,6 +137,15 @@ pub struct FileBytes {
     pub name: Option<String>,
     /// Content, decoded.
     pub bytes: bytes::Bytes,
+}
+
+/// The consent of a person to log in for a channel.
+#[derive(Debug, Clone)]
+pub struct Consent {
+    /// The refresh token.
+    pub refresh_token: secrecy::SecretString,
+    /// How long it is good for, if the identity provider says so.
+    pub ends_in: Option<std::time::Duration>,
 }
 
 /// What to replay.

@@ -48,3 +48,12 @@ pub trait TokenSource: Send + Sync {
     /// When the consent behind it ends and a person must log in again, as far as known.
     fn consent_ends(&self) -> BoxFuture<'_, Option<Time>>;
 }
+
+/// Where a consent is kept between runs. What is saved survives what the store survives; it is sealed.
+pub trait TokenKeep: Send + Sync {
+    /// What is kept under a name.
+    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, String>>;
+
+    /// Keeps it; returns once it is durable.
+    fn save<'a>(&'a self, name: &'a str, value: Vec<u8>) -> BoxFuture<'a, Result<(), String>>;
+}

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::codes::Code;
+use crate::model::time::Time;
 use crate::model::view::{DestinationMode, Totals};
 use crate::telemetry::names::Metric;
 use crate::telemetry::process;
@@ -170,8 +171,16 @@ impl Metrics {
 
     /// A channel is gone from the configuration.
     pub fn forget_channel(&self, channel: &str) {
-        for metric in [Metric::ChannelState, Metric::LastReceived] {
+        for metric in [Metric::ChannelState, Metric::LastReceived, Metric::ConsentEnds] {
             self.registry.forget(metric, channel);
+        }
+    }
+
+    /// When the consent of a channel ends, as far as known.
+    pub fn consent_ends(&self, channel: &str, ends: Option<Time>) {
+        match ends {
+            Some(ends) => self.registry.set(Metric::ConsentEnds, (channel, ""), ends.0 as f64 / 1000.0),
+            None => self.registry.forget(Metric::ConsentEnds, channel),
         }
     }
 

@@ -108,6 +108,7 @@ metrics! {
     ChannelState = Gauge "omnigate_channel_state" ["channel", "state"] "1 for the state the channel is in: running, connecting, degraded, failed, disabled.";
     Reconnects = Counter "omnigate_channel_reconnects_total" ["channel", "code"] "Sessions of a pulled channel that ended and were opened again, by code.";
     Pulled = Counter "omnigate_pulled_total" ["channel"] "Things pulled from a source.";
+    ConsentEnds = Gauge "omnigate_channel_consent_ends_timestamp_seconds" ["channel"] "When the consent (OAuth) of the channel ends and a person must log in again, Unix time; absent where nobody says.";
     LastReceived = Gauge "omnigate_channel_last_received_timestamp_seconds" ["channel"] "When the channel last heard from its platform, Unix time.";
 
     // Care.

@@ -69,6 +69,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/destinations/{name}/drop", post(verbs::drop_destination))
         .route("/channels", get(reads::channels))
         .route("/channels/{id}/backfill", post(verbs::backfill))
+        .route("/channels/{id}/consent", post(verbs::consent))
         .route("/dead/replay", post(verbs::dead_replay))
         .route("/dead/discard", post(verbs::dead_discard))
         .route("/replay", post(verbs::replay))

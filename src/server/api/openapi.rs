@@ -10,7 +10,7 @@ use crate::model::schema::tidy;
 use crate::model::view::{DeliveryFilter, DeliveryView, DestinationRow, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow};
 use crate::ports::control::{Reloaded, ReplayRequest};
 use crate::server::api::reads::{ChannelRow, EventsAsked, EventsPage, QuarantineAsked, Quarantined, StatusView};
-use crate::server::api::verbs::{BackfillAsked, BackupAsked, DeadAsked, Reprocessed};
+use crate::server::api::verbs::{BackfillAsked, BackupAsked, ConsentGiven, DeadAsked, Reprocessed};
 use crate::server::api::{Count, Page};
 use crate::server::private::Readiness;
 use crate::server::problem::Problem;
@@ -153,6 +153,16 @@ fn operations() -> Vec<Operation> {
                 "/v1/channels/{id}/backfill",
                 "backfill",
                 "Takes in what lies before the channel's first run; goes on behind the answer.",
+                Empty,
+            )
+        },
+        Operation {
+            status: "204",
+            body: Some(of::<ConsentGiven>),
+            ..verb(
+                "/v1/channels/{id}/consent",
+                "consent",
+                "Takes over the consent that a person gave for a channel with OAuth; it is kept sealed, and used at once.",
                 Empty,
             )
         },

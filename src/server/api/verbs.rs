@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::ContactId;
 use crate::model::time::Time;
 use crate::model::view::DeliveryFilter;
-use crate::ports::control::{Reloaded, ReplayRequest};
+use crate::ports::control::{Consent, Reloaded, ReplayRequest};
 use crate::server::api::{Count, Named, Shared, Told};
 use crate::server::problem::Problem;
 
@@ -20,6 +21,8 @@ use crate::server::problem::Problem;
 const REPLAY_RATE_MAX: f64 = 100_000.0;
 /// Longest folder name of an IMAP server that is believed.
 const FOLDER_BYTES_MAX: usize = 1024;
+/// Longest refresh token: sealed it must fit into a memo of the store.
+const REFRESH_TOKEN_BYTES_MAX: usize = 32 * 1024;
 
 /// `POST /v1/destinations/{name}/pause`.
 pub async fn pause(State(shared): State<Shared>, Named(name): Named<String>) -> Result<StatusCode, Problem> {
@@ -122,6 +125,31 @@ pub async fn backfill(
     }
     shared.control.backfill(&id, asked.since, asked.folder.as_deref()).await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// Body of `POST /v1/channels/{id}/consent`.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsentGiven {
+    /// The refresh token that the identity provider gave.
+    pub refresh_token: String,
+    /// Seconds it is good for, if the provider said so.
+    #[serde(default)]
+    pub ends_in_s: Option<u64>,
+}
+
+/// `POST /v1/channels/{id}/consent`.
+pub async fn consent(
+    State(shared): State<Shared>,
+    Named(id): Named<String>,
+    Told(asked): Told<ConsentGiven>,
+) -> Result<StatusCode, Problem> {
+    if asked.refresh_token.is_empty() || asked.refresh_token.len() > REFRESH_TOKEN_BYTES_MAX {
+        return Err(Problem::invalid("body: refresh_token must be a refresh token"));
+    }
+    let given = Consent { refresh_token: asked.refresh_token.into(), ends_in: asked.ends_in_s.map(Duration::from_secs) };
+    shared.control.consent(&id, given).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /v1/reload`.

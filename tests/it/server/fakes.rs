@@ -136,6 +136,9 @@ impl Control for FakeControl {
     fn backfill<'a>(&'a self, channel: &'a str, since: Option<Time>, folder: Option<&'a str>) -> BoxFuture<'a, Result<(), ControlError>> {
         self.note(format!("backfill {channel} {since:?} {folder:?}"), channel, ())
     }
+    fn consent<'a>(&'a self, channel: &'a str, given: Consent) -> BoxFuture<'a, Result<(), ControlError>> {
+        self.note(format!("consent {channel} {:?} {:?}", given.refresh_token, given.ends_in), channel, ())
+    }
     fn erase(&self, contact: ContactId) -> BoxFuture<'_, Result<BTreeMap<String, u64>, ControlError>> {
         self.note(format!("erase {contact}"), if contact == CONTACT { "" } else { "nobody" }, BTreeMap::from([("messages".into(), 2)]))
     }

@@ -195,6 +195,13 @@ async fn verbs_reach_the_gateway() {
         ),
         ("/v1/quarantine/1/reprocess", "", 200, json!({"fate": "published"}), "reprocess 1"),
         (
+            "/v1/channels/mail/consent",
+            r#"{"refresh_token":"hush","ends_in_s":60}"#,
+            204,
+            json!(null),
+            "consent mail SecretBox<str>([REDACTED]) Some(60s)",
+        ),
+        (
             "/v1/channels/mail/backfill",
             r#"{"since":"1970-01-01T00:00:01Z","folder":"INBOX"}"#,
             202,
@@ -240,6 +247,8 @@ async fn verbs_that_cannot_be_done_say_why() {
         ("/v1/channels/nobody/backfill", "", 404, "no `nobody`"),
         ("/v1/channels/mail/backfill", r#"{"folder":"a\r\nb"}"#, 400, "a folder's name"),
         ("/v1/channels/mail/backfill", "[]", 400, "body: "),
+        ("/v1/channels/mail/consent", "{}", 400, "body: "),
+        ("/v1/channels/mail/consent", r#"{"refresh_token":""}"#, 400, "must be a refresh token"),
         ("/v1/backup", r#"{"folder":"relative"}"#, 400, "absolute"),
         ("/v1/backup", r#"{"folder":"/var/../etc"}"#, 400, "absolute"),
         ("/v1/backup", "", 400, "missing field `folder`"),
@@ -271,6 +280,7 @@ async fn every_documented_path_is_served_and_described() {
             "/v1/replay" => r#"{"filter":{"destination":"desk"}}"#,
             "/v1/dead/replay" | "/v1/dead/discard" => r#"{"all":true}"#,
             "/v1/backup" => r#"{"folder":"/x"}"#,
+            "/v1/channels/mail/consent" => r#"{"refresh_token":"hush"}"#,
             _ => "",
         };
         let reply = ask(&gateway, &method.to_uppercase(), &real, body).await;

@@ -1,0 +1,124 @@
+//! Look: `check --connect`. Everything a configuration amounts to is looked at over the network; nothing is changed anywhere.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::app::system::{SystemClock, SystemRandom};
+use crate::app::tokens::{NoKeep, SealedKeep, Tokens};
+use crate::app::wire;
+use crate::config::connectors::Connectors;
+use crate::config::oauth::OAuthGrant;
+use crate::config::settings::ChannelFile;
+use crate::config::source::Disk;
+use crate::config::{key, load};
+use crate::engines::imap::ImapSource;
+use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
+use crate::logic::seal::Sealer;
+use crate::model::codes::Code;
+use crate::model::id::AttachmentId;
+use crate::ports::BoxFuture;
+use crate::ports::clock::Clock;
+use crate::ports::destination::FileReader;
+use crate::ports::pull::PullSource;
+use crate::ports::token::{TokenKeep, TokenSource};
+use crate::stores::sqlite::SqliteStore;
+
+/// Everything a configuration amounts to, looked at over the network: one line a channel and a destination.
+///
+/// # Errors
+/// How many of them failed; the lines were given to `tell`.
+pub async fn check_connect(loaded: &load::Loaded, mut tell: impl FnMut(&str, bool)) -> Result<(), usize> {
+    let mut bad = 0;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let digester = Digester::new(&[0; INSTANCE_KEY_BYTES]);
+    let mut connectors = Connectors::of(&loaded.config, &Disk);
+    let tokens = match tokens(loaded, digester.clone(), clock.clone()) {
+        Ok(tokens) => tokens,
+        Err(error) => {
+            tell(&format!("tokens: {error}"), false);
+            return Err(1);
+        }
+    };
+    let built = wire::channels(loaded, &mut connectors, &digester, &clock, &tokens);
+    for failed in &built.failed {
+        bad += 1;
+        tell(&format!("channel {}: {}", failed.id, failed.detail), false);
+    }
+    for channel in built.mail {
+        let id = channel.file.id.clone();
+        if let Some(said) = consent(&channel.file, &tokens).await {
+            bad += usize::from(said.is_err());
+            let (Ok(line) | Err(line)) = &said;
+            tell(&format!("channel {id}: {line}"), said.is_ok());
+            continue;
+        }
+        let source = ImapSource::new(channel.settings, clock.clone());
+        match source.probe().await {
+            Ok(lines) => lines.iter().for_each(|line| tell(&format!("channel {id}: {line}"), true)),
+            Err(error) => {
+                bad += 1;
+                tell(&format!("channel {id}: {}: {error}", error.code()), false);
+            }
+        }
+    }
+    let files: Arc<dyn FileReader> = Arc::new(NoFiles);
+    for (name, settings) in &loaded.config.destinations {
+        let probed = match crate::app::outward::destination(settings, &loaded.config, &files, &clock) {
+            Ok(destination) => destination.probe().await.map_err(|error| error.to_string()),
+            Err(error) => Err(error),
+        };
+        match probed {
+            Ok(line) => tell(&format!("destination {name}: {line}"), true),
+            Err(error) => {
+                bad += 1;
+                tell(&format!("destination {name}: {error}"), false);
+            }
+        }
+    }
+    if bad == 0 { Ok(()) } else { Err(bad) }
+}
+
+/// Tokens with the consents of the store, if there is one. Nothing is written.
+fn tokens(loaded: &load::Loaded, digester: Digester, clock: Arc<dyn Clock>) -> Result<Tokens, String> {
+    let instance = &loaded.config.instance;
+    let key = key::instance_key(&instance.key, &Disk, None).ok();
+    let store = SqliteStore::open_read_only(&instance.data_dir).ok();
+    let keep: Arc<dyn TokenKeep> = match (&key, store) {
+        (Some(key), Some(store)) => Arc::new(SealedKeep {
+            store: Arc::new(store),
+            writer: None,
+            sealer: Sealer::new(key.secret.all()),
+            random: Arc::new(SystemRandom::default()),
+        }),
+        _ => Arc::new(NoKeep),
+    };
+    // The names of consents are digests under the instance's own key.
+    let digester = key.map_or(digester, |key| Digester::new(key.secret.current()));
+    Tokens::new(keep, digester, clock)
+}
+
+/// What can be said of a channel that logs in by a person's consent. It is not tried: a refresh token may be good for one use only,
+/// and that use is the daemon's.
+async fn consent(file: &ChannelFile, tokens: &Tokens) -> Option<Result<String, String>> {
+    let oauth = file.oauth.as_ref().filter(|oauth| oauth.grant == OAuthGrant::RefreshToken)?;
+    let source = match tokens.source(file, oauth) {
+        Ok(source) => source,
+        Err(why) => return Some(Err(why)),
+    };
+    Some(match (source.has_consent().await, source.consent_ends().await) {
+        (Ok(true), Some(ends)) => Ok(format!("a person has logged in, until {ends}; not tried, because a trial could use the consent up")),
+        (Ok(true), None) => Ok("a person has logged in; not tried, because a trial could use the consent up".to_owned()),
+        (Ok(false), _) => Err(format!("{}: nobody has logged in yet: omnigate channel login {}", Code::LoginNeeded, file.id)),
+        (Err(error), _) => Err(error.to_string()),
+    })
+}
+
+/// A check delivers nothing, so it reads no files.
+struct NoFiles;
+
+impl FileReader for NoFiles {
+    fn read(&self, _: AttachmentId, _: u64) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+}

@@ -1,0 +1,114 @@
+//! `channel login`: a person consents at the identity provider, once; the consent is kept sealed in the store.
+
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use secrecy::ExposeSecret;
+
+use crate::app;
+use crate::app::system::{SystemClock, SystemRandom};
+use crate::app::tokens::{SealedKeep, Tokens, client};
+use crate::cli::Context;
+use crate::cli::daemon::done;
+use crate::cli::exit::Failure;
+use crate::cli::output::remark;
+use crate::cli::reach::{daemon, runs};
+use crate::cli::store::open;
+use crate::config::load::{Loaded, load};
+use crate::config::oauth::OAuth;
+use crate::config::problems::Problems;
+use crate::config::settings::ChannelFile;
+use crate::config::source::Disk;
+use crate::logic::digest::Digester;
+use crate::logic::seal::Sealer;
+use crate::ports::store::Store;
+use crate::ports::token::TokenError;
+use crate::server::api::verbs::ConsentGiven;
+use crate::tokens::endpoint::Endpoint;
+use crate::tokens::login::{Given, Task, in_browser, on_device};
+
+/// Arguments of `channel login`.
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// Id of the channel
+    pub channel: String,
+    /// How; unset: by code where the identity provider offers it
+    #[arg(long, value_enum)]
+    pub flow: Option<Flow>,
+    /// In the browser: port of this machine the browser comes back to; 0 takes a free one
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
+}
+
+/// `--flow`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Flow {
+    /// A code that is entered on any device
+    Device,
+    /// A browser on this machine
+    Browser,
+}
+
+/// `channel login`.
+pub async fn login(context: &Context, args: &LoginArgs) -> Result<(), Failure> {
+    let loaded = load(&context.config, &Disk)?;
+    let file = match loaded.channels.get(&args.channel) {
+        None => return Err(Failure::Missing(format!("there is no channel `{}`", args.channel))),
+        Some(Err(failed)) => return Err(Failure::Config(Problems(failed.problems.clone()))),
+        Some(Ok(file)) => file.clone(),
+    };
+    let oauth = file.oauth.as_ref().ok_or_else(|| Failure::Refused(format!("channel `{}` logs in without [oauth]", file.id)))?;
+    // Known before the person is asked to do anything: where the consent will go.
+    let running = runs(&context.config).await?;
+    let given = consent(&file, oauth, args).await?;
+    if running {
+        let told = ConsentGiven {
+            refresh_token: given.refresh_token.expose_secret().to_owned(),
+            ends_in_s: given.ends_in.map(|span| span.as_secs()),
+        };
+        daemon(&context.config).await?.ask::<serde_json::Value>(&["channels", &file.id, "consent"], &told).await?;
+    } else {
+        keep(&loaded, &file, oauth, given).await?;
+    }
+    done(context, &format!("logged in: channel `{}` gets its tokens by itself from now on", file.id))
+}
+
+async fn consent(file: &ChannelFile, oauth: &OAuth, args: &LoginArgs) -> Result<Given, Failure> {
+    let client = client(file, oauth).map_err(Failure::Refused)?;
+    let endpoint = Endpoint::new().map_err(Failure::Failed)?;
+    let mut tell = |task| match task {
+        Task::EnterCode { url, code } => remark(&format!("Open {} and enter the code {}", plain(&url), plain(&code))),
+        Task::Open { url } => remark(&format!("Open this address in a browser on this machine:\n\n{}\n", plain(&url))),
+    };
+    let given = match (args.flow, &oauth.device_url, &oauth.authorize_url) {
+        (Some(Flow::Device) | None, Some(url), _) => on_device(&endpoint, &client, url, &SystemClock::default(), &mut tell).await,
+        (Some(Flow::Browser) | None, _, Some(url)) => {
+            in_browser(&endpoint, &client, url, args.port, &SystemRandom::default(), &mut tell).await
+        }
+        (Some(Flow::Device), None, _) => {
+            return Err(Failure::Refused("this identity provider has no `device_url`: try --flow browser".to_owned()));
+        }
+        (_, _, None) => return Err(Failure::Refused("[oauth] has neither `device_url` nor `authorize_url`".to_owned())),
+    };
+    given.map_err(refused)
+}
+
+/// What comes from outside must not steer the terminal.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(4096).collect()
+}
+
+fn refused(error: TokenError) -> Failure {
+    Failure::Failed(error.to_string())
+}
+
+/// No daemon runs: the consent goes into its store.
+async fn keep(loaded: &Loaded, file: &ChannelFile, oauth: &OAuth, given: Given) -> Result<(), Failure> {
+    let (key, _) = app::run::keys(loaded).map_err(|error| Failure::Failed(error.to_string()))?;
+    let store = Arc::new(open(&loaded.config.instance.data_dir)?);
+    let keep = SealedKeep { store: store.clone(), writer: None, sealer: Sealer::new(key.all()), random: Arc::new(SystemRandom::default()) };
+    let tokens = Tokens::new(Arc::new(keep), Digester::new(key.current()), Arc::new(SystemClock::default())).map_err(Failure::Failed)?;
+    let source = tokens.source(file, oauth).map_err(Failure::Refused)?;
+    source.adopt(given.refresh_token, given.ends_in).await.map_err(refused)?;
+    Ok(store.close().await?)
+}
