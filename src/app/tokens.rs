@@ -91,7 +91,7 @@ fn credential(file: &ChannelFile, oauth: &OAuth, digester: &Digester) -> Result<
             let account = AccountKey::read(&key).map_err(|why| format!("{shown}: `service_account`: {why}"))?;
             token_url = token_url.or_else(|| account.token_url.clone()).or_else(|| GOOGLE_TOKEN_URL.parse().ok());
             scope = if scope.is_empty() { GOOGLE_SCOPE.to_owned() } else { scope };
-            Grant::Service { account, subject: oauth.subject.clone().or_else(|| user.clone()) }
+            Grant::Service { account: Box::new(account), subject: oauth.subject.clone().or_else(|| user.clone()) }
         }
     };
     let token_url = token_url.ok_or_else(|| format!("{shown}: [oauth] does not say where tokens come from"))?;

@@ -52,7 +52,7 @@ pub enum Grant {
     /// As a service account.
     Service {
         /// Signs.
-        account: AccountKey,
+        account: Box<AccountKey>,
         /// For whom it speaks.
         subject: Option<String>,
     },

@@ -175,6 +175,7 @@ async fn a_rotated_refresh_token_is_durable_before_anything_is_done_with_it() {
 async fn a_question_goes_on_when_its_asker_is_gone() {
     let desk = Desk::open().await;
     desk.identity.book().rotate = true;
+    desk.identity.book().slow = Duration::from_millis(300);
     let source = desk.consented();
     {
         let mut asked = std::pin::pin!(source.token(None));
@@ -260,7 +261,7 @@ async fn a_service_account_signs_for_whom_it_speaks() {
     });
     let account = AccountKey::read(&file.to_string().into()).unwrap();
     assert_eq!(account.token_url.as_ref().unwrap().as_str(), desk.identity.url("token"));
-    let source = desk.source(Grant::Service { account, subject: Some("support@acme.example".to_owned()) });
+    let source = desk.source(Grant::Service { account: Box::new(account), subject: Some("support@acme.example".to_owned()) });
     word(&source).await;
     let assertion = desk.identity.book().asked[0]["assertion"].clone();
     let parts: Vec<&str> = assertion.split('.').collect();

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -37,6 +38,8 @@ pub struct Book {
     pub failures: VecDeque<(u16, Value)>,
     /// What the token endpoint was asked.
     pub asked: Vec<Fields>,
+    /// How long the token endpoint takes to answer.
+    pub slow: Duration,
     /// How often the person has not yet said yes to the device.
     pub pending: u32,
     /// The consent was given in the browser: `code` → challenge, redirect URI.
@@ -117,6 +120,8 @@ fn refused(error: &str) -> Response {
 
 async fn token(State(shared): Shared, body: String) -> Response {
     let fields = form(&body);
+    let slow = shared.lock().unwrap().slow;
+    tokio::time::sleep(slow).await;
     let mut book = shared.lock().unwrap();
     let field = |name: &str| fields.get(name).cloned().unwrap_or_default();
     book.asked.push(fields.clone());
