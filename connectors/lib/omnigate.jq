@@ -32,6 +32,8 @@ def utf8_slice(start; end): .[start:end];
 # Addresses: "+4915112345678", "ana@example.org", or null if it is none. phone_e164("DE") reads national numbers.
 def phone_e164: if . == null then null else tostring | gsub("[^0-9]"; "") | if . == "" then null else "+\(.)" end end;
 def phone_e164(region): phone_e164;
+# Only its ASCII digits.
+def digits: if . == null then null else tostring | gsub("[^0-9]"; "") end;
 def email_addr: if . == null then null else (capture("(?<a>[^\\s<>,;]+@[^\\s<>,;]+\\.[^\\s<>,;]+)") // null) | if . then .a | ascii_downcase else null end end;
 
 # sha256, hmac_sha256(key), hex, uuid5(namespace): native only.

@@ -10,7 +10,7 @@ def field($form; $name): first($form[$settings.fields[$name] // $name] | plain) 
 
 # Fields that are neither ours by name nor technical.
 def others($form): [$settings.fields[], "name", "email", "phone", "subject", "message", $settings.honeypot, $settings.nonce, $settings.leave_out[]] as $known
-  | $form | with_entries(select(.key as $key | $known | index($key) | not) | .value |= plain);
+  | $form | with_entries(select(.key as $key | $known | index($key) | not) | {key, value: (first(.value | plain) // null)});
 
 def sender($form): field($form; "email") as $email | field($form; "phone") as $phone
   | ($email | email_addr) as $address | ($phone | phone_e164) as $number

@@ -1,7 +1,5 @@
 # WhatsApp Cloud API: entries, changes, and in each change messages and statuses. Every element of all three levels is read.
 
-def number: tostring | gsub("[^0-9]"; "");
-
 # A person is known by a phone number, by a user id, or by both; the contacts beside the messages bring the name.
 def sender($value): .from as $phone | .from_user_id as $user
   | first(($value.contacts // [])[] | select((.wa_id != null and .wa_id == $phone) or (.user_id != null and .user_id == $user))) // {}
@@ -41,7 +39,7 @@ def content($value): {
 def inbound($value): content($value) + {
   conversation: (.group_id // .from // .from_user_id),
   from: sender($value),
-  to: [{address: "whatsapp:\($value.metadata.display_phone_number | number)"}],
+  to: [{address: "whatsapp:\($value.metadata.display_phone_number | digits)"}],
   direct: (.group_id == null)
 };
 
@@ -60,7 +58,7 @@ def message($value):
 # Staff who write in the WhatsApp app of the same number.
 def outbound($value): content($value) + {
   conversation: .to, direction: "outbound",
-  from: {address: "whatsapp:\(.from | number)"}, to: [{address: "whatsapp:\(.to)"}]
+  from: {address: "whatsapp:\(.from | digits)"}, to: [{address: "whatsapp:\(.to)"}]
 };
 
 def status($value): {

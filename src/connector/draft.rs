@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::connector::jq::Output;
 use crate::model::event::{Author, Automated, Direction, Feedback};
 
 /// Parts of one key.
@@ -274,11 +275,11 @@ impl<'de> Deserialize<'de> for Moment {
 ///
 /// # Errors
 /// Why it is no draft.
-pub fn read(value: Value) -> Result<Draft, String> {
-    if !value.is_object() {
+pub fn read(output: Output<'_>) -> Result<Draft, String> {
+    if !output.is_object() {
         return Err("a draft is an object".to_owned());
     }
-    serde_json::from_value(value).map_err(|error| shape_of(&error.to_string()))
+    Draft::deserialize(output).map_err(|error| shape_of(&error.to_string()))
 }
 
 /// serde's texts quote unexpected strings: cut what is quoted by `"`, keep what is quoted by backticks (names of fields).

@@ -12,6 +12,11 @@ use crate::model::codes::Code;
 /// Variables of a map: the channel's id, its settings, the request's headers and query by name, and how the payload came.
 pub const MAP_VARS: [&str; 5] = ["$channel", "$settings", "$headers", "$query", "$via"];
 
+/// Place of `$headers` in [`MAP_VARS`].
+pub const HEADERS: usize = 2;
+/// Place of `$query` in [`MAP_VARS`].
+pub const QUERY: usize = 3;
+
 /// A connector that is ready for channels.
 #[derive(Debug)]
 pub struct Connector {

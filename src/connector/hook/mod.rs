@@ -16,9 +16,9 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use crate::connector::decode::{self, Decoded};
-use crate::connector::draft;
-use crate::connector::jq::{Filter, Input, JqError};
-use crate::connector::load::Connector;
+use crate::connector::draft::{self, Draft};
+use crate::connector::jq::{Filter, Input, JqError, Output};
+use crate::connector::load::{Connector, HEADERS, QUERY};
 use crate::connector::manifest::Answer;
 use crate::connector::normalize::{self, Source, Target};
 use crate::connector::problem::Problem;
@@ -146,6 +146,9 @@ pub enum Outcome {
     },
 }
 
+/// What a map gave; what is no draft says why.
+type Drafts = Vec<Result<Draft, String>>;
+
 /// One callback URL.
 #[derive(Debug)]
 pub struct Hook {
@@ -230,12 +233,11 @@ impl Hook {
 
     /// Decodes, maps and normalizes. Never fails: what cannot be read becomes a quarantined item.
     pub fn read(&self, verified: &Verified, context: &ReadContext) -> Read {
-        let outputs = match self.map(verified) {
+        let (drafts, files) = match self.map(verified) {
             Ok(found) => found,
             Err((code, detail)) => return self.unread(code, detail),
         };
-        let (values, files) = outputs;
-        if values.is_empty() {
+        if drafts.is_empty() {
             return self.unread(Code::Unmapped, "the map says nothing about this payload".to_owned());
         }
         let manifest = &self.connector.manifest;
@@ -251,8 +253,8 @@ impl Hook {
             repeat_window_ms: window,
         };
         let mut read = Read::default();
-        for value in values {
-            match draft::read(value) {
+        for draft in drafts {
+            match draft {
                 Err(detail) => read.items.push(normalize::quarantined(&self.default_facts(), Code::BadDraft, detail)),
                 Ok(draft) => {
                     if read.delivery_key.is_none() {
@@ -280,8 +282,8 @@ impl Hook {
         Read { items: vec![normalize::quarantined(&self.default_facts(), code, detail)], ..Read::default() }
     }
 
-    /// Decodes and runs the map: its outputs and the files of the form.
-    fn map(&self, verified: &Verified) -> Result<(Vec<Value>, Vec<decode::FormFile>), (Code, String)> {
+    /// Decodes and runs the map: its drafts and the files of the form.
+    fn map(&self, verified: &Verified) -> Result<(Drafts, Vec<decode::FormFile>), (Code, String)> {
         let Some(webhook) = self.connector.manifest.webhook.as_ref() else {
             return Err((Code::Invariant, "a hook of a connector without [webhook]".to_owned()));
         };
@@ -292,18 +294,26 @@ impl Hook {
         let Some(map) = self.own_map.as_ref().or(self.connector.map.as_ref()) else {
             return Err((Code::MappingFailed, "the channel has no map".to_owned()));
         };
+        // What most maps never ask for is not made.
         let channel = Value::from(self.channels.first().map_or("", |channel| channel.target.facts.public.id.as_str()));
-        let headers: Map<String, Value> =
-            verified.head.headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
-        let query = url::form_urlencoded::parse(verified.head.query().as_bytes());
-        let query: Map<String, Value> = query.map(|(name, value)| (name.into_owned(), Value::from(value.into_owned()))).collect();
+        let (mut headers, mut query) = (Map::new(), Map::new());
+        if map.reads(HEADERS) {
+            headers.extend(verified.head.headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))));
+        }
+        if map.reads(QUERY) {
+            let all = url::form_urlencoded::parse(verified.head.query().as_bytes());
+            query.extend(all.map(|(name, value)| (name.into_owned(), Value::from(value.into_owned()))));
+        }
         let (headers, query, via) = (Value::Object(headers), Value::Object(query), Value::from(self.via.as_str()));
         let vars = [&channel, &self.settings, &headers, &query, &via];
-        let (outputs, files) = match decoded {
-            Decoded::Json(bytes) => (map.run_of(Input::Json(&bytes), &vars), Vec::new()),
-            Decoded::Value(value, files) => (map.run_of(Input::Value(&value), &vars), files),
+        let mut drafts = Vec::new();
+        let take = |output: Output<'_>| drafts.push(draft::read(output));
+        let (done, files) = match decoded {
+            Decoded::Json(bytes) => (map.run_with(Input::Json(&bytes), &vars, take), Vec::new()),
+            Decoded::Value(value, files) => (map.run_with(Input::Value(&value), &vars, take), files),
         };
-        outputs.map(|outputs| (outputs, files)).map_err(|error| (mapping_code(&error), error.to_string()))
+        done.map_err(|error| (mapping_code(&error), error.to_string()))?;
+        Ok((drafts, files))
     }
 
     /// The channel of an account; `None`: none has it.

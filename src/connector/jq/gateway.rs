@@ -4,61 +4,49 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use bytes::Bytes;
 use hmac::{Hmac, Mac};
-use jaq_core::RunPtr;
-use jaq_core::native::{bome, v};
 use sha1::Digest;
 
 use crate::connector::html;
-use crate::connector::jq::natives::{Data, one, text_of};
+use crate::connector::jq::natives::{Plain, arg, plain, text_of};
 use crate::connector::jq::ops::Error;
+use crate::connector::jq::share::Text;
 use crate::connector::jq::val::Val;
 use crate::connector::text;
 use crate::model::time::Time;
 
-type Native = jaq_core::native::Filter<RunPtr<Data>>;
 type Made = Result<Val, Error>;
 
 /// Unix milliseconds from here on; smaller numbers are seconds. 10^12 is 2001 in ms and the year 33658 in s.
 const MS_FROM: f64 = 1e12;
 
 /// The functions.
-pub fn natives() -> Vec<Native> {
-    vec![
-        ("time_s", v(0), |cv| bome(time(&cv.1, 1000.0))),
-        ("time_ms", v(0), |cv| bome(time(&cv.1, 1.0))),
-        ("time_us", v(0), |cv| bome(time(&cv.1, 0.001))),
-        ("time_auto", v(0), |cv| bome(time_auto(&cv.1))),
-        ("time_iso", v(0), |cv| bome(time_text(&cv.1, |text| Time::parse(text).map(|time| time.0)))),
-        ("time_rfc2822", v(0), |cv| bome(time_text(&cv.1, text::rfc2822_ms))),
-        ("html_text", v(0), |cv| bome(text_map(&cv.1, html::to_text))),
-        ("md_text", v(0), |cv| bome(text_map(&cv.1, text::markdown))),
-        ("slack_text", v(0), |cv| bome(text_map(&cv.1, text::slack))),
-        ("telegram_text", v(1), |cv| one(cv, telegram)),
-        ("strip_mention", v(1), |cv| one(cv, strip_mention)),
-        ("utf16_slice", v(2), |mut cv| {
-            let end = cv.0.pop_var();
-            let start = cv.0.pop_var();
-            bome(slice(&cv.1, &start, &end, text::utf16_slice))
-        }),
-        ("utf8_slice", v(2), |mut cv| {
-            let end = cv.0.pop_var();
-            let start = cv.0.pop_var();
-            bome(slice(&cv.1, &start, &end, text::utf8_slice))
-        }),
-        ("phone_e164", v(0), |cv| bome(optional(&cv.1, |value| text::phone_e164(value, None)))),
-        ("phone_e164", v(1), |cv| one(cv, |value, region| optional(value, |text| text::phone_e164(text, region.as_str())))),
-        ("email_addr", v(0), |cv| bome(optional(&cv.1, text::email_address))),
-        ("sha256", v(0), |cv| bome(text_map(&cv.1, |text| text::hex(&sha2::Sha256::digest(text.as_bytes()))))),
-        ("hmac_sha256", v(1), |cv| one(cv, hmac_sha256)),
-        ("base64", v(0), |cv| bome(text_map(&cv.1, |text| STANDARD.encode(text)))),
-        ("base64d", v(0), |cv| bome(base64d(&cv.1))),
-        ("hex", v(0), |cv| bome(text_map(&cv.1, |text| text::hex(text.as_bytes())))),
-        ("uuid5", v(1), |cv| one(cv, uuid5)),
-        ("ignored", v(1), |cv| one(cv, |_, code| Ok(ignored(code)))),
-    ]
-}
+pub static NATIVES: [Plain; 24] = [
+    plain!("time_s", 0, |value, _| time(value, 1000.0)),
+    plain!("time_ms", 0, |value, _| time(value, 1.0)),
+    plain!("time_us", 0, |value, _| time(value, 0.001)),
+    plain!("time_auto", 0, |value, _| time_auto(value)),
+    plain!("time_iso", 0, |value, _| time_text(value, |text| Time::parse(text).map(|time| time.0))),
+    plain!("time_rfc2822", 0, |value, _| time_text(value, text::rfc2822_ms)),
+    plain!("html_text", 0, |value, _| text_map(value, html::to_text)),
+    plain!("md_text", 0, |value, _| text_map(value, text::markdown)),
+    plain!("slack_text", 0, |value, _| text_map(value, text::slack)),
+    plain!("telegram_text", 1, |value, all| telegram(value, arg(all, 0))),
+    plain!("strip_mention", 1, |value, all| strip_mention(value, arg(all, 0))),
+    plain!("utf16_slice", 2, |value, all| slice(value, arg(all, 0), arg(all, 1), text::utf16_slice)),
+    plain!("utf8_slice", 2, |value, all| slice(value, arg(all, 0), arg(all, 1), text::utf8_slice)),
+    plain!("digits", 0, |value, _| optional(value, |text| Some(text.chars().filter(char::is_ascii_digit).collect()))),
+    plain!("phone_e164", 0, |value, _| optional(value, |text| text::phone_e164(text, None))),
+    plain!("phone_e164", 1, |value, all| optional(value, |text| text::phone_e164(text, arg(all, 0).as_str()))),
+    plain!("email_addr", 0, |value, _| optional(value, text::email_address)),
+    plain!("sha256", 0, |value, _| text_map(value, |text| text::hex(&sha2::Sha256::digest(text.as_bytes())))),
+    plain!("hmac_sha256", 1, |value, all| hmac_sha256(value, arg(all, 0))),
+    plain!("base64", 0, |value, _| text_map(value, |text| STANDARD.encode(text))),
+    plain!("base64d", 0, |value, _| base64d(value)),
+    plain!("hex", 0, |value, _| text_map(value, |text| text::hex(text.as_bytes()))),
+    plain!("uuid5", 1, |value, all| uuid5(value, arg(all, 0))),
+    plain!("ignored", 1, |_, all| Ok(ignored(arg(all, 0)))),
+];
 
 fn text_map(value: &Val, f: impl Fn(&str) -> String) -> Made {
     match value {
@@ -150,7 +138,7 @@ fn base64d(value: &Val) -> Made {
         })
         .collect();
     let bytes = URL_SAFE_NO_PAD.decode(standard).map_err(|_| Error::str("the text is not base64"))?;
-    Ok(Val::text(String::from_utf8_lossy(&bytes).into_owned()))
+    Ok(Val::text(String::from_utf8_lossy(&bytes)))
 }
 
 /// RFC 9562 §5.5; the argument is the namespace, as a UUID.
@@ -172,6 +160,6 @@ fn uuid5(value: &Val, namespace: &Val) -> Made {
 }
 
 fn ignored(code: &Val) -> Val {
-    let member = |key: &'static str, value: Val| (Bytes::from_static(key.as_bytes()), value);
-    Val::object([member("kind", Val::text("ignore")), member("code", code.clone())].into_iter().collect())
+    let member = |key: &'static str, value: Val| (Text::fixed(key), value);
+    Val::object([member("kind", Val::Str(Text::fixed("ignore"))), member("code", code.clone())].into_iter().collect())
 }

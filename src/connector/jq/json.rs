@@ -1,12 +1,12 @@
 //! JSON text ↔ values. Reads untrusted text: the depth is counted before it can reach the stack, integers of any length
 //! keep their digits, invalid UTF-8 and lone surrogates are refused or replaced, never passed on.
 
-use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use bytes::Bytes;
 use serde_json::Value;
 
 use crate::connector::jq::fuel;
+use crate::connector::jq::share::{Members, Text};
 use crate::connector::jq::val::Val;
 
 /// Why a text is no JSON for us.
@@ -19,6 +19,8 @@ pub enum Wrong {
 }
 
 struct Reader<'a> {
+    /// What all strings without escapes are parts of.
+    shared: &'a Rc<str>,
     whole: &'a [u8],
     at: usize,
     left: usize,
@@ -29,7 +31,9 @@ struct Reader<'a> {
 /// # Errors
 /// See [`Wrong`].
 pub fn read(bytes: &[u8], depth_max: usize) -> Result<Val, Wrong> {
-    let mut reader = Reader { whole: bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes), at: 0, left: depth_max };
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let shared: Rc<str> = Rc::from(std::str::from_utf8(bytes).map_err(|error| Wrong::Syntax(error.valid_up_to()))?);
+    let mut reader = Reader { shared: &shared, whole: shared.as_bytes(), at: 0, left: depth_max };
     let value = reader.value()?;
     reader.space();
     if reader.at == reader.whole.len() { Ok(value) } else { Err(Wrong::Syntax(reader.at)) }
@@ -61,7 +65,7 @@ pub fn number(text: &[u8]) -> Option<Val> {
     let text = std::str::from_utf8(text).ok()?;
     let digits = text.strip_prefix('-').unwrap_or(text);
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(text.parse().map_or_else(|_| Val::Big(Bytes::copy_from_slice(text.as_bytes())), Val::Int));
+        return Some(text.parse().map_or_else(|_| Val::Big(Text::from(text)), Val::Int));
     }
     let value: f64 = text.parse().ok()?;
     value.is_finite().then_some(Val::Float(value))
@@ -121,26 +125,26 @@ impl Reader<'_> {
     }
 
     fn object(&mut self) -> Result<Val, Wrong> {
-        let mut map = BTreeMap::new();
         self.space();
         if self.peek() == Some(b'}') {
             self.at += 1;
-            return Ok(Val::object(map));
+            return Ok(Val::object(Members::default()));
         }
+        let mut all = Vec::with_capacity(8);
         loop {
             self.space();
             let key = self.text()?;
             self.space();
             self.take(b':')?;
             let value = self.value()?;
-            map.insert(key, value);
+            all.push((key, value));
             self.space();
             if self.peek() == Some(b',') {
                 self.at += 1;
                 continue;
             }
             self.take(b'}')?;
-            return Ok(Val::object(map));
+            return Ok(Val::object(Members::unsorted(all)));
         }
     }
 
@@ -186,7 +190,7 @@ impl Reader<'_> {
         }
     }
 
-    fn text(&mut self) -> Result<Bytes, Wrong> {
+    fn text(&mut self) -> Result<Text, Wrong> {
         self.take(b'"')?;
         let start = self.at;
         let rest = self.whole.get(start..).unwrap_or_default();
@@ -195,10 +199,7 @@ impl Reader<'_> {
         self.at += length;
         if self.peek() == Some(b'"') {
             self.at += 1;
-            if std::str::from_utf8(plain).is_err() {
-                return Err(Wrong::Syntax(start));
-            }
-            return Ok(Bytes::copy_from_slice(plain));
+            return Ok(Text::part(self.shared, start..start + length));
         }
         let mut out = plain.to_vec();
         loop {
@@ -219,7 +220,7 @@ impl Reader<'_> {
             }
         }
         match String::from_utf8(out) {
-            Ok(text) => Ok(Bytes::from(text)),
+            Ok(text) => Ok(Text::from(text)),
             Err(_) => Err(Wrong::Syntax(start)),
         }
     }
@@ -283,7 +284,7 @@ pub fn write(value: &Val, out: &mut Vec<u8>) {
         Val::Bool(false) => out.extend_from_slice(b"false"),
         Val::Int(number) => out.extend_from_slice(number.to_string().as_bytes()),
         Val::Float(number) => out.extend_from_slice(float_text(*number).as_bytes()),
-        Val::Big(digits) => out.extend_from_slice(digits),
+        Val::Big(digits) => out.extend_from_slice(digits.as_bytes()),
         Val::Str(text) => write_text(text, out),
         Val::Arr(array) => {
             out.push(b'[');
@@ -321,10 +322,9 @@ fn float_text(number: f64) -> String {
     serde_json::Number::from_f64(number).map_or_else(|| "null".to_owned(), |number| number.to_string())
 }
 
-fn write_text(text: &[u8], out: &mut Vec<u8>) {
-    let text = std::str::from_utf8(text).unwrap_or_default();
+fn write_text(text: &Text, out: &mut Vec<u8>) {
     // Writing a string to memory cannot fail.
-    let _ = serde_json::to_writer(&mut *out, text);
+    let _ = serde_json::to_writer(&mut *out, text.as_str());
 }
 
 /// The JSON text of a value, paid for.
@@ -343,11 +343,9 @@ pub fn to_serde(value: &Val) -> Value {
         Val::Int(number) => Value::from(*number),
         Val::Float(number) if number.fract() == 0.0 && number.abs() < 9e15 => Value::from(*number as i64),
         Val::Float(number) => Value::from(*number),
-        Val::Big(text) | Val::Str(text) => Value::String(String::from_utf8_lossy(text).into_owned()),
+        Val::Big(text) | Val::Str(text) => Value::String(text.as_str().to_owned()),
         Val::Arr(array) => Value::Array(array.items.iter().map(to_serde).collect()),
-        Val::Obj(object) => {
-            Value::Object(object.map.iter().map(|(key, item)| (String::from_utf8_lossy(key).into_owned(), to_serde(item))).collect())
-        }
+        Val::Obj(object) => Value::Object(object.map.iter().map(|(key, item)| (key.as_str().to_owned(), to_serde(item))).collect()),
     }
 }
 
@@ -359,8 +357,6 @@ pub fn from_serde(value: &Value) -> Val {
         Value::Number(value) => value.as_i64().map(Val::Int).or_else(|| number(value.to_string().as_bytes())).unwrap_or_default(),
         Value::String(text) => Val::text(text.as_str()),
         Value::Array(items) => items.iter().map(from_serde).collect(),
-        Value::Object(map) => {
-            Val::object(map.iter().map(|(key, item)| (Bytes::copy_from_slice(key.as_bytes()), from_serde(item))).collect())
-        }
+        Value::Object(map) => Val::object(map.iter().map(|(key, item)| (Text::from(key.as_str()), from_serde(item))).collect()),
     }
 }

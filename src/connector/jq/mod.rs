@@ -4,14 +4,19 @@
 //! are an allow-list (`natives`, `prelude.jq`); programs that could take stack without a bound are refused (`check`).
 
 mod check;
+mod de;
+mod fast;
 mod fuel;
 mod gateway;
 mod json;
 mod natives;
 mod ops;
 mod regexes;
+mod share;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twin_tests;
 mod val;
 
 use jaq_core::load::{Arena, File, Loader, lex, parse, span};
@@ -19,9 +24,13 @@ use jaq_core::{Compiler, Ctx, Vars};
 use serde_json::Value;
 
 pub use crate::connector::jq::check::Facts;
+pub use crate::connector::jq::de::Output;
 use crate::connector::jq::natives::Data;
 use crate::connector::jq::val::Val;
 use crate::connector::problem::{Problem, did_you_mean};
+
+/// How the texts of errors raised by our own functions begin; none holds content (I7).
+const OWN_ERRORS: [&str; 4] = ["cannot ", "expected ", "the text ", "not a regular "];
 
 const PRELUDE: &str = include_str!("prelude.jq");
 
@@ -73,9 +82,14 @@ pub enum Input<'a> {
     Value(&'a Value),
 }
 
+/// Takes an output; whether there may be another.
+type Next<'n> = &'n mut dyn FnMut(&Val) -> Result<bool, JqError>;
+
 /// A compiled jq program. `Send + Sync`; running it needs no lock.
 pub struct Filter {
     program: jaq_core::Filter<Data>,
+    /// The short way, where the program has one.
+    fast: Option<fast::Program>,
     facts: Facts,
     limits: Limits,
 }
@@ -116,7 +130,7 @@ impl Filter {
         if let Some(problem) = check::too_large(file, code) {
             return Err(vec![problem]);
         }
-        let facts = checked(file, code)?;
+        let (facts, fast) = checked(file, code, vars)?;
         let arena = Arena::default();
         let prelude = parse_prelude();
         let names: Vec<&str> = prelude.iter().map(|def| def.name).collect();
@@ -127,7 +141,12 @@ impl Filter {
             let all = errors.into_iter().flat_map(|(_, undefined)| undefined);
             all.map(|(name, undefined)| unknown(file, code, name, undefined.as_str(), &names, vars)).collect::<Vec<_>>()
         })?;
-        Ok(Self { program, facts, limits })
+        Ok(Self { program, fast, facts, limits })
+    }
+
+    /// Whether it runs the short way.
+    pub fn is_fast(&self) -> bool {
+        self.fast.is_some()
     }
 
     /// What the program names.
@@ -177,6 +196,22 @@ impl Filter {
         Ok(out)
     }
 
+    /// As [`Self::run_of`], with each output handed to `take`.
+    ///
+    /// # Errors
+    /// See [`JqError`].
+    pub fn run_with(&self, input: Input<'_>, vars: &[&Value], mut take: impl FnMut(Output<'_>)) -> Result<(), JqError> {
+        self.each(input, vars, |value| {
+            take(Output(value));
+            true
+        })
+    }
+
+    /// Whether it may read the variable with this number.
+    pub fn reads(&self, variable: usize) -> bool {
+        self.fast.as_ref().is_none_or(|program| program.reads(variable))
+    }
+
     /// All outputs as JSON text, one each; big integers as they came.
     ///
     /// # Errors
@@ -205,11 +240,9 @@ impl Filter {
                 Input::Json(bytes) => json::read(bytes, limits.depth_max).map_err(|wrong| input_error(wrong, limits.depth_max))?,
                 Input::Value(value) => json::from_serde(value),
             };
-            let variables = Vars::new(vars.iter().map(|value| json::from_serde(value)));
-            let context = Ctx::<Data>::new(&self.program.lut, variables);
             let (mut count, mut bytes) = (0, 0u64);
-            for output in self.program.id.run((context, value)) {
-                let output = output.map_err(|raised| self.failure(raised.get_err().ok()))?;
+            // Whether it may go on.
+            let mut next = |output: &Val| {
                 count += 1;
                 bytes = bytes.saturating_add(output.weight());
                 if count > limits.outputs_max {
@@ -221,13 +254,47 @@ impl Filter {
                 if usize::from(output.depth()) > limits.depth_max {
                     return Err(JqError::Budget("depth"));
                 }
-                if !take(&output) {
-                    break;
-                }
+                Ok(take(output))
+            };
+            match &self.fast {
+                Some(program) => self.walk(program, &value, vars, &mut next),
+                None => self.interpret(value, vars, &mut next),
             }
-            Ok(())
         };
         fuel::run(limits.fuel.saturating_add(size), work).unwrap_or_else(|stop| Err(JqError::Budget(stop.0)))
+    }
+
+    /// Runs the program the short way.
+    fn walk(&self, program: &fast::Program, input: &Val, vars: &[&Value], next: Next<'_>) -> Result<(), JqError> {
+        let one = |(place, value): (usize, &&Value)| if program.reads(place) { json::from_serde(value) } else { Val::Null };
+        let globals: Vec<Val> = vars.iter().enumerate().map(one).collect();
+        let mut refused = None;
+        let done = fast::run(program, input, &globals, &mut |output| match next(&output) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(fast::Stop::Enough),
+            Err(error) => {
+                refused = Some(error);
+                Err(fast::Stop::Enough)
+            }
+        });
+        match (refused, done) {
+            (Some(error), _) => Err(error),
+            (None, Err(fast::Stop::Raised(error))) => Err(self.failure(Some(*error))),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Runs the program by jaq.
+    fn interpret(&self, input: Val, vars: &[&Value], next: Next<'_>) -> Result<(), JqError> {
+        let variables = Vars::new(vars.iter().map(|value| json::from_serde(value)));
+        let context = Ctx::<Data>::new(&self.program.lut, variables);
+        for output in self.program.id.run((context, input)) {
+            let output = output.map_err(|raised| self.failure(raised.get_err().ok()))?;
+            if !next(&output)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// What may be told of an error: types, and texts that stand in the program.
@@ -238,16 +305,10 @@ impl Filter {
             return JqError::Failed(shown);
         }
         match raised.into_val() {
-            Val::Str(text) if self.facts.literals.contains(&*String::from_utf8_lossy(&text)) => {
-                JqError::Failed(String::from_utf8_lossy(&text).into_owned())
-            }
             Val::Str(text)
-                if text.starts_with(b"cannot ")
-                    || text.starts_with(b"expected ")
-                    || text.starts_with(b"the text ")
-                    || text.starts_with(b"not a regular ") =>
+                if self.facts.literals.contains(text.as_str()) || OWN_ERRORS.iter().any(|own| text.as_str().starts_with(own)) =>
             {
-                JqError::Failed(String::from_utf8_lossy(&text).into_owned())
+                JqError::Failed(text.as_str().to_owned())
             }
             _ => JqError::Failed("an error was raised".to_owned()),
         }
@@ -258,8 +319,8 @@ fn parse_prelude() -> Vec<parse::Def<&'static str>> {
     jaq_core::load::parse(PRELUDE, |parser| parser.defs()).unwrap_or_default()
 }
 
-/// Reads the program and looks through it.
-fn checked(file: &str, code: &str) -> Result<Facts, Vec<Problem>> {
+/// Reads the program, looks through it, and finds its short way.
+fn checked(file: &str, code: &str, vars: &[&str]) -> Result<(Facts, Option<fast::Program>), Vec<Problem>> {
     let tokens = lex::Lexer::new(code).lex().map_err(|errors| {
         errors
             .into_iter()
@@ -275,7 +336,10 @@ fn checked(file: &str, code: &str) -> Result<Facts, Vec<Problem>> {
     })?;
     let mut checker = check::Checker::new(file, code);
     checker.term(&term);
-    if checker.problems.is_empty() { Ok(checker.facts) } else { Err(checker.problems) }
+    if !checker.problems.is_empty() {
+        return Err(checker.problems);
+    }
+    Ok((checker.facts, fast::Program::compile(&parse_prelude(), &term, vars)))
 }
 
 fn unknown(file: &str, code: &str, name: &str, what: &str, known: &[&str], vars: &[&str]) -> Problem {

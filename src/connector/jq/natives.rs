@@ -4,7 +4,7 @@
 //! listed here or in `prelude.jq` does not exist: no environment, no input, no clock, no way to end the process.
 
 use jaq_core::box_iter::box_once;
-use jaq_core::native::{Fun, bome, run, v};
+use jaq_core::native::{Fun, run, v};
 use jaq_core::{Bind, Cv, RunPtr, ValR, ValXs};
 use jaq_std::ValT as _;
 
@@ -13,12 +13,50 @@ use crate::connector::jq::gateway;
 use crate::connector::jq::json;
 use crate::connector::jq::ops::Error;
 use crate::connector::jq::regexes;
+use crate::connector::jq::share::Text;
 use crate::connector::jq::val::Val;
 
 /// What the filters run on.
 pub type Data = jaq_core::data::JustLut<Val>;
 
 type Native = jaq_core::native::Filter<RunPtr<Data>>;
+
+/// One of ours: a function of the input and of values.
+pub struct Plain {
+    /// Name.
+    pub name: &'static str,
+    /// How many arguments.
+    pub arity: usize,
+    /// What it does.
+    pub call: fn(&Val, &[Val]) -> ValR<Val>,
+    /// The same for jaq.
+    run: RunPtr<Data>,
+}
+
+/// An entry of a table of [`Plain`]s. A macro, because jaq takes function pointers, and those hold no other.
+macro_rules! plain {
+    ($name:literal, $arity:literal, $call:expr) => {
+        $crate::connector::jq::natives::Plain::new($name, $arity, $call, |mut cv| {
+            let mut arguments: [Val; $arity] = std::array::from_fn(|_| cv.0.pop_var());
+            arguments.reverse();
+            let call: fn(&Val, &[Val]) -> jaq_core::ValR<Val> = $call;
+            jaq_core::native::bome(call(&cv.1, &arguments))
+        })
+    };
+}
+pub(super) use plain;
+
+impl Plain {
+    /// An entry of a table.
+    pub const fn new(name: &'static str, arity: usize, call: fn(&Val, &[Val]) -> ValR<Val>, run: RunPtr<Data>) -> Self {
+        Self { name, arity, call, run }
+    }
+}
+
+/// The argument at `place`.
+pub fn arg(arguments: &[Val], place: usize) -> &Val {
+    arguments.get(place).unwrap_or(&Val::Null)
+}
 
 /// Of `jaq_core`: those that end, and whose update needs no stack.
 const CORE: &[&str] = &["error_empty", "range", "keys_unsorted", "key_values", "first", "last", "limit", "skip"];
@@ -68,13 +106,9 @@ const STD: &[&str] = &[
 pub fn all() -> impl Iterator<Item = Fun<Data>> {
     let core = jaq_core::funs::<Data>().filter(|(name, ..)| CORE.contains(name));
     let std = jaq_std::funs::<Data>().filter(|(name, ..)| STD.contains(name));
-    core.chain(std).chain(own().into_iter().chain(gateway::natives()).map(run::<Data>))
-}
-
-/// One argument, by value.
-pub fn one<'a>(mut cv: Cv<'a, Data>, f: impl Fn(&Val, &Val) -> ValR<Val> + 'a) -> ValXs<'a, Val> {
-    let argument = cv.0.pop_var();
-    bome(f(&cv.1, &argument))
+    let own = OWN.iter().chain(gateway::NATIVES.iter()).map(|plain| (plain.name, v(plain.arity), plain.run));
+    let recurse: Native = ("recurse", [Bind::Fun(())].into(), recurse);
+    core.chain(std).chain(own.chain([recurse]).map(run::<Data>))
 }
 
 /// The input or argument as text.
@@ -83,25 +117,34 @@ pub fn text_of(value: &Val) -> Result<&str, Error> {
     value.as_str().ok_or_else(|| Error::str(format_args!("expected a string, got {value}")))
 }
 
-fn own() -> Vec<Native> {
-    let f = || -> Box<[Bind]> { [Bind::Fun(())].into() };
-    vec![
-        ("type", v(0), |cv| bome(Ok(Val::text(cv.1.type_name())))),
-        ("length", v(0), |cv| bome(length(&cv.1))),
-        ("has", v(1), |cv| one(cv, has)),
-        ("contains", v(1), |cv| one(cv, |value, part| contains(value, part).map(Val::Bool))),
-        ("indices", v(1), |cv| one(cv, indices)),
-        ("getpath", v(1), |cv| one(cv, getpath)),
-        ("join", v(1), |cv| one(cv, join)),
-        ("add", v(0), |cv| bome(sum(&cv.1))),
-        ("tojson", v(0), |cv| bome(Ok(Val::text(json::to_text(&cv.1))))),
-        ("fromjson", v(0), |cv| bome(fromjson(&cv.1))),
-        ("tonumber", v(0), |cv| bome(tonumber(cv.1))),
-        ("recurse", f(), recurse),
-        ("matches", v(2), |cv| bome(regexes::run(cv, false, true))),
-        ("split_matches", v(2), |cv| bome(regexes::run(cv, true, true))),
-        ("split_", v(2), |cv| bome(regexes::run(cv, true, false))),
-    ]
+static OWN: [Plain; 14] = [
+    plain!("type", 0, |value, _| Ok(Val::Str(Text::fixed(value.type_name())))),
+    plain!("length", 0, |value, _| length(value)),
+    plain!("has", 1, |value, all| has(value, arg(all, 0))),
+    plain!("contains", 1, |value, all| contains(value, arg(all, 0)).map(Val::Bool)),
+    plain!("indices", 1, |value, all| indices(value, arg(all, 0))),
+    plain!("getpath", 1, |value, all| getpath(value, arg(all, 0))),
+    plain!("join", 1, |value, all| join(value, arg(all, 0))),
+    plain!("add", 0, |value, _| sum(value)),
+    plain!("tojson", 0, |value, _| Ok(Val::text(json::to_text(value)))),
+    plain!("fromjson", 0, |value, _| fromjson(value)),
+    plain!("tonumber", 0, |value, _| tonumber(value.clone())),
+    plain!("matches", 2, |value, all| regexes::run(value, all, false, true)),
+    plain!("split_matches", 2, |value, all| regexes::run(value, all, true, true)),
+    plain!("split_", 2, |value, all| regexes::run(value, all, true, false)),
+];
+
+/// Our function of values with this name and arity.
+pub fn ours(name: &str, arity: usize) -> Option<&'static Plain> {
+    OWN.iter().chain(gateway::NATIVES.iter()).find(|plain| plain.name == name && plain.arity == arity)
+}
+
+/// jaq's functions that take values only: name and arity.
+pub fn of_values() -> impl Iterator<Item = (&'static str, usize)> {
+    let core = jaq_core::funs::<Data>().filter(|(name, ..)| CORE.contains(name));
+    let std = jaq_std::funs::<Data>().filter(|(name, ..)| STD.contains(name));
+    let plain = core.chain(std).filter(|(_, arguments, _)| arguments.iter().all(|argument| matches!(argument, Bind::Var(()))));
+    plain.map(|(name, arguments, _)| (name, arguments.len()))
 }
 
 /// `., (f | recurse(f))` with a stack of its own on the heap.
@@ -140,7 +183,7 @@ fn length(value: &Val) -> ValR<Val> {
 
 fn has(value: &Val, key: &Val) -> ValR<Val> {
     match (value, key) {
-        (Val::Obj(object), Val::Str(key)) => Ok(Val::Bool(object.map.contains_key(key))),
+        (Val::Obj(object), Val::Str(key)) => Ok(Val::Bool(object.map.contains_key(key.as_str()))),
         (Val::Arr(array), Val::Int(index)) => Ok(Val::Bool(usize::try_from(*index).is_ok_and(|index| index < array.items.len()))),
         _ => Err(Error::str(format_args!("cannot look for {key} in {value}"))),
     }
@@ -164,8 +207,8 @@ fn contains(value: &Val, part: &Val) -> Result<bool, Error> {
             Ok(true)
         }
         (Val::Obj(all), Val::Obj(parts)) => {
-            for (key, part) in &parts.map {
-                match all.map.get(key) {
+            for (key, part) in parts.map.iter() {
+                match all.map.get(key.as_str()) {
                     Some(item) if item.type_name() == part.type_name() && contains(item, part)? => {}
                     _ => return Ok(false),
                 }
@@ -179,7 +222,7 @@ fn contains(value: &Val, part: &Val) -> Result<bool, Error> {
 fn indices(value: &Val, wanted: &Val) -> ValR<Val> {
     match (value, wanted) {
         (Val::Null, _) => Ok(Val::Null),
-        (Val::Str(_), Val::Str(part)) if part.is_empty() => Ok(Val::array(Vec::new())),
+        (Val::Str(_), Val::Str(part)) if part.len() == 0 => Ok(Val::array(Vec::new())),
         (Val::Str(_), Val::Str(_)) => {
             let (text, part) = (text_of(value)?, text_of(wanted)?);
             let mut letters = 0;

@@ -1,16 +1,15 @@
 //! What jaq asks of a value: arithmetic, indexing, updating (its `ValT` traits).
 
-use std::collections::BTreeMap;
 use std::ops::{Add, Div, Mul, Neg, Range, Rem, Sub};
 use std::rc::Rc;
 
-use bytes::Bytes;
 use jaq_core::box_iter::{BoxIter, box_once};
 use jaq_core::path::Opt;
 use jaq_core::{Exn, ValR, ValX};
 
 use crate::connector::jq::fuel;
 use crate::connector::jq::json;
+use crate::connector::jq::share::{Members, Text};
 use crate::connector::jq::val::{Arr, Obj, Val};
 
 /// An error of a jq program.
@@ -34,14 +33,14 @@ fn math(left: &Val, right: &Val, name: &str, whole: fn(i64, i64) -> Option<i64>,
     }
 }
 
-fn joined(left: &Bytes, right: &Bytes) -> Val {
+fn joined(left: &Text, right: &Text) -> Val {
     let size = left.len() + right.len();
     fuel::burn_bytes(size as u64);
     fuel::check_size(size as u64, 0);
-    let mut both = Vec::with_capacity(size);
-    both.extend_from_slice(left);
-    both.extend_from_slice(right);
-    Val::Str(Bytes::from(both))
+    let mut both = String::with_capacity(size);
+    both.push_str(left.as_str());
+    both.push_str(right.as_str());
+    Val::Str(Text::from(both))
 }
 
 impl Add for Val {
@@ -56,7 +55,7 @@ impl Add for Val {
             }
             (Self::Obj(mut left), Self::Obj(right)) => {
                 let target = Rc::make_mut(&mut left);
-                for (key, value) in &right.map {
+                for (key, value) in right.map.iter() {
                     target.put(key.clone(), value.clone());
                 }
                 Ok(Self::Obj(left))
@@ -93,7 +92,7 @@ impl Mul for Val {
                 let size = (text.len() as u64).saturating_mul(times as u64);
                 fuel::check_size(size, 0);
                 fuel::burn_bytes(size);
-                Ok(Self::Str(Bytes::from(text.repeat(times))))
+                Ok(Self::Str(Text::from(text.as_str().repeat(times))))
             }
             (Self::Obj(left), Self::Obj(right)) => Ok(merge(left, &right)),
             (left, right) => math(&left, &right, "multiply", i64::checked_mul, |one, other| one * other),
@@ -103,8 +102,8 @@ impl Mul for Val {
 
 fn merge(mut left: Rc<Obj>, right: &Obj) -> Val {
     let target = Rc::make_mut(&mut left);
-    for (key, value) in &right.map {
-        let merged = match (target.map.get(key), value) {
+    for (key, value) in right.map.iter() {
+        let merged = match (target.map.get(key.as_str()), value) {
             (Some(Val::Obj(one)), Val::Obj(other)) => merge(Rc::clone(one), other),
             _ => value.clone(),
         };
@@ -130,9 +129,9 @@ impl Div for Val {
     }
 }
 
-fn split(text: &Bytes, separator: &Bytes) -> Val {
+fn split(text: &Text, separator: &Text) -> Val {
     fuel::burn_bytes(text.len() as u64);
-    let (Ok(whole), Ok(between)) = (std::str::from_utf8(text), std::str::from_utf8(separator)) else { return Val::array(Vec::new()) };
+    let (whole, between) = (text.as_str(), separator.as_str());
     if whole.is_empty() {
         return Val::array(Vec::new());
     }
@@ -197,21 +196,36 @@ fn not_iterable(value: &Val) -> Error {
     Error::str(format_args!("cannot iterate over {value}"))
 }
 
+impl Val {
+    /// The member `key`, by reference.
+    ///
+    /// # Errors
+    /// It has no members.
+    pub fn look(&self, key: &str) -> Result<&Self, Error> {
+        fuel::burn(1);
+        match self {
+            Self::Obj(object) => Ok(object.map.get(key).unwrap_or(&Self::Null)),
+            Self::Null => Ok(&Self::Null),
+            _ => Err(Error::str(format_args!("cannot index {self} with string"))),
+        }
+    }
+}
+
 impl jaq_core::ValT for Val {
     fn from_num(text: &str) -> ValR<Self> {
         Ok(json::number(text.as_bytes()).unwrap_or(Self::Null))
     }
 
     fn from_map<I: IntoIterator<Item = (Self, Self)>>(iter: I) -> ValR<Self> {
-        let mut map = BTreeMap::new();
+        let mut all = Vec::new();
         for (key, value) in iter {
             fuel::burn(1);
             match key {
-                Self::Str(key) => map.insert(key, value),
+                Self::Str(key) => all.push((key, value)),
                 other => return Err(Error::str(format_args!("an object key must be a string, not {other}"))),
             };
         }
-        Ok(Self::object(map))
+        Ok(Self::object(Members::unsorted(all)))
     }
 
     fn key_values(self) -> BoxIter<'static, ValR<(Self, Self), Self>> {
@@ -238,12 +252,12 @@ impl jaq_core::ValT for Val {
         fuel::burn(1);
         match (&self, index) {
             (Self::Null, Self::Str(_) | Self::Int(_) | Self::Null) => Ok(Self::Null),
-            (Self::Obj(object), Self::Str(key)) => Ok(object.map.get(key).cloned().unwrap_or_default()),
+            (Self::Obj(object), Self::Str(key)) => Ok(object.map.get(key.as_str()).cloned().unwrap_or_default()),
             (Self::Arr(array), Self::Int(_) | Self::Float(_)) => {
                 Ok(place(index, array.items.len()).and_then(|at| array.items.get(at)).cloned().unwrap_or_default())
             }
             (Self::Arr(_) | Self::Str(_) | Self::Null, Self::Obj(range)) => {
-                let bound = |name: &str| range.map.get(name.as_bytes()).cloned();
+                let bound = |name: &str| range.map.get(name).cloned();
                 let (start, end) = (bound("start"), bound("end"));
                 self.range(start.as_ref()..end.as_ref())
             }
@@ -270,13 +284,13 @@ impl jaq_core::ValT for Val {
         match self {
             Self::Arr(array) => Rc::unwrap_or_clone(array).items.into_iter().flat_map(f).collect(),
             Self::Obj(object) => {
-                let mut map = BTreeMap::new();
+                let mut all = Vec::new();
                 for (key, value) in Rc::unwrap_or_clone(object).map {
                     if let Some(new) = f(value).next() {
-                        map.insert(key, new?);
+                        all.push((key, new?));
                     }
                 }
-                Ok(Self::object(map))
+                Ok(Self::object(Members::unsorted(all)))
             }
             other => opt.fail(other, |value| Exn::from(not_iterable(&value))),
         }
@@ -288,12 +302,12 @@ impl jaq_core::ValT for Val {
             (Self::Null, Self::Str(_)) => Self::Obj(Rc::new(Obj::default())).map_index(index, opt, f),
             (Self::Null, Self::Int(_)) => Self::Arr(Rc::new(Arr::default())).map_index(index, opt, f),
             (Self::Obj(mut object), Self::Str(key)) => {
-                let old = object.map.get(key).cloned().unwrap_or_default();
+                let old = object.map.get(key.as_str()).cloned().unwrap_or_default();
                 let new = f(old).next().transpose()?;
                 let target = Rc::make_mut(&mut object);
                 match new {
                     Some(value) => target.put(key.clone(), value),
-                    None => drop(target.take(key)),
+                    None => drop(target.take(key.as_str())),
                 }
                 Ok(Self::Obj(object))
             }
@@ -317,7 +331,7 @@ impl jaq_core::ValT for Val {
                 }
             }
             (value @ (Self::Arr(_) | Self::Str(_)), Self::Obj(range)) => {
-                let bound = |name: &str| range.map.get(name.as_bytes()).cloned();
+                let bound = |name: &str| range.map.get(name).cloned();
                 let (start, end) = (bound("start"), bound("end"));
                 value.map_range(start.as_ref()..end.as_ref(), opt, f)
             }
@@ -389,7 +403,7 @@ impl jaq_std::ValT for Val {
             Self::Str(text) => {
                 // Every function on text comes by here: the price of reading it.
                 fuel::burn_bytes(text.len() as u64);
-                Some(text)
+                Some(text.as_bytes())
             }
             _ => None,
         }
@@ -403,6 +417,6 @@ impl jaq_std::ValT for Val {
     }
 
     fn from_utf8_bytes(bytes: impl AsRef<[u8]> + Send + 'static) -> Self {
-        Self::text(String::from_utf8_lossy(bytes.as_ref()).into_owned())
+        Self::text(String::from_utf8_lossy(bytes.as_ref()))
     }
 }

@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use jaq_core::{Cv, ValR};
+use jaq_core::ValR;
 use regex::{Regex, RegexBuilder};
 
 use crate::connector::jq::fuel;
-use crate::connector::jq::natives::{Data, text_of};
+use crate::connector::jq::natives::{arg, text_of};
 use crate::connector::jq::ops::Error;
+use crate::connector::jq::share::Text;
 use crate::connector::jq::val::Val;
 
 /// Compiled program of one expression, bytes. `regex` allows 10 MB; nobody needs that in a map.
@@ -53,12 +54,11 @@ fn compiled(pattern: &str, flags: &str) -> Result<Rc<Regex>, Error> {
 
 /// What jq's `match`, `split` and `sub` are made of: the matches (each a list of groups, the whole first), the texts between
 /// them (`between`), or both in turn.
-pub fn run(mut cv: Cv<'_, Data>, between: bool, matches: bool) -> ValR<Val> {
-    let flags = cv.0.pop_var();
-    let pattern = cv.0.pop_var();
-    let flags = if matches!(flags, Val::Null) { "" } else { text_of(&flags)? };
-    let regex = compiled(text_of(&pattern)?, flags)?;
-    let text = text_of(&cv.1)?;
+pub fn run(value: &Val, arguments: &[Val], between: bool, matches: bool) -> ValR<Val> {
+    let (pattern, flags) = (arg(arguments, 0), arg(arguments, 1));
+    let flags = if matches!(flags, Val::Null) { "" } else { text_of(flags)? };
+    let regex = compiled(text_of(pattern)?, flags)?;
+    let text = text_of(value)?;
     let once = !flags.contains('g');
     let mut out = Vec::new();
     let (mut last, mut letters, mut counted) = (0, 0, 0);
@@ -99,5 +99,5 @@ fn group(text: &str, start: usize, letters: usize, found: Option<regex::Match<'_
         ("string", Some(found.map_or(Val::Null, |found| Val::text(found.as_str())))),
         ("name", name.map(Val::text)),
     ];
-    Val::object(fields.into_iter().filter_map(|(key, value)| Some((bytes::Bytes::from_static(key.as_bytes()), value?))).collect())
+    Val::object(fields.into_iter().filter_map(|(key, value)| Some((Text::fixed(key), value?))).collect())
 }

@@ -4,13 +4,11 @@
 //! nothing can grow beyond its limit unseen (see [`crate::connector::jq::fuel`]). Integers beyond 64 bits keep their digits.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
-use bytes::Bytes;
-
 use crate::connector::jq::fuel;
+use crate::connector::jq::share::{Members, Text};
 
 /// A jq value.
 #[derive(Debug, Default)]
@@ -25,9 +23,9 @@ pub enum Val {
     /// Any other number.
     Float(f64),
     /// A whole number beyond 64 bits, as its digits.
-    Big(Bytes),
+    Big(Text),
     /// Text, valid UTF-8.
-    Str(Bytes),
+    Str(Text),
     /// Array.
     Arr(Rc<Arr>),
     /// Object; keys sorted, as everywhere in the gateway.
@@ -47,7 +45,7 @@ pub struct Arr {
 #[derive(Debug, Default)]
 pub struct Obj {
     /// The members.
-    pub map: BTreeMap<Bytes, Val>,
+    pub map: Members<Val>,
     weight: u64,
     depth: u16,
 }
@@ -73,6 +71,7 @@ impl Clone for Arr {
 impl Clone for Obj {
     fn clone(&self) -> Self {
         fuel::burn(1 + 2 * self.map.len() as u64);
+        // Sorted already, so sorting costs one look.
         Self { map: self.map.iter().map(|(key, value)| (key.clone(), value.copy())).collect(), weight: self.weight, depth: self.depth }
     }
 }
@@ -92,11 +91,11 @@ impl Val {
     }
 
     /// Text.
-    pub fn text(text: impl Into<String>) -> Self {
-        let text: String = text.into();
+    pub fn text(text: impl AsRef<str>) -> Self {
+        let text = text.as_ref();
         fuel::burn_bytes(text.len() as u64);
         fuel::check_size(text.len() as u64, 0);
-        Self::Str(Bytes::from(text))
+        Self::Str(Text::from(text))
     }
 
     /// An array of these.
@@ -113,9 +112,9 @@ impl Val {
     }
 
     /// An object of these.
-    pub fn object(map: BTreeMap<Bytes, Self>) -> Self {
-        let mut object = Obj { map: BTreeMap::new(), weight: HULL, depth: 1 };
-        for (key, value) in &map {
+    pub fn object(map: Members<Self>) -> Self {
+        let mut object = Obj { map: Members::default(), weight: HULL, depth: 1 };
+        for (key, value) in map.iter() {
             object.weight = object.weight.saturating_add(HULL + key.len() as u64).saturating_add(value.weight());
             object.depth = object.depth.max(value.depth().saturating_add(1));
         }
@@ -149,7 +148,7 @@ impl Val {
     /// The text, if it is one.
     pub fn as_str(&self) -> Option<&str> {
         match self {
-            Self::Str(bytes) => std::str::from_utf8(bytes).ok(),
+            Self::Str(text) => Some(text.as_str()),
             _ => None,
         }
     }
@@ -171,7 +170,7 @@ impl Val {
         match self {
             Self::Int(value) => Some(*value as f64),
             Self::Float(value) => Some(*value),
-            Self::Big(digits) => std::str::from_utf8(digits).ok()?.parse().ok(),
+            Self::Big(digits) => digits.as_str().parse().ok(),
             _ => None,
         }
     }
@@ -179,7 +178,7 @@ impl Val {
     /// The member `key` of an object.
     pub fn member(&self, key: &str) -> Option<&Self> {
         match self {
-            Self::Obj(object) => object.map.get(key.as_bytes()),
+            Self::Obj(object) => object.map.get(key),
             _ => None,
         }
     }
@@ -226,8 +225,9 @@ impl Arr {
 
 impl Obj {
     /// Puts `value` at `key`.
-    pub fn put(&mut self, key: Bytes, value: Val) {
-        fuel::burn(2);
+    pub fn put(&mut self, key: Text, value: Val) {
+        // A member in the middle moves those behind it.
+        fuel::burn(2 + self.map.len() as u64 / 16);
         self.weight = self.weight.saturating_add(value.weight()).saturating_add(HULL + key.len() as u64);
         self.depth = self.depth.max(value.depth().saturating_add(1));
         fuel::check_size(self.weight, self.depth);
@@ -238,8 +238,8 @@ impl Obj {
     }
 
     /// Takes `key` out.
-    pub fn take(&mut self, key: &[u8]) -> Option<Val> {
-        fuel::burn(1);
+    pub fn take(&mut self, key: &str) -> Option<Val> {
+        fuel::burn(1 + self.map.len() as u64 / 16);
         let old = self.map.remove(key)?;
         self.weight = self.weight.saturating_sub(old.weight() + HULL + key.len() as u64);
         Some(old)
@@ -281,7 +281,7 @@ impl Ord for Val {
                 fuel::burn(1);
                 left.cmp(right)
             }
-            (Self::Big(left), Self::Big(right)) => compare_digits(left, right),
+            (Self::Big(left), Self::Big(right)) => compare_digits(left.as_bytes(), right.as_bytes()),
             (Self::Arr(left), Self::Arr(right)) => {
                 fuel::burn(1);
                 if Rc::ptr_eq(left, right) { Ordering::Equal } else { left.items.cmp(&right.items) }
@@ -349,7 +349,7 @@ impl From<String> for Val {
 impl From<std::ops::Range<Option<Self>>> for Val {
     fn from(range: std::ops::Range<Option<Self>>) -> Self {
         let parts = [("start", range.start), ("end", range.end)];
-        Self::object(parts.into_iter().filter_map(|(key, value)| Some((Bytes::from_static(key.as_bytes()), value?))).collect())
+        Self::object(parts.into_iter().filter_map(|(key, value)| Some((Text::fixed(key), value?))).collect())
     }
 }
 
