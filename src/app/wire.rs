@@ -238,6 +238,7 @@ pub fn mail_channel(file: &Arc<ChannelFile>, tokens: &Tokens) -> Result<MailChan
                 AfterMail::Flag => imap::After::Flag,
                 AfterMail::Seen => imap::After::Seen,
                 AfterMail::Move { folder } => imap::After::Move(folder.clone()),
+                AfterMail::Delete { age } => imap::After::Delete(*age),
             },
             first_run: match settings.first_run {
                 FirstRun::FromNow => imap::FirstRun::FromNow,
@@ -248,6 +249,7 @@ pub fn mail_channel(file: &Arc<ChannelFile>, tokens: &Tokens) -> Result<MailChan
             mail_bytes_max: settings.mail_bytes_max,
             batch_items_max: settings.batch_items_max,
             batch_bytes_max: settings.batch_bytes_max,
+            day_bytes_max: settings.day_bytes_max,
             timeouts: imap::Timeouts::default(),
         },
         file: file.clone(),

@@ -111,6 +111,14 @@ fn imap_settings(reading: &mut Reading<'_>, section: &Section, digest: &mut Sha2
             reading.wrong(section.span("after"), "`after = \"move\"` needs a folder", advice);
             AfterMail::Peek
         }
+        (Some("delete"), _) => match section.duration("delete_after") {
+            Some(age) => AfterMail::Delete { age },
+            None => {
+                let advice = Some("add `delete_after = \"30d\"`".to_owned());
+                reading.wrong(section.span("after"), "`after = \"delete\"` needs an age", advice);
+                AfterMail::Peek
+            }
+        },
         _ => AfterMail::Peek,
     };
     let folders = section.texts("folders").unwrap_or_default();
@@ -146,6 +154,7 @@ fn imap_settings(reading: &mut Reading<'_>, section: &Section, digest: &mut Sha2
         mail_bytes_max: section.size("mail_bytes_max").unwrap_or(0),
         batch_items_max: whole("batch_items_max"),
         batch_bytes_max: section.size("batch_bytes_max").unwrap_or(0),
+        day_bytes_max: section.size("day_bytes_max"),
         namespace: section.text("namespace").unwrap_or_default(),
     })
 }

@@ -383,6 +383,11 @@ pub enum AfterMail {
         /// Where to.
         folder: String,
     },
+    /// Is deleted when it is old enough.
+    Delete {
+        /// How old.
+        age: Duration,
+    },
 }
 
 /// What happens at the first run of a pulled channel.
@@ -436,6 +441,8 @@ pub struct ImapSettings {
     pub batch_items_max: usize,
     /// Bytes of one batch.
     pub batch_bytes_max: u64,
+    /// Bytes fetched a day.
+    pub day_bytes_max: Option<u64>,
     /// Namespace of the item keys: mail of one namespace is deduplicated across mailboxes.
     pub namespace: String,
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use omnigate::engines::imap::{After, FirstRun, ImapSettings, Login, Tls};
 use omnigate::model::codes::Code;
+use omnigate::ports::clock::Clock as _;
 use omnigate::ports::pull::{Pull, PullError, PullSource, PulledState, Woken};
 use omnigate::ports::store::SourceState;
 
 use crate::support::imap_script::{ScriptedImap, bodies, body, content, examine, listing, login};
-use crate::support::pulling::{Desk, settings, source};
+use crate::support::pulling::{Desk, WallClock, settings, source};
 
 fn quick(port: u16) -> ImapSettings {
     let mut quick = settings(port, "ana");
@@ -291,7 +292,7 @@ fn known(low_water: u64) -> SourceState {
         epoch_name: 7,
         low_water,
         first_run_top: 2,
-        memo: String::new(),
+        memo: format!("{{\"surveyed_at\":{}}}", WallClock.now().0),
     }
 }
 
@@ -323,7 +324,7 @@ async fn new_numbers_begin_a_new_epoch_and_old_mails_in_it_are_historic_by_date(
     let first_run = "{\"first_run_at\":1784000000000}"; // 14 July 2026
     for (validity, next) in [(8, 4), (7, 3)] {
         let top = next - 1;
-        let mut list = format!("C: UID FETCH 1:{top} (UID RFC822.SIZE INTERNALDATE)\n");
+        let mut list = format!("C: UID FETCH 1:{top} (UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])\n");
         list += "S: * 1 FETCH (UID 1 RFC822.SIZE 9 INTERNALDATE \"01-Jan-2026 00:00:00 +0000\")\n";
         list += "S: * 2 FETCH (UID 2 RFC822.SIZE 9 INTERNALDATE \"01-Aug-2026 00:00:00 +0000\")\nT: OK\n";
         let script = [&login(""), &examine(2, validity, next), &list, &bodies("1", &[1]), &bodies("2", &[2])].map(String::as_str).concat();

@@ -18,6 +18,7 @@ mod deliver;
 mod docs;
 mod faults;
 mod imap_hazards;
+mod imap_quirks;
 mod kill;
 mod mail;
 mod real_check;

@@ -70,6 +70,8 @@ pub struct Conn {
     /// A command is under way. Still set when the next begins: a future was dropped, the answers no longer match.
     busy: bool,
     lost: Option<PullError>,
+    /// How long the last question for the capabilities took: a round trip, and a little work.
+    pub round_trip: Duration,
     /// What the server says unasked.
     pub ear: Ear,
 }
@@ -104,7 +106,16 @@ impl Ear {
 impl Conn {
     /// Takes over after the login.
     pub fn new(session: Session<Wire>, timeouts: Timeouts) -> Self {
-        Self { session, timeouts, capabilities: BTreeSet::new(), idling: None, busy: false, lost: None, ear: Ear::default() }
+        Self {
+            session,
+            timeouts,
+            capabilities: BTreeSet::new(),
+            idling: None,
+            busy: false,
+            lost: None,
+            round_trip: Duration::ZERO,
+            ear: Ear::default(),
+        }
     }
 
     /// Whether the server said that it can do this (upper case).
@@ -115,6 +126,7 @@ impl Conn {
     /// Asks what the server can now that we are logged in.
     pub async fn ask_capabilities(&mut self) -> Result<(), Failed> {
         let mut found = BTreeSet::new();
+        let asked = Instant::now();
         self.run("CAPABILITY", &mut |response| {
             if let Response::Capabilities(list) = response {
                 found.extend(list.iter().map(|capability| match capability {
@@ -126,6 +138,7 @@ impl Conn {
         })
         .await?;
         self.capabilities = found;
+        self.round_trip = asked.elapsed();
         Ok(())
     }
 
@@ -136,7 +149,27 @@ impl Conn {
         self.finish(&tag, see).await
     }
 
-    /// Runs commands that do not depend on each other's answers in one round trip (RFC 3501 §5.5). The first refusal counts.
+    /// Sends a command whose answer is read later, by [`Self::end`]: commands that do not depend on each other's answers share a round
+    /// trip (RFC 3501 §5.5). Nothing else may be run before all of them are ended, in order.
+    pub async fn begin(&mut self, command: &str) -> Result<RequestId, Failed> {
+        self.end_idle().await?;
+        let tag = self.send(command).await?;
+        self.busy = false;
+        Ok(tag)
+    }
+
+    /// Reads the answer of a command that was begun.
+    pub async fn end(&mut self, tag: &RequestId, see: &mut (dyn FnMut(&Response<'_>) + Send)) -> Result<(), Failed> {
+        if let Some(lost) = &self.lost {
+            return Err(Failed::Lost(lost.clone()));
+        }
+        if std::mem::replace(&mut self.busy, true) {
+            return Err(self.lose(Code::ConnectionLost, "a command was abandoned".to_owned()));
+        }
+        self.finish(tag, see).await
+    }
+
+    /// Runs commands that do not depend on each other's answers in one round trip. The first refusal counts.
     pub async fn run_all(&mut self, commands: &[String], see: &mut (dyn FnMut(&Response<'_>) + Send)) -> Result<(), Failed> {
         self.end_idle().await?;
         let mut tags = Vec::with_capacity(commands.len());

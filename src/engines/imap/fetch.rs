@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use async_imap::imap_proto::{AttributeValue, Response};
+use async_imap::imap_proto::{AttributeValue, RequestId, Response};
 use bytes::{Bytes, BytesMut};
 
 use crate::engines::imap::conn::{Conn, Failed};
+use crate::engines::imap::print;
 use crate::engines::imap::text::{internal_date, uid_set};
 use crate::model::time::Time;
 
@@ -34,6 +35,19 @@ pub struct Meta {
     pub size: u64,
     /// INTERNALDATE.
     pub date: Option<Time>,
+    /// What it is recognised by, if the listing told it.
+    pub print: Option<u64>,
+}
+
+/// What a listing asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Only the numbers: a server that cannot read a mail may die of its size.
+    Numbers,
+    /// Numbers, sizes and dates, and the lasting id where the server has one.
+    Sizes,
+    /// The same, and the Message-ID where there is no lasting id.
+    Prints,
 }
 
 /// The mails that are there in a range.
@@ -56,9 +70,32 @@ pub struct Bodies {
     pub failed: Option<Failed>,
 }
 
-/// Lists a range. With `careful`, only the numbers: a server that cannot read a mail may die of its size.
-pub async fn list(conn: &mut Conn, from: u64, to: u64, careful: bool) -> Result<Listing, Failed> {
-    let items = if careful { "(UID)" } else { "(UID RFC822.SIZE INTERNALDATE)" };
+/// What to ask for in a listing.
+fn items(conn: &Conn, ask: Ask) -> &'static str {
+    // RFC 8474; Gmail has had its own for longer.
+    match (ask, conn.can("OBJECTID"), conn.can("X-GM-EXT-1")) {
+        (Ask::Numbers, _, _) => "(UID)",
+        (_, true, _) => "(UID RFC822.SIZE INTERNALDATE EMAILID)",
+        (_, false, true) => "(UID RFC822.SIZE INTERNALDATE X-GM-MSGID)",
+        (Ask::Sizes, false, false) => "(UID RFC822.SIZE INTERNALDATE)",
+        (Ask::Prints, false, false) => "(UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])",
+    }
+}
+
+/// Sizes and dates of single mails, by number.
+pub async fn look_up(conn: &mut Conn, uids: &[u32]) -> Result<Vec<Meta>, Failed> {
+    let mut found: BTreeMap<u32, Meta> = BTreeMap::new();
+    let command = format!("UID FETCH {} {}", uid_set(uids.iter().copied()), items(conn, Ask::Sizes));
+    conn.run(&command, &mut |response| {
+        found.extend(meta_of(response).filter(|meta| uids.contains(&meta.uid)).map(|meta| (meta.uid, meta)));
+    })
+    .await?;
+    Ok(found.into_values().collect())
+}
+
+/// Lists a range.
+pub async fn list(conn: &mut Conn, from: u64, to: u64, ask: Ask) -> Result<Listing, Failed> {
+    let items = items(conn, ask);
     let mut found: BTreeMap<u32, Meta> = BTreeMap::new();
     let mut listed_to = to;
     conn.run(&format!("UID FETCH {from}:{to} {items}"), &mut |response| {
@@ -80,7 +117,8 @@ pub async fn list(conn: &mut Conn, from: u64, to: u64, careful: bool) -> Result<
 /// Size and date of one mail; `None` if it is gone.
 pub async fn look_at(conn: &mut Conn, uid: u32) -> Result<Option<Meta>, Failed> {
     let mut found = None;
-    conn.run(&format!("UID FETCH {uid} (UID RFC822.SIZE INTERNALDATE)"), &mut |response| {
+    let command = format!("UID FETCH {uid} {}", items(conn, Ask::Sizes));
+    conn.run(&command, &mut |response| {
         found = meta_of(response).filter(|meta| meta.uid == uid).or(found);
     })
     .await?;
@@ -94,32 +132,46 @@ pub async fn bodies(conn: &mut Conn, asked: &[Meta]) -> Bodies {
     {
         return in_chunks(conn, *only).await;
     }
+    match begin_bodies(conn, asked).await {
+        Ok(tag) => {
+            let mut answer = end_bodies(conn, &tag, asked).await;
+            prove_gone(conn, asked, &mut answer).await;
+            answer
+        }
+        Err(failed) => Bodies { failed: Some(failed), ..Bodies::default() },
+    }
+}
+
+/// Asks for whole mails; the answer is read by [`end_bodies`].
+pub async fn begin_bodies(conn: &mut Conn, asked: &[Meta]) -> Result<RequestId, Failed> {
+    conn.begin(&format!("UID FETCH {} (UID BODY.PEEK[])", uid_set(asked.iter().map(|meta| meta.uid)))).await
+}
+
+/// Reads the mails that were asked for.
+pub async fn end_bodies(conn: &mut Conn, tag: &RequestId, asked: &[Meta]) -> Bodies {
     let mut answer = Bodies::default();
-    let mut nil = BTreeSet::new();
     let wanted: BTreeSet<u32> = asked.iter().map(|meta| meta.uid).collect();
     let come = &mut answer.come;
     let ended = conn
-        .run(&format!("UID FETCH {} (UID BODY.PEEK[])", uid_set(wanted.iter().copied())), &mut |response| {
-            let Some((uid, section)) = section_of(response) else { return };
-            match section {
-                _ if !wanted.contains(&uid) || come.contains_key(&uid) => {}
+        .end(tag, &mut |response| {
+            // Without data (`NIL`) a mail has not come; whether it is gone is to be proven.
+            if let Some((uid, Some(data))) = section_of(response)
+                && wanted.contains(&uid)
+                && !come.contains_key(&uid)
+            {
                 // The one copy of the body: out of the parser's buffer.
-                Some(data) => drop(come.insert(uid, Bytes::copy_from_slice(data))),
-                None => drop(nil.insert(uid)),
+                come.insert(uid, Bytes::copy_from_slice(data));
             }
         })
         .await;
-    match ended {
-        Ok(()) => prove_gone(conn, &wanted, &mut answer).await,
-        Err(failed) => answer.failed = Some(failed),
-    }
+    answer.failed = ended.err();
     answer
 }
 
 /// What was asked and did not come after a good end is gone, if the server no longer lists it.
-async fn prove_gone(conn: &mut Conn, wanted: &BTreeSet<u32>, answer: &mut Bodies) {
-    let missing: BTreeSet<u32> = wanted.iter().copied().filter(|uid| !answer.come.contains_key(uid)).collect();
-    if missing.is_empty() {
+pub async fn prove_gone(conn: &mut Conn, asked: &[Meta], answer: &mut Bodies) {
+    let missing: BTreeSet<u32> = asked.iter().map(|meta| meta.uid).filter(|uid| !answer.come.contains_key(uid)).collect();
+    if missing.is_empty() || answer.failed.is_some() {
         return;
     }
     let mut there = BTreeSet::new();
@@ -166,7 +218,7 @@ async fn in_chunks(conn: &mut Conn, meta: Meta) -> Bodies {
         }
         // Shorter than told and no end in sight: expunged while we read, or a server that gives no chunks.
         if (whole.len() as u64) < meta.size && (whole.len() as u64 - start).is_multiple_of(CHUNK_BYTES) {
-            prove_gone(conn, &BTreeSet::from([meta.uid]), &mut answer).await;
+            prove_gone(conn, &[meta], &mut answer).await;
         } else {
             answer.come.insert(meta.uid, whole.freeze());
         }
@@ -208,16 +260,20 @@ pub async fn can_read(conn: &mut Conn, uid: u32) -> Result<bool, Failed> {
 
 fn meta_of(response: &Response<'_>) -> Option<Meta> {
     let Response::Fetch(_, attributes) = response else { return None };
-    let (mut uid, mut size, mut date) = (None, 0, None);
+    let (mut uid, mut size, mut date, mut id, mut header) = (None, 0, None, None, None);
     for attribute in attributes {
         match attribute {
             AttributeValue::Uid(value) => uid = Some(*value),
             AttributeValue::Rfc822Size(value) => size = u64::from(*value),
             AttributeValue::InternalDate(text) => date = internal_date(text),
+            AttributeValue::EmailId(value) => id = Some(print::of_email_id(value)),
+            AttributeValue::GmailMsgId(value) => id = Some(print::of_gmail_id(*value)),
+            AttributeValue::BodySection { data: Some(data), .. } => header = Some(data),
             _ => {}
         }
     }
-    Some(Meta { uid: uid?, size, date })
+    let print = id.or_else(|| print::of_header(header?, size, date));
+    Some(Meta { uid: uid?, size, date, print })
 }
 
 /// UID, offset and bytes of a chunk.

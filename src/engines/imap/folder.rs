@@ -1,7 +1,8 @@
 //! A folder: what SELECT says, and where to go on from what is durable. The decision is pure.
 //!
 //! What must stay true: a new UIDVALIDITY voids every number we hold (RFC 3501 §2.3.1.1); the folder is then read from its first
-//! mail again, and the digest of the content folds what was admitted before. UIDNEXT is an upper bound only; it is never the cursor.
+//! mail again: what is recognised is not fetched, and the digest of the content folds the rest that was admitted before. UIDNEXT is an
+//! upper bound only; it is never the cursor.
 //!
 //! **What is historic.** In the first epoch: everything up to the top of the first run. In a later epoch the numbers say nothing, so
 //! it is the date: a mail that came in before the first run is historic, a later one is not. So a mail that arrived while the
@@ -42,6 +43,15 @@ pub struct Memo {
     /// The mail at which sessions died: its UID, and how often.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspect: Option<(u64, u32)>,
+    /// Numbers up to here are not ours: they were there before a first run that began with what was new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<u64>,
+    /// When the numbers below the cursor were last compared with what is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surveyed_at: Option<i64>,
+    /// Numbers up to here were there when the folder was renumbered: they are compared before they are fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roll_to: Option<u64>,
     /// A listing at which sessions died: its range, and how often.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shaky: Option<(u64, u64, u32)>,
@@ -73,13 +83,14 @@ pub fn judge(settings: &ImapSettings, account: &str, folder: &str, view: &View, 
     let top = |low: u64| view.next.map_or(u64::from(view.highest).max(low), |next| u64::from(next.saturating_sub(1)));
     let Some(row) = row else {
         let top = top(0);
-        let memo = Memo { first_run_at: Some(now.0), ..Memo::default() };
+        let low_water = if settings.first_run == FirstRun::FromNow { top } else { 0 };
+        let memo = Memo { first_run_at: Some(now.0), floor: Some(low_water), surveyed_at: Some(now.0), ..Memo::default() };
         return Verdict::Note(SourceState {
             account: account.to_owned(),
             folder: folder.to_owned(),
             epoch: 1,
             epoch_name: u64::from(view.validity),
-            low_water: if settings.first_run == FirstRun::FromNow { top } else { 0 },
+            low_water,
             first_run_top: top,
             memo: memo.write(),
         });
@@ -87,7 +98,9 @@ pub fn judge(settings: &ImapSettings, account: &str, folder: &str, view: &View, 
     let top = top(row.low_water);
     // The field knows servers whose UIDNEXT goes backwards while UIDVALIDITY stays: the numbers are as void.
     if row.epoch_name != u64::from(view.validity) || top < row.low_water {
-        let memo = Memo { first_run_at: Memo::read(&row.memo).first_run_at, ..Memo::default() };
+        let first_run_at = Memo::read(&row.memo).first_run_at;
+        let top = view.next.map_or(u64::from(view.highest), |next| u64::from(next.saturating_sub(1)));
+        let memo = Memo { first_run_at, floor: Some(0), surveyed_at: Some(now.0), roll_to: Some(top), ..Memo::default() };
         return Verdict::Note(SourceState {
             epoch: row.epoch.saturating_add(1),
             epoch_name: u64::from(view.validity),
@@ -98,6 +111,12 @@ pub fn judge(settings: &ImapSettings, account: &str, folder: &str, view: &View, 
         });
     }
     Verdict::UpTo(top)
+}
+
+/// Numbers up to here are not ours.
+pub fn floor(settings: &ImapSettings, row: &SourceState, memo: &Memo) -> u64 {
+    let unknown = if row.epoch <= 1 && settings.first_run == FirstRun::FromNow { row.first_run_top } else { 0 };
+    memo.floor.unwrap_or(unknown)
 }
 
 /// Whether a mail is historic.

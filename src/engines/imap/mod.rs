@@ -16,9 +16,12 @@ mod dial;
 mod fetch;
 mod folder;
 mod login;
+mod plan;
+mod print;
 mod probe;
 mod sasl;
 mod settle;
+mod survey;
 mod text;
 mod wait;
 mod walk;
@@ -35,6 +38,10 @@ use crate::ports::BoxFuture;
 use crate::ports::clock::Clock;
 use crate::ports::pull::{Pull, PullError, PullSource};
 use crate::ports::token::TokenSource;
+
+/// Google locks a mailbox for IMAP for up to a day when more than 2,500 MB are downloaded in a day; the owner's own programs need some.
+const GMAIL_DAY_BYTES_MAX: u64 = 2_000_000_000;
+const GMAIL_HOSTS: &[&str] = &["imap.gmail.com", "imap.googlemail.com"];
 
 /// How the connection is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +65,8 @@ pub enum After {
     Seen,
     /// Moved to this folder, which is made if it is missing.
     Move(String),
+    /// Deleted when it has been in the mailbox for so long.
+    Delete(Duration),
 }
 
 /// What happens when a folder is seen for the first time.
@@ -155,6 +164,8 @@ pub struct ImapSettings {
     pub batch_items_max: usize,
     /// Bytes of one batch; a single mail may be larger.
     pub batch_bytes_max: u64,
+    /// Bytes that are fetched a day at most. `None`: as many as the provider is known to give, or no limit.
+    pub day_bytes_max: Option<u64>,
     /// How long things may take.
     pub timeouts: Timeouts,
 }
@@ -192,6 +203,16 @@ impl ImapSource {
 impl PullSource for ImapSource {
     fn account(&self) -> String {
         format!("imap:{}:{}", self.settings.host.to_ascii_lowercase(), self.settings.user)
+    }
+
+    fn server(&self) -> String {
+        self.settings.host.to_ascii_lowercase()
+    }
+
+    fn day_bytes_max(&self) -> Option<u64> {
+        let host = self.settings.host.to_ascii_lowercase();
+        let gmail = GMAIL_HOSTS.contains(&host.as_str());
+        self.settings.day_bytes_max.or(gmail.then_some(GMAIL_DAY_BYTES_MAX))
     }
 
     fn settles(&self) -> bool {

@@ -43,6 +43,11 @@ fn policy(settings: &ImapSettings, conn: &Conn) -> String {
         After::Peek => "after the commit: nothing changes in the mailbox".to_owned(),
         After::Flag => format!("after the commit: keyword {}, where the folder takes keywords", settle::KEYWORD),
         After::Seen => "after the commit: mails are marked as seen".to_owned(),
+        After::Delete(age) => {
+            let days = age.as_secs() / 86_400;
+            let how = if conn.can("UIDPLUS") { "deleted" } else { "marked as deleted, because the server has no UIDPLUS" };
+            format!("after the commit: mails that are {days} days old or older are {how}")
+        }
         After::Move(target) => {
             let how = match (conn.can("MOVE"), conn.can("UIDPLUS")) {
                 (true, _) => "with MOVE",

@@ -1,28 +1,34 @@
-//! The source policy, carried out after the commit: a keyword, `\Seen`, or a move.
+//! The source policy, carried out after the commit: a keyword, `\Seen`, a move, or deletion when a mail is old enough.
 //!
 //! What must stay true: it is repeatable; it touches only the epoch it was asked for; it never sends a plain EXPUNGE, which would
 //! remove what other people marked. A refusal is not the end of the session: the mails are safe with us, and taking in goes on.
 
+use std::time::Duration;
+
+use async_imap::imap_proto::{AttributeValue, Response};
+
 use crate::engines::imap::After;
 use crate::engines::imap::conn::{Conn, Failed};
+use crate::engines::imap::fetch;
 use crate::engines::imap::text::{Tone, folder_name, uid_set};
 use crate::engines::imap::walk::Walk;
 use crate::model::codes::Code;
 use crate::ports::pull::PullError;
 use crate::ports::store::{SourceRow, SourceRowState, SourceState};
-use async_imap::imap_proto::{AttributeValue, Response};
 
 /// The keyword of policy `flag`.
 pub const KEYWORD: &str = "$Ingested";
 /// UIDs in one command.
 const SET_MAX: usize = 500;
+/// How often old mails are looked for: ages are counted in days.
+const WEED_EVERY: Duration = Duration::from_secs(3600);
 
 /// Carries out the policy; returns the numbers that are done.
 pub async fn settle(walk: &mut Walk, state: &SourceState, rows: &[SourceRow]) -> Result<Vec<u64>, PullError> {
     let after = walk.settings.after.clone();
     let wanted: Vec<u32> =
         rows.iter().filter(|row| row.state == SourceRowState::Admitted).filter_map(|row| u32::try_from(row.uid).ok()).collect();
-    let Some(index) = walk.folders.iter().position(|folder| folder.name == state.folder) else { return Ok(Vec::new()) };
+    let Some(index) = walk.folders.iter().position(|folder| folder.name == state.folder && !folder.missing) else { return Ok(Vec::new()) };
     if wanted.is_empty() || after == After::Peek {
         return Ok(rows.iter().map(|row| row.uid).collect());
     }
@@ -30,10 +36,13 @@ pub async fn settle(walk: &mut Walk, state: &SourceState, rows: &[SourceRow]) ->
     if u64::from(view.validity) != state.epoch_name {
         return Ok(Vec::new());
     }
+    if let After::Delete(age) = after {
+        return weed(walk, index, &wanted, age).await;
+    }
     let mut done = Vec::with_capacity(rows.len());
     for uids in wanted.chunks(SET_MAX) {
         let ended = match &after {
-            After::Peek => Ok(()),
+            After::Peek | After::Delete(_) => Ok(()),
             After::Flag if !view.keywords => {
                 tracing::debug!("the folder takes no keywords; mails stay unmarked");
                 Ok(())
@@ -53,6 +62,53 @@ pub async fn settle(walk: &mut Walk, state: &SourceState, rows: &[SourceRow]) ->
         }
     }
     Ok(done)
+}
+
+/// Deletes what is old enough. What is gone already is done, too.
+async fn weed(walk: &mut Walk, index: usize, uids: &[u32], age: Duration) -> Result<Vec<u64>, PullError> {
+    let now = walk.clock.monotonic();
+    let Some(folder) = walk.folders.get_mut(index) else { return Ok(Vec::new()) };
+    if folder.weeded_at.is_some_and(|at| now.saturating_sub(at) < WEED_EVERY) {
+        return Ok(Vec::new());
+    }
+    let born_before = walk.clock.now().0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+    let mut done = Vec::new();
+    for uids in uids.chunks(SET_MAX) {
+        let weeded = async {
+            let there = fetch::look_up(&mut walk.conn, uids).await?;
+            // A mail without a date stays: nobody knows how old it is.
+            let old: Vec<u32> =
+                there.iter().filter(|meta| meta.date.is_some_and(|date| date.0 <= born_before)).map(|meta| meta.uid).collect();
+            if !old.is_empty() {
+                remove(&mut walk.conn, &old).await?;
+            }
+            let stays = |uid: &u32| there.iter().any(|meta| meta.uid == *uid) && !old.contains(uid);
+            Ok(uids.iter().filter(|uid| !stays(uid)).map(|uid| u64::from(*uid)).collect::<Vec<_>>())
+        };
+        match weeded.await {
+            Ok(weeded) => done.extend(weeded),
+            Err(Failed::Refused(refusal)) if matches!(refusal.tone, Tone::Throttled(_)) => return Err(refusal.lost("the source policy")),
+            Err(Failed::Refused(refusal)) => {
+                tracing::warn!(error.type = %Code::Protocol, said = %refusal.text, "source policy refused");
+                break;
+            }
+            Err(Failed::Lost(error)) => return Err(error),
+        }
+    }
+    if done.is_empty() {
+        folder.weeded_at = Some(now);
+    }
+    Ok(done)
+}
+
+/// Marks mails as deleted, and removes them where the server can remove only these (RFC 4315). Without that the mark stays, and the
+/// owner's next expunge removes them.
+async fn remove(conn: &mut Conn, uids: &[u32]) -> Result<(), Failed> {
+    add_flag(conn, uids, "\\Deleted").await?;
+    if conn.can("UIDPLUS") {
+        conn.run(&format!("UID EXPUNGE {}", uid_set(uids.iter().copied())), &mut |_| {}).await?;
+    }
+    Ok(())
 }
 
 async fn add_flag(conn: &mut Conn, uids: &[u32], flag: &str) -> Result<(), Failed> {
@@ -78,12 +134,7 @@ async fn relocate(conn: &mut Conn, uids: &[u32], target: &str) -> Result<(), Fai
     if verb == "MOVE" {
         return Ok(());
     }
-    // RFC 4315: UID EXPUNGE removes only these. Without it the mark stays, and the owner's next expunge removes them.
-    add_flag(conn, uids, "\\Deleted").await?;
-    if conn.can("UIDPLUS") {
-        conn.run(&format!("UID EXPUNGE {}", uid_set(uids.iter().copied())), &mut |_| {}).await?;
-    }
-    Ok(())
+    remove(conn, uids).await
 }
 
 /// Without MOVE a crash between COPY and EXPUNGE would copy again: what is marked deleted was copied before.

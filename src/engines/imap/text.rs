@@ -12,6 +12,9 @@ use crate::model::time::Time;
 /// Longest text of a server that is repeated.
 const SAID_CHARS_MAX: usize = 160;
 
+/// How long Exchange is left alone when it says that we are "authenticated but not connected".
+const NOT_CONNECTED_PATIENCE: Duration = Duration::from_secs(300);
+
 /// A folder name as it goes over the wire: modified UTF-7 (RFC 3501 §5.1.3) in quotes. `None` if it cannot be one.
 pub fn folder_name(name: &str) -> Option<String> {
     if name.is_empty() || name.chars().any(char::is_control) {
@@ -110,10 +113,14 @@ pub enum Tone {
 pub fn tone(text: &str) -> Tone {
     let lower = text.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    if lower.contains("authenticated but not connected") {
+        // Exchange: too many sessions, or the mailbox may not be opened. Asking again soon makes it worse (imapsync #411).
+        return Tone::Throttled(Some(NOT_CONNECTED_PATIENCE));
+    }
     if has(&["throttled", "backoff time", "[overquota]", "[limit]", "too many", "rate limit", "bandwidth"]) {
         return Tone::Throttled(backoff(&lower));
     }
-    if has(&["[unavailable]", "[inuse]", "[serverbug]", "[contactadmin]", "temporar", "try again", "internal error", "not connected"]) {
+    if has(&["[unavailable]", "[inuse]", "[serverbug]", "[contactadmin]", "temporar", "try again", "internal error"]) {
         return Tone::Unavailable;
     }
     if has(&["[nonexistent]", "doesn't exist", "does not exist", "unknown mailbox", "no such mailbox", "mailbox not found", "not exist"]) {
@@ -170,6 +177,8 @@ mod tests {
         assert_eq!(tone(exchange), Tone::Throttled(Some(Duration::from_millis(92415))));
         assert_eq!(tone("[THROTTLED] slow down"), Tone::Throttled(None));
         assert_eq!(tone("[OVERQUOTA] Account exceeded command or bandwidth limits."), Tone::Throttled(None));
+        assert_eq!(tone("User is authenticated but not connected."), Tone::Throttled(Some(NOT_CONNECTED_PATIENCE)));
+        assert_eq!(tone("[ALERT] Too many simultaneous connections. (Failure)"), Tone::Throttled(None));
         assert_eq!(tone("[UNAVAILABLE] Temporary authentication failure."), Tone::Unavailable);
         assert_eq!(tone("[NONEXISTENT] Unknown Mailbox: Foo"), Tone::Missing);
         assert_eq!(tone("[AUTHENTICATIONFAILED] Authentication failed."), Tone::Plain);

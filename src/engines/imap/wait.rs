@@ -28,8 +28,8 @@ async fn listen(walk: &mut Walk, at_most: Duration) -> Result<Woken, PullError> 
         walk.clock.sleep(at_most.min(poll)).await;
         return Ok(Woken::Timeout);
     }
-    // The folder to idle on is walked last and so still selected, unless settling went elsewhere.
-    let index = walk.folders.len().saturating_sub(1);
+    // The folder to idle on is walked last and so still selected, unless it is missing, or settling went elsewhere.
+    let index = walk.folders.iter().rposition(|folder| !folder.missing).unwrap_or(0);
     if walk.selected != Some(index) {
         let before = walk.folders.get(index).and_then(|folder| folder.view);
         let view = walk.enter(index).await?;

@@ -1,34 +1,30 @@
 //! The walk through the folders: answers `next`.
 //!
 //! What must stay true: a batch's range is proven, mail by mail; a mail at which sessions die is found by its number, fetched
-//! alone, then in parts, then given up, and the cursor passes it; what is complete when a session dies is not fetched again.
+//! alone, then in parts, then given up, and the cursor passes it; what is complete when a session dies is not fetched again; a folder
+//! that is missing keeps no other from being read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::engines::imap::conn::{Conn, Failed};
-use crate::engines::imap::fetch::{self, Bodies, Meta, WHOLE_BYTES_MAX};
-use crate::engines::imap::folder::{Memo, Verdict, View, is_historic, judge, select};
+use crate::engines::imap::fetch::{self, Ask, Meta};
+use crate::engines::imap::folder::{Memo, Verdict, View, judge, select};
+use crate::engines::imap::plan::Flight;
+use crate::engines::imap::survey::Survey;
 use crate::engines::imap::text::Tone;
 use crate::engines::imap::{After, ImapSettings, settle, wait};
 use crate::model::codes::Code;
-use crate::model::raw::RawHead;
 use crate::ports::BoxFuture;
 use crate::ports::clock::Clock;
-use crate::ports::pull::{Pull, PullError, PullNews, Pulled, PulledBatch, PulledState, Woken};
+use crate::ports::pull::{Pull, PullError, PullNews, Roll, RollReason, Woken};
 use crate::ports::store::{SourceRow, SourceState};
 
 /// UIDs in the first listing. Where the numbers lie far apart, each empty listing makes the next eight times wider.
 const SPAN_FIRST: u64 = 2_000;
-/// Deaths at one mail before it is asked for in parts.
-const DEATHS_MAX: u32 = 3;
 /// Deaths at one listing before sizes are asked for mail by mail.
 const SHAKY_MAX: u32 = 2;
-/// Mails in one command: the set of their UIDs must stay below 8 KiB (RFC 7162 §4).
-const ASKED_MAX: usize = 500;
 
 /// A folder of the session.
 pub struct Folder {
@@ -36,10 +32,50 @@ pub struct Folder {
     pub name: String,
     /// What SELECT said; `None`: look again.
     pub view: Option<View>,
+    /// The server does not know it. Looked for again at every look; told once.
+    pub missing: bool,
+    told: bool,
     quiet: bool,
-    listed: VecDeque<Meta>,
+    /// What is listed and not asked for yet.
+    pub listed: VecDeque<Meta>,
     /// The listed range that is not batched yet: first and last UID.
-    range: (u64, u64),
+    pub range: (u64, u64),
+    /// The listing was compared with what is known (only after a renumbering).
+    compared: bool,
+    /// The listing lies below the cursor: what was overlooked.
+    pub below: bool,
+    /// Looking for what was overlooked.
+    pub survey: Survey,
+    /// When mails old enough to be deleted were last looked for and none was found, on the clock that never jumps.
+    pub weeded_at: Option<Duration>,
+}
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            view: None,
+            missing: false,
+            told: false,
+            quiet: false,
+            listed: VecDeque::new(),
+            range: (1, 0),
+            compared: false,
+            below: false,
+            survey: Survey::default(),
+            weeded_at: None,
+        }
+    }
+
+    /// The next look lists anew.
+    pub fn forget_listing(&mut self) {
+        if self.below {
+            self.survey.give_back(self.listed.iter().map(|meta| meta.uid));
+        }
+        self.listed.clear();
+        self.range = (1, 0);
+        self.below = false;
+    }
 }
 
 /// A logged-in session.
@@ -56,43 +92,29 @@ pub struct Walk {
     pub folders: Vec<Folder>,
     /// The selected folder.
     pub selected: Option<usize>,
+    /// Questions that are asked and not answered, of the selected folder.
+    pub flights: VecDeque<Flight>,
     /// What to remember before the session may end.
-    blame: Option<(usize, Blame)>,
+    pub blame: Option<(usize, Blame)>,
     /// Why no command is sent any more, though the connection may live (throttled).
-    over: Option<PullError>,
+    pub over: Option<PullError>,
 }
 
 /// Where the server failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blame {
+pub enum Blame {
+    /// At a mail.
     Mail(u64),
+    /// At the listing of a range.
     Listing(u64, u64),
-}
-
-/// What to ask for next.
-struct Plan {
-    mails: Vec<Meta>,
-    from: u64,
-    to: u64,
-    historic: bool,
-    way: Way,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Whole,
-    TooLarge,
-    InParts,
-    GiveUp,
 }
 
 impl Walk {
     /// A walk over a fresh session.
     pub fn new(settings: Arc<ImapSettings>, account: String, clock: Arc<dyn Clock>, conn: Conn) -> Self {
-        let folder = |name: &String| Folder { name: name.clone(), view: None, quiet: false, listed: VecDeque::new(), range: (1, 0) };
-        let mut folders: Vec<_> = settings.folders.iter().map(folder).collect();
-        folders.reverse();
-        Self { settings, account, clock, conn, folders, selected: None, blame: None, over: None }
+        let folders = settings.folders.iter().rev().map(|name| Folder::new(name)).collect();
+        let flights = VecDeque::new();
+        Self { settings, account, clock, conn, folders, selected: None, flights, blame: None, over: None }
     }
 
     /// All folders are to be looked at again.
@@ -113,9 +135,9 @@ impl Walk {
         self.selected = None;
         let view = select(&mut self.conn, &folder.name, read_only).await?;
         if folder.view.is_some_and(|before| before.validity != view.validity) {
-            folder.listed.clear();
-            folder.range = (1, 0);
+            folder.forget_listing();
         }
+        folder.missing = false;
         folder.view = Some(view);
         self.selected = Some(index);
         Ok(view)
@@ -130,7 +152,13 @@ impl Walk {
                 return Err(error.clone());
             }
             let Some(index) = self.folders.iter().position(|folder| !folder.quiet) else { return Ok(PullNews::Quiet) };
-            let view = self.enter(index).await?;
+            let view = match self.enter(index).await {
+                Ok(view) => view,
+                Err(error) => match self.pass_over(index, error)? {
+                    Some(note) => return Ok(note),
+                    None => continue,
+                },
+            };
             if let Some(news) = self.step(index, &view, states).await? {
                 return Ok(news);
             }
@@ -146,23 +174,50 @@ impl Walk {
         }
     }
 
+    /// A folder that is missing is told once, and the others are read; if all are missing, a person must act.
+    fn pass_over(&mut self, index: usize, error: PullError) -> Result<Option<PullNews>, PullError> {
+        let PullError::Person { code: Code::NoFolder, detail } = &error else { return Err(error) };
+        let Some(folder) = self.folders.get_mut(index) else { return Err(error) };
+        (folder.missing, folder.quiet) = (true, true);
+        let told = std::mem::replace(&mut folder.told, true);
+        if self.folders.iter().all(|folder| folder.missing) {
+            return Err(error);
+        }
+        Ok((!told).then(|| PullNews::Note { code: Code::NoFolder, detail: detail.clone() }))
+    }
+
     /// One step in a folder; `None` if there is nothing more in it, or something to blame.
     async fn step(&mut self, index: usize, view: &View, states: &[SourceState]) -> Result<Option<PullNews>, PullError> {
         let Some(name) = self.folders.get(index).map(|folder| folder.name.clone()) else { return Ok(None) };
         let row = row_of(states, &self.account, &name);
+        if let Some(row) = row.filter(|_| !self.flights.is_empty()) {
+            return self.fetch_on(index, row, &Memo::read(&row.memo)).await;
+        }
         let top = match judge(&self.settings, &self.account, &name, view, row, self.clock.now()) {
-            Verdict::Note(state) => return Ok(Some(PullNews::State(state))),
+            Verdict::Note(state) => {
+                if let Some(folder) = self.folders.get_mut(index) {
+                    folder.forget_listing();
+                    folder.survey = Survey::default();
+                }
+                return Ok(Some(PullNews::State(state)));
+            }
             Verdict::UpTo(top) => top,
         };
-        let Some(row) = row.filter(|row| row.low_water < top) else { return Ok(None) };
+        let Some(row) = row else { return Ok(None) };
         let memo = Memo::read(&row.memo);
-        if !self.refill(index, row, &memo, view, top).await? {
-            return Ok(None);
+        let below = self.folders.get(index).is_some_and(|folder| folder.below && !folder.listed.is_empty());
+        if !below {
+            if row.low_water >= top {
+                return self.survey(index, view, row, &memo).await;
+            }
+            if !self.refill(index, row, &memo, view, top).await? {
+                return Ok(None);
+            }
+            if let Some(roll) = self.roll(index, row, &memo) {
+                return Ok(Some(PullNews::Roll(roll)));
+            }
         }
-        let careful = is_careful(&memo, row.low_water + 1);
-        let Some(plan) = self.plan(index, row, &memo, careful).await? else { return Ok(None) };
-        let batch = self.carry_out(index, plan, row, &memo).await?;
-        Ok(batch.map(PullNews::Batch))
+        self.fetch_on(index, row, &memo).await
     }
 
     /// Makes sure that the listing goes on at the low-water mark. False if that failed and was blamed.
@@ -172,15 +227,23 @@ impl Walk {
         if folder.range.0 == from && from <= folder.range.1 {
             return Ok(true);
         }
-        folder.listed.clear();
+        folder.forget_listing();
+        folder.compared = false;
         folder.range = (from, top);
         if view.exists == 0 {
             return Ok(true);
         }
+        let renumbered = memo.roll_to.filter(|to| from <= *to);
+        let top = renumbered.map_or(top, |to| top.min(to));
+        let ask = match (is_careful(memo, from), renumbered) {
+            (true, _) => Ask::Numbers,
+            (false, Some(_)) => Ask::Prints,
+            (false, None) => Ask::Sizes,
+        };
         let (mut start, mut span) = (from, SPAN_FIRST);
         loop {
             let end = top.min(start.saturating_add(span - 1));
-            match fetch::list(&mut self.conn, start, end, is_careful(memo, from)).await {
+            match fetch::list(&mut self.conn, start, end, ask).await {
                 Ok(listing) => {
                     folder.range.1 = listing.to;
                     folder.listed = listing.mails.into();
@@ -199,142 +262,29 @@ impl Walk {
         }
     }
 
-    /// Cuts the next batch from the listing. `None` if a look at a single mail failed and was blamed.
-    async fn plan(&mut self, index: usize, row: &SourceState, memo: &Memo, careful: bool) -> Result<Option<Plan>, PullError> {
-        let Some(folder) = self.folders.get_mut(index) else { return Ok(None) };
-        let (from, end) = folder.range;
-        let deaths = |uid: u32| memo.suspect.map_or(0, |(suspect, deaths)| if suspect == u64::from(uid) { deaths } else { 0 });
-        let Some(mut first) = folder.listed.pop_front() else {
-            folder.range = (end + 1, end);
-            return Ok(Some(Plan { mails: Vec::new(), from, to: end, historic: false, way: Way::Whole }));
-        };
-        if careful && deaths(first.uid) < DEATHS_MAX {
-            match fetch::look_at(&mut self.conn, first.uid).await {
-                Ok(Some(meta)) => first = meta,
-                // Gone since it was listed: the fetch will prove it.
-                Ok(None) => {}
-                Err(failed) => {
-                    self.fail(index, first.uid, Some(failed));
-                    return Ok(None);
-                }
-            }
+    /// The listing of a renumbered folder, to be compared with what is known before anything of it is fetched.
+    fn roll(&mut self, index: usize, row: &SourceState, memo: &Memo) -> Option<Roll> {
+        let folder = self.folders.get(index)?;
+        let (from, to) = folder.range;
+        if folder.compared || folder.listed.is_empty() || memo.roll_to.is_none_or(|roll_to| to > roll_to) {
+            return None;
         }
-        let historic = is_historic(row, memo, u64::from(first.uid), first.date);
-        let way = match deaths(first.uid) {
-            DEATHS_MAX => Way::InParts,
-            more if more > DEATHS_MAX => Way::GiveUp,
-            _ if first.size > self.settings.mail_bytes_max => Way::TooLarge,
-            _ => Way::Whole,
-        };
-        let alone = careful || deaths(first.uid) > 0 || way != Way::Whole || first.size > WHOLE_BYTES_MAX;
-        let items_max = if alone { 1 } else { self.settings.batch_items_max.clamp(1, ASKED_MAX) };
-        let bytes_max = self.settings.batch_bytes_max;
-        let (mut mails, mut bytes) = (vec![first], first.size);
-        while mails.len() < items_max
-            && let Some(next) = folder.listed.front()
-            && deaths(next.uid) == 0
-            && next.size <= WHOLE_BYTES_MAX.min(self.settings.mail_bytes_max)
-            && bytes.saturating_add(next.size) <= bytes_max
-            && is_historic(row, memo, u64::from(next.uid), next.date) == historic
-        {
-            bytes += next.size;
-            mails.push(*next);
-            folder.listed.pop_front();
-        }
-        // Everything up to the next mail is proven absent.
-        let to = folder.listed.front().map_or(end, |next| u64::from(next.uid) - 1);
-        folder.range = (to + 1, end);
-        Ok(Some(Plan { mails, from, to, historic, way }))
+        let there = folder.listed.iter().map(|meta| (u64::from(meta.uid), meta.print)).collect();
+        Some(Roll { folder: folder.name.clone(), epoch: row.epoch, from, to, there, reason: RollReason::Renumbered })
     }
 
-    /// Asks for the mails of a plan. `None` if nothing of it came, and the failure was blamed.
-    async fn carry_out(&mut self, index: usize, plan: Plan, row: &SourceState, memo: &Memo) -> Result<Option<PulledBatch>, PullError> {
-        let name = self.folders.get(index).map(|folder| folder.name.clone()).unwrap_or_default();
-        let place = |uid: u32| format!("{name};{};{uid}", row.epoch_name);
-        let (mut things, mut to) = (Vec::with_capacity(plan.mails.len()), plan.to);
-        if !plan.mails.is_empty() {
-            let mut answer = match plan.way {
-                Way::Whole => fetch::bodies(&mut self.conn, &plan.mails).await,
-                _ => Bodies::default(),
-            };
-            for meta in &plan.mails {
-                let (body, state) = match (plan.way, answer.come.remove(&meta.uid)) {
-                    (Way::Whole, Some(body)) => (body, PulledState::Whole),
-                    (Way::Whole, None) if answer.gone.contains(&meta.uid) => (Bytes::new(), PulledState::Gone),
-                    (Way::Whole, None) => {
-                        self.fail(index, meta.uid, answer.failed.take());
-                        to = u64::from(meta.uid) - 1;
-                        break;
-                    }
-                    (way, _) => match self.in_part(index, *meta, way, memo).await? {
-                        Some(found) => found,
-                        None => {
-                            to = u64::from(meta.uid) - 1;
-                            break;
-                        }
-                    },
-                };
-                let head = RawHead { place: Some(place(meta.uid)), ..RawHead::default() };
-                things.push(Pulled { uid: u64::from(meta.uid), head, body, internal_date: meta.date, print: None, state });
-            }
+    fn take_wanted(&mut self, folder: &str, uids: &[u64]) {
+        let Some(folder) = self.folders.iter_mut().find(|known| known.name == folder) else { return };
+        if folder.survey.is_under_way() {
+            folder.survey.overlooked(uids);
+            return;
         }
-        if to != plan.to {
-            // The listing was cut for the whole plan; the next look lists anew from where we stopped.
-            if let Some(folder) = self.folders.get_mut(index) {
-                folder.listed.clear();
-                folder.range = (1, 0);
-            }
-            if things.is_empty() {
-                return Ok(None);
-            }
-        }
-        let (epoch, epoch_name, historic) = (row.epoch, row.epoch_name, plan.historic);
-        Ok(Some(PulledBatch { folder: name, epoch, epoch_name, from: plan.from, to, things, historic }))
-    }
-
-    /// A mail that is not fetched whole: too large, or one that sessions died of.
-    async fn in_part(&mut self, index: usize, meta: Meta, way: Way, memo: &Memo) -> Result<Option<(Bytes, PulledState)>, PullError> {
-        let deaths = memo.suspect.map_or(0, |(_, deaths)| deaths);
-        let given_up = PulledState::Unfetchable { detail: format!("the server failed {deaths} times when it was asked for this mail") };
-        if way == Way::GiveUp {
-            let control = self.folders.get(index).and_then(|folder| folder.listed.front()).map(|next| next.uid);
-            // A server that can give no mail at all is not a mailbox of unfetchable mails.
-            if let Some(uid) = control {
-                match fetch::can_read(&mut self.conn, uid).await {
-                    Ok(true) => {}
-                    Ok(false) => return Err(self.end("the server gives no mail at all")),
-                    Err(failed) => return Err(failed.fatal("a look at another mail")),
-                }
-            }
-            return Ok(Some((Bytes::new(), given_up)));
-        }
-        let (body, ended) = fetch::part(&mut self.conn, meta.uid, way == Way::InParts).await;
-        match ended {
-            Ok(()) => {}
-            Err(Failed::Refused(refusal)) if matches!(refusal.tone, Tone::Throttled(_)) => return Err(refusal.lost("UID FETCH")),
-            // In parts, a header alone is better than another round.
-            Err(_) if way == Way::InParts && !body.is_empty() => {}
-            Err(failed) => {
-                self.fail(index, meta.uid, Some(failed));
-                return Ok(None);
-            }
-        }
-        let state = if way == Way::TooLarge { PulledState::HeaderOnly { bytes: meta.size } } else { given_up };
-        if !body.is_empty() {
-            return Ok(Some((body, state)));
-        }
-        match fetch::look_at(&mut self.conn, meta.uid).await {
-            Ok(Some(_)) => Ok(Some((body, state))),
-            Ok(None) => Ok(Some((body, PulledState::Gone))),
-            Err(failed) => {
-                self.fail(index, meta.uid, Some(failed));
-                Ok(None)
-            }
-        }
+        folder.compared = true;
+        folder.listed.retain(|meta| uids.binary_search(&u64::from(meta.uid)).is_ok());
     }
 
     /// A mail did not come. Blames it, unless the server's words say that it is not the mail.
-    fn fail(&mut self, index: usize, uid: u32, failed: Option<Failed>) {
+    pub fn fail(&mut self, index: usize, uid: u32, failed: Option<Failed>) {
         match failed {
             Some(Failed::Refused(refusal)) if matches!(refusal.tone, Tone::Throttled(_)) => {
                 self.over = Some(refusal.lost("UID FETCH"));
@@ -344,7 +294,8 @@ impl Walk {
         }
     }
 
-    fn end(&mut self, why: &str) -> PullError {
+    /// The session is over, and why.
+    pub fn end(&mut self, why: &str) -> PullError {
         let error = PullError::Lost { code: Code::Protocol, detail: why.to_owned(), after: None };
         self.over = Some(error.clone());
         error
@@ -370,7 +321,7 @@ impl Walk {
 }
 
 /// Whether listings from `from` ask for numbers only, and mails come one by one.
-fn is_careful(memo: &Memo, from: u64) -> bool {
+pub fn is_careful(memo: &Memo, from: u64) -> bool {
     memo.shaky.is_some_and(|(first, last, deaths)| deaths >= SHAKY_MAX && (first..=last).contains(&from))
 }
 
@@ -383,7 +334,10 @@ impl Pull for Walk {
         Box::pin(self.next_news(states))
     }
 
-    fn wanted(&mut self, _folder: &str, _uids: Vec<u64>) {}
+    fn wanted(&mut self, folder: &str, mut uids: Vec<u64>) {
+        uids.sort_unstable();
+        self.take_wanted(folder, &uids);
+    }
 
     fn wait(&mut self, at_most: Duration) -> BoxFuture<'_, Result<Woken, PullError>> {
         Box::pin(wait::wait(self, at_most))

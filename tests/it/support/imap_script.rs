@@ -2,7 +2,7 @@
 //!
 //! One script a connection, a step a line:
 //! `C: <begin of a command>` reads a command, without its tag · `S: <line>` sends a line · `T: <line>` sends it with the tag of the
-//! last command · `R: <text>` sends text without a line end · `hang` waits for the client to leave · `cut` closes; so does the
+//! last command · `O: <line>` with the tag of the oldest command that is not answered · `R: <text>` sends text without a line end · `hang` waits for the client to leave · `cut` closes; so does the
 //! end of a script. What a script sends between two reads goes out in one piece.
 
 use std::sync::{Arc, Mutex};
@@ -96,10 +96,18 @@ async fn play(stream: TcpStream, script: &str) -> Result<(), String> {
     let (reads, mut writes) = stream.into_split();
     let mut reads = BufReader::new(reads).lines();
     let (mut tag, mut out) = (String::new(), Vec::new());
+    let mut open: std::collections::VecDeque<String> = std::collections::VecDeque::new();
     for step in script.lines() {
         match step.split_once(": ").unwrap_or((step, "")) {
             ("S", line) => out.extend_from_slice(format!("{line}\r\n").as_bytes()),
-            ("T", line) => out.extend_from_slice(format!("{tag} {line}\r\n").as_bytes()),
+            ("T", line) => {
+                open.retain(|known| *known != tag);
+                out.extend_from_slice(format!("{tag} {line}\r\n").as_bytes());
+            }
+            ("O", line) => {
+                let oldest = open.pop_front().ok_or("every command is answered")?;
+                out.extend_from_slice(format!("{oldest} {line}\r\n").as_bytes());
+            }
             ("R", text) => out.extend_from_slice(text.as_bytes()),
             ("C", expected) => {
                 writes.write_all(&out).await.map_err(|error| format!("before {expected:?}: {error}"))?;
@@ -109,6 +117,9 @@ async fn play(stream: TcpStream, script: &str) -> Result<(), String> {
                 let (its, command) = line.split_once(' ').unwrap_or((&tag, &line));
                 if !command.starts_with(expected) {
                     return Err(format!("expected {expected:?}, got {command:?}"));
+                }
+                if tag != its {
+                    open.push_back(its.to_owned());
                 }
                 tag = its.to_owned();
             }

@@ -7,7 +7,7 @@ use omnigate::engines::imap::{After, FirstRun, ImapSettings, ImapSource, Login, 
 use omnigate::model::time::Time;
 use omnigate::ports::BoxFuture;
 use omnigate::ports::clock::Clock;
-use omnigate::ports::pull::{Pull, PullError, PullNews, PullSource, Pulled, PulledState};
+use omnigate::ports::pull::{Pull, PullError, PullNews, PullSource, Pulled, PulledState, RollReason};
 use omnigate::ports::store::{SourceRow, SourceRowState, SourceState};
 
 /// The machine's clock.
@@ -47,6 +47,7 @@ pub fn settings(port: u16, user: &str) -> ImapSettings {
         mail_bytes_max: 50 * 1024 * 1024,
         batch_items_max: 200,
         batch_bytes_max: 8 * 1024 * 1024,
+        day_bytes_max: None,
         timeouts: Timeouts { connect: Duration::from_secs(5), read: Duration::from_secs(5), ..Timeouts::default() },
     }
 }
@@ -65,6 +66,8 @@ pub struct Desk {
     pub things: Vec<(u64, bool, Pulled)>,
     /// Admitted and not settled: epoch and number.
     pub unsettled: Vec<(String, u64, u64)>,
+    /// Rolls that were compared.
+    pub rolls: usize,
     /// What a person was told.
     pub notes: Vec<(omnigate::model::codes::Code, String)>,
     /// Sessions that were opened by [`Desk::persist`].
@@ -80,16 +83,22 @@ impl Desk {
                 PullNews::State(state) => self.put(state),
                 PullNews::Note { code, detail } => self.notes.push((code, detail)),
                 PullNews::Roll(roll) => {
-                    let wanted = roll.there.iter().map(|(uid, _)| *uid).filter(|uid| !self.uids().contains(uid)).collect();
+                    let known = |uid: u64, print: Option<u64>| match roll.reason {
+                        RollReason::Gaps => self.uids().contains(&uid),
+                        RollReason::Renumbered => print.is_some() && self.things.iter().any(|(_, _, thing)| thing.print == print),
+                    };
+                    let wanted = roll.there.iter().filter(|(uid, print)| !known(*uid, *print)).map(|(uid, _)| *uid).collect();
+                    self.rolls += 1;
                     pull.wanted(&roll.folder, wanted);
                 }
                 PullNews::Batch(batch) => {
                     let mut state = self.states.iter().find(|state| state.folder == batch.folder).cloned().unwrap();
                     assert_eq!(state.epoch, batch.epoch);
-                    assert_eq!(state.low_water + 1, batch.from, "ranges are gapless");
+                    let below = batch.to <= state.low_water;
+                    assert!(below || state.low_water + 1 == batch.from, "ranges are gapless");
                     assert!(batch.to >= batch.from && batch.things.iter().all(|thing| (batch.from..=batch.to).contains(&thing.uid)));
                     assert!(batch.things.is_sorted_by(|one, two| one.uid < two.uid), "numbers ascend");
-                    state.low_water = batch.to;
+                    state.low_water = batch.to.max(state.low_water);
                     self.put(state);
                     for thing in batch.things {
                         if thing.state != PulledState::Gone {
