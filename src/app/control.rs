@@ -9,11 +9,9 @@ use bytes::Bytes;
 use crate::app::gateway::Gateway;
 use crate::app::wire;
 use crate::config::load;
-use crate::config::oauth::OAuthGrant;
 use crate::config::source::Disk;
 use crate::connector::hook::{ReadContext, Verified};
 use crate::connector::mail;
-use crate::engines::imap::ImapSource;
 use crate::model::codes::Code;
 use crate::model::id::{AttachmentId, ContactId, RawId};
 use crate::model::item::{Item, ItemBody};
@@ -21,9 +19,8 @@ use crate::model::raw::{Raw, Via};
 use crate::model::time::Time;
 use crate::model::view::{DeliveryFilter, DestinationMode, LedgerFilter};
 use crate::ports::BoxFuture;
-use crate::ports::control::{Consent, Control, ControlError, FileBytes, Reloaded, ReplayRequest, Status};
-use crate::ports::pull::PullSource;
-use crate::ports::store::{StoreError, Write, pull_lease};
+use crate::ports::control::{Consent, Control, ControlError, FileBytes, FolderCompared, Reloaded, ReplayRequest, Status};
+use crate::ports::store::{StoreError, Write};
 
 /// Events made due again by one replay at most: more than that is a restore, done in steps.
 const REPLAY_MAX: u64 = 1_000_000;
@@ -37,7 +34,8 @@ impl From<StoreError> for ControlError {
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> ControlError {
+/// What the world did not do.
+pub fn failed(error: impl std::fmt::Display) -> ControlError {
     ControlError::Failed(error.to_string())
 }
 
@@ -67,28 +65,6 @@ impl Gateway {
                 DestinationMode::Active => handle.resume(),
                 DestinationMode::Paused | DestinationMode::Halted => handle.pause(),
             }
-        }
-        Ok(())
-    }
-
-    /// Moves the low-water mark of an account's folders back to the start: what is there is listed and fetched again, what is known is a
-    /// duplicate, what lies below the first run is historic.
-    async fn rewind(&self, channel: &wire::MailChannel, since: Option<Time>, folder: Option<&str>) -> Result<(), ControlError> {
-        let source = ImapSource::new(channel.settings.clone(), self.parts.clock.clone());
-        let account = source.account();
-        let lease_epoch = self.parts.store.take_lease(&pull_lease(&account), "backfill").await?;
-        let states = self.parts.store.sources(&account).await?;
-        let states: Vec<_> = states.into_iter().filter(|state| folder.is_none_or(|folder| folder == state.folder)).collect();
-        if states.is_empty() {
-            let what = folder.map_or_else(|| "it has not seen its mailbox yet".to_owned(), |folder| format!("it has no folder `{folder}`"));
-            return Err(ControlError::Refused(format!("nothing to backfill: {what}")));
-        }
-        let value = since.map(|since| since.to_string());
-        self.write(Write::Memo { key: crate::pipeline::pull::backfill_key(&account), value }).await?;
-        for state in states {
-            let state = crate::ports::store::SourceState { low_water: 0, ..state };
-            let commit = crate::ports::store::SourceCommit { state, rows: Vec::new(), parsed: None, lease_epoch };
-            self.parts.writer.admit_staged(Vec::new(), Some(commit)).await.map_err(failed)?;
         }
         Ok(())
     }
@@ -245,41 +221,15 @@ impl Control for Gateway {
     }
 
     fn backfill<'a>(&'a self, channel: &'a str, since: Option<Time>, folder: Option<&'a str>) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async move {
-            let mut running = self.running.lock().await;
-            let loaded = running.loaded.clone().ok_or_else(|| ControlError::Failed("the gateway is starting".to_owned()))?;
-            let file = loaded.channels.get(channel).and_then(|file| file.as_ref().ok());
-            let known = file.filter(|_| running.pulls.contains_key(channel));
-            let file = known.ok_or_else(|| ControlError::Missing(format!("there is no running mail channel `{channel}`")))?;
-            let again = wire::mail_channel(file, &self.parts.tokens).map_err(ControlError::Refused)?;
-            self.stop_pull(&mut running, channel).await;
-            let rewound = self.rewind(&again, since, folder).await;
-            let pulling = self.start_pull(again, &loaded).await?;
-            running.pulls.insert(channel.to_owned(), pulling);
-            rewound
-        })
+        Box::pin(self.backfill_channel(channel, since, folder))
+    }
+
+    fn reconcile<'a>(&'a self, channel: &'a str, repair: bool) -> BoxFuture<'a, Result<Vec<FolderCompared>, ControlError>> {
+        Box::pin(self.reconcile_channel(channel, repair))
     }
 
     fn consent<'a>(&'a self, channel: &'a str, given: Consent) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async move {
-            let mut running = self.running.lock().await;
-            let loaded = running.loaded.clone().ok_or_else(|| ControlError::Failed("the gateway is starting".to_owned()))?;
-            let file = loaded.channels.get(channel).and_then(|file| file.as_ref().ok());
-            let file = file.ok_or_else(|| ControlError::Missing(format!("there is no channel `{channel}`")))?;
-            let oauth = file.oauth.as_ref().filter(|oauth| oauth.grant == OAuthGrant::RefreshToken);
-            let oauth = oauth.ok_or_else(|| ControlError::Refused(format!("the channel `{channel}` takes no log-ins")))?;
-            let source = self.parts.tokens.source(file, oauth).map_err(ControlError::Refused)?;
-            source.adopt(given.refresh_token, given.ends_in).await.map_err(failed)?;
-            tracing::info!(messaging.destination.name = %channel, "consent taken over");
-            if running.pulls.contains_key(channel) {
-                // It may be waiting for minutes because of the old one.
-                let again = wire::mail_channel(file, &self.parts.tokens).map_err(ControlError::Refused)?;
-                self.stop_pull(&mut running, channel).await;
-                let pulling = self.start_pull(again, &loaded).await?;
-                running.pulls.insert(channel.to_owned(), pulling);
-            }
-            Ok(())
-        })
+        Box::pin(self.take_consent(channel, given))
     }
 
     fn erase(&self, contact: ContactId) -> BoxFuture<'_, Result<BTreeMap<String, u64>, ControlError>> {

@@ -12,13 +12,14 @@ use crate::config::oauth::OAuthGrant;
 use crate::config::settings::ChannelFile;
 use crate::config::source::Disk;
 use crate::config::{key, load};
-use crate::engines::imap::ImapSource;
+use crate::engines::imap::{FirstRun, ImapSource};
 use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
 use crate::logic::seal::Sealer;
 use crate::model::codes::Code;
 use crate::model::id::AttachmentId;
 use crate::ports::BoxFuture;
 use crate::ports::clock::Clock;
+use crate::ports::control::FolderCompared;
 use crate::ports::destination::FileReader;
 use crate::ports::pull::PullSource;
 use crate::ports::token::{TokenKeep, TokenSource};
@@ -77,6 +78,26 @@ pub async fn check_connect(loaded: &load::Loaded, mut tell: impl FnMut(&str, boo
         }
     }
     if bad == 0 { Ok(()) } else { Err(bad) }
+}
+
+/// A channel's mailbox against the store, while no daemon runs.
+///
+/// # Errors
+/// One line.
+pub async fn reconcile(loaded: &load::Loaded, channel: &str) -> Result<Vec<FolderCompared>, String> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let file = loaded.channels.get(channel).ok_or_else(|| format!("there is no channel `{channel}`"))?;
+    let file = file.as_ref().map_err(|_| format!("the file of channel `{channel}` has mistakes: `omnigate check` shows them"))?;
+    let by_consent = file.oauth.as_ref().is_some_and(|oauth| oauth.grant == OAuthGrant::RefreshToken);
+    if by_consent {
+        return Err(format!("channel `{channel}` logs in by a person's consent, which only the daemon uses: start it"));
+    }
+    let tokens = tokens(loaded, Digester::new(&[0; INSTANCE_KEY_BYTES]), clock.clone())?;
+    let mail = wire::mail_channel(file, &tokens)?;
+    let store = SqliteStore::open_read_only(&loaded.config.instance.data_dir).map_err(|error| error.to_string())?;
+    let backfill = mail.settings.first_run == FirstRun::Backfill;
+    let source = ImapSource::new(mail.settings, clock);
+    crate::pipeline::reconcile::reconcile(&source, &store, backfill).await.map_err(|error| error.to_string())
 }
 
 /// Tokens with the consents of the store, if there is one. Nothing is written.

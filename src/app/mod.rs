@@ -6,6 +6,7 @@ pub mod demo;
 pub mod files;
 pub mod gateway;
 pub mod look;
+pub mod mailboxes;
 pub mod outward;
 pub mod parts;
 pub mod run;

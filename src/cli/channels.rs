@@ -1,18 +1,19 @@
-//! `channel` and `backfill`.
+//! `channel`, `backfill` and `reconcile`.
 
 use clap::{Args, Subcommand};
 
 use crate::cli::daemon::done;
 use crate::cli::exit::Failure;
-use crate::cli::output::{or_dash, remark};
+use crate::cli::output::{Busy, or_dash, remark};
 use crate::cli::reach::daemon;
 use crate::cli::{Context, login, moment};
 use crate::config::load::load;
 use crate::config::source::Disk;
 use crate::model::time::Time;
+use crate::ports::control::{FolderCompared, Sample};
 use crate::server::api::Page;
 use crate::server::api::reads::ChannelRow;
-use crate::server::api::verbs::BackfillAsked;
+use crate::server::api::verbs::{BackfillAsked, ReconcileAsked};
 
 /// `channel …`.
 #[derive(Debug, Subcommand)]
@@ -99,4 +100,64 @@ pub async fn backfill(context: &Context, args: &BackfillArgs) -> Result<(), Fail
     daemon(&context.config).await?.ask::<serde_json::Value>(&path, &asked).await?;
     let note = "backfill asked for; what it brings is marked historic and reaches only routes with `historic = true`";
     done(context, note)
+}
+
+/// Arguments of `reconcile`.
+#[derive(Debug, Args)]
+pub struct ReconcileArgs {
+    /// Id of the channel
+    pub channel: String,
+    /// Take in what was overlooked
+    #[arg(long)]
+    pub repair: bool,
+}
+
+/// `reconcile`. Ends with 1 where something was overlooked and is not being repaired.
+pub async fn reconcile(context: &Context, args: &ReconcileArgs) -> Result<(), Failure> {
+    let busy = Busy::with("comparing");
+    let compared = compared(context, args).await;
+    drop(busy);
+    let folders = compared?;
+    let head = &["folder", "state", "mailbox", "known", "awaited", "before", "missing", "extra", "changed"];
+    context.output.list(&folders, "no folders", head, |folder| {
+        let sample = |sample: &Sample| match sample.numbers.as_slice() {
+            [] => "0".to_owned(),
+            numbers => {
+                let first: Vec<String> = numbers.iter().take(NUMBERS_SHOWN).map(u64::to_string).collect();
+                let more = if sample.count > first.len() as u64 { ", …" } else { "" };
+                format!("{} ({}{more})", sample.count, first.join(", "))
+            }
+        };
+        let counts = [folder.mailbox, folder.known, folder.awaited, folder.before_first_run].map(|count| count.to_string());
+        let samples = [&folder.missing, &folder.extra, &folder.changed].map(sample);
+        [folder.folder.clone(), folder.state.clone()].into_iter().chain(counts).chain(samples).collect()
+    })?;
+    let overlooked = folders.iter().map(|folder| folder.missing.count + folder.changed.count).sum::<u64>();
+    match (overlooked, args.repair) {
+        (0, _) => Ok(()),
+        (_, true) => {
+            remark("what was overlooked is being taken in; run it again in a while");
+            Ok(())
+        }
+        (count, false) => Err(Failure::Failed(format!("{count} overlooked: `omnigate reconcile {} --repair` takes them in", args.channel))),
+    }
+}
+
+/// Numbers of mails in a table; `--json` has more.
+const NUMBERS_SHOWN: usize = 5;
+
+async fn compared(context: &Context, args: &ReconcileArgs) -> Result<Vec<FolderCompared>, Failure> {
+    match daemon(&context.config).await {
+        Ok(client) => {
+            let path = ["channels", args.channel.as_str(), "reconcile"];
+            let page: Page<FolderCompared> = client.ask(&path, &ReconcileAsked { repair: args.repair }).await?;
+            Ok(page.items)
+        }
+        Err(Failure::Unreachable(why)) if args.repair => Err(Failure::Unreachable(format!("{why}; only the daemon can repair"))),
+        Err(Failure::Unreachable(_)) => {
+            let loaded = load(&context.config, &Disk)?;
+            crate::app::look::reconcile(&loaded, &args.channel).await.map_err(Failure::Failed)
+        }
+        Err(other) => Err(other),
+    }
 }

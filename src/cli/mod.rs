@@ -77,6 +77,8 @@ pub enum Command {
     Replay(deliveries::ReplayArgs),
     /// Take in what lies before a pulled channel's first run
     Backfill(channels::BackfillArgs),
+    /// Compare a channel's mailbox with what was taken in from it
+    Reconcile(channels::ReconcileArgs),
     /// Where events go
     #[command(subcommand)]
     Destination(deliveries::DestinationCommand),
@@ -146,6 +148,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Quarantine(command) => quarantine::quarantine(context, command).await,
         Command::Replay(args) => deliveries::replay(context, args).await,
         Command::Backfill(args) => channels::backfill(context, &args).await,
+        Command::Reconcile(args) => channels::reconcile(context, &args).await,
         Command::Destination(command) => deliveries::destination(context, command).await,
         Command::Channel(command) => channels::channel(context, command).await,
         Command::Connector(command) => connectors::connector(context, &command),

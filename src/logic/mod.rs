@@ -8,6 +8,7 @@ pub mod egress;
 pub mod file_url;
 pub mod ids;
 pub mod publish;
+pub mod reconcile;
 pub mod schedule;
 pub mod seal;
 pub mod standard_webhooks;

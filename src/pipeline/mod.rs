@@ -10,4 +10,5 @@ pub mod keep;
 pub mod limits;
 pub mod parse;
 pub mod pull;
+pub mod reconcile;
 pub mod writer;

@@ -109,6 +109,9 @@ pub trait Control: Send + Sync {
     /// Asks a pulled channel to take in what lies before its first run; returns at once.
     fn backfill<'a>(&'a self, channel: &'a str, since: Option<Time>, folder: Option<&'a str>) -> BoxFuture<'a, Result<(), ControlError>>;
 
+    /// Compares a pulled channel's mailbox with what was taken in from it; `repair` makes it take in what was overlooked.
+    fn reconcile<'a>(&'a self, channel: &'a str, repair: bool) -> BoxFuture<'a, Result<Vec<FolderCompared>, ControlError>>;
+
     /// Takes over the consent that a person just gave for a channel, keeps it and goes on with it.
     fn consent<'a>(&'a self, channel: &'a str, given: Consent) -> BoxFuture<'a, Result<(), ControlError>>;
 
@@ -137,6 +140,49 @@ pub struct FileBytes {
     pub name: Option<String>,
     /// Content, decoded.
     pub bytes: bytes::Bytes,
+}
+
+/// A folder of a mailbox against what was taken in from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FolderCompared {
+    /// The folder.
+    pub folder: String,
+    /// `compared`; `renumbered` (a new UIDVALIDITY: the next session reads it anew) or `unseen` (no session has opened it yet).
+    pub state: String,
+    /// Mails in it, as the server says.
+    pub mailbox: u64,
+    /// There, and taken in.
+    pub known: u64,
+    /// There, and not taken in yet.
+    pub awaited: u64,
+    /// There from before the first run, and not to be taken in.
+    pub before_first_run: u64,
+    /// There, and overlooked.
+    pub missing: Sample,
+    /// Taken in, and there no longer: deleted or moved.
+    pub extra: Sample,
+    /// Under its number is another mail.
+    pub changed: Sample,
+    /// What is there was taken in from the start (a backfill).
+    #[serde(skip)]
+    pub from_the_start: bool,
+    /// Everything up to this number was taken in.
+    #[serde(skip)]
+    pub cursor: u64,
+}
+
+/// How many, and the first of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Sample {
+    /// How many.
+    pub count: u64,
+    /// The first of their numbers (UIDs).
+    pub numbers: Vec<u64>,
+}
+
+impl Sample {
+    /// Numbers that are named.
+    pub const NUMBERS_MAX: usize = 100;
 }
 
 /// The consent of a person to log in for a channel.

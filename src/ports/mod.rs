@@ -8,6 +8,7 @@ pub mod clock;
 pub mod control;
 pub mod destination;
 pub mod expression;
+pub mod inspect;
 pub mod intake;
 pub mod publish;
 pub mod pull;

@@ -25,6 +25,7 @@ mod real_check;
 mod real_imap;
 mod real_mail_oracle;
 mod real_oauth;
+mod real_reconcile;
 mod real_tokens;
 mod server;
 mod store;

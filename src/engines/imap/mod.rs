@@ -15,6 +15,7 @@ mod conn;
 mod dial;
 mod fetch;
 mod folder;
+mod inspect;
 mod login;
 mod plan;
 mod print;

@@ -70,6 +70,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/channels", get(reads::channels))
         .route("/channels/{id}/backfill", post(verbs::backfill))
         .route("/channels/{id}/consent", post(verbs::consent))
+        .route("/channels/{id}/reconcile", post(verbs::reconcile))
         .route("/dead/replay", post(verbs::dead_replay))
         .route("/dead/discard", post(verbs::dead_discard))
         .route("/replay", post(verbs::replay))

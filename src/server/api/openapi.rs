@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use crate::model::schema::tidy;
 use crate::model::view::{DeliveryFilter, DeliveryView, DestinationRow, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow};
-use crate::ports::control::{Reloaded, ReplayRequest};
+use crate::ports::control::{FolderCompared, Reloaded, ReplayRequest};
 use crate::server::api::reads::{ChannelRow, EventsAsked, EventsPage, QuarantineAsked, Quarantined, StatusView};
-use crate::server::api::verbs::{BackfillAsked, BackupAsked, ConsentGiven, DeadAsked, Reprocessed};
+use crate::server::api::verbs::{BackfillAsked, BackupAsked, ConsentGiven, DeadAsked, ReconcileAsked, Reprocessed};
 use crate::server::api::{Count, Page};
 use crate::server::private::Readiness;
 use crate::server::problem::Problem;
@@ -154,6 +154,15 @@ fn operations() -> Vec<Operation> {
                 "backfill",
                 "Takes in what lies before the channel's first run; goes on behind the answer.",
                 Empty,
+            )
+        },
+        Operation {
+            body: Some(of::<ReconcileAsked>),
+            ..verb(
+                "/v1/channels/{id}/reconcile",
+                "reconcile",
+                "Compares a channel's mailbox with what was taken in from it, folder by folder.",
+                Json(of::<Page<FolderCompared>>),
             )
         },
         Operation {

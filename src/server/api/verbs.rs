@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::ContactId;
 use crate::model::time::Time;
 use crate::model::view::DeliveryFilter;
-use crate::ports::control::{Consent, Reloaded, ReplayRequest};
-use crate::server::api::{Count, Named, Shared, Told};
+use crate::ports::control::{Consent, FolderCompared, Reloaded, ReplayRequest};
+use crate::server::api::{Count, Named, Page, Shared, Told};
 use crate::server::problem::Problem;
 
 /// Fastest replay that can be asked for, deliveries a second.
@@ -125,6 +125,24 @@ pub async fn backfill(
     }
     shared.control.backfill(&id, asked.since, asked.folder.as_deref()).await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// Body of `POST /v1/channels/{id}/reconcile`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReconcileAsked {
+    /// Take in what was overlooked; goes on behind the answer.
+    #[serde(default)]
+    pub repair: bool,
+}
+
+/// `POST /v1/channels/{id}/reconcile`.
+pub async fn reconcile(
+    State(shared): State<Shared>,
+    Named(id): Named<String>,
+    Told(asked): Told<ReconcileAsked>,
+) -> Result<Json<Page<FolderCompared>>, Problem> {
+    Ok(Json(Page { items: shared.control.reconcile(&id, asked.repair).await?, next: None }))
 }
 
 /// Body of `POST /v1/channels/{id}/consent`.

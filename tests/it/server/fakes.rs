@@ -136,6 +136,9 @@ impl Control for FakeControl {
     fn backfill<'a>(&'a self, channel: &'a str, since: Option<Time>, folder: Option<&'a str>) -> BoxFuture<'a, Result<(), ControlError>> {
         self.note(format!("backfill {channel} {since:?} {folder:?}"), channel, ())
     }
+    fn reconcile<'a>(&'a self, channel: &'a str, repair: bool) -> BoxFuture<'a, Result<Vec<FolderCompared>, ControlError>> {
+        self.note(format!("reconcile {channel} repair={repair}"), channel, vec![FolderCompared::default()])
+    }
     fn consent<'a>(&'a self, channel: &'a str, given: Consent) -> BoxFuture<'a, Result<(), ControlError>> {
         self.note(format!("consent {channel} {:?} {:?}", given.refresh_token, given.ends_in), channel, ())
     }

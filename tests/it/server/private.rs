@@ -195,6 +195,16 @@ async fn verbs_reach_the_gateway() {
         ),
         ("/v1/quarantine/1/reprocess", "", 200, json!({"fate": "published"}), "reprocess 1"),
         (
+            "/v1/channels/mail/reconcile",
+            r#"{"repair":true}"#,
+            200,
+            json!({"items": [{
+                "folder": "", "state": "", "mailbox": 0, "known": 0, "awaited": 0, "before_first_run": 0,
+                "missing": {"count": 0, "numbers": []}, "extra": {"count": 0, "numbers": []}, "changed": {"count": 0, "numbers": []},
+            }], "next": null}),
+            "reconcile mail repair=true",
+        ),
+        (
             "/v1/channels/mail/consent",
             r#"{"refresh_token":"hush","ends_in_s":60}"#,
             204,

@@ -1,0 +1,116 @@
+//! A look at all mails of all folders, for comparison. Folders are opened read-only; only numbers and dates are asked for.
+
+use async_imap::imap_proto::{AttributeValue, Response};
+
+use crate::engines::imap::conn::Conn;
+use crate::engines::imap::folder::select;
+use crate::engines::imap::text::internal_date;
+use crate::engines::imap::{ImapSettings, ImapSource};
+use crate::ports::BoxFuture;
+use crate::ports::inspect::{Inspect, Inspected, Page, Seen};
+use crate::ports::pull::{PullError, PullSource};
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// UIDs in one listing; where the numbers lie far apart, each empty listing makes the next eight times wider.
+const SPAN_FIRST: u64 = 2_000;
+const SPAN_LONGEST: u64 = 16_000;
+/// Above every UID there can be.
+const BEYOND: u64 = u32::MAX as u64 + 1;
+/// The goodbye.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+struct Look {
+    conn: Conn,
+    folders: VecDeque<String>,
+    /// The open folder: name, UIDVALIDITY, mails, next UID to list, highest UID, span.
+    open: Option<Open>,
+}
+
+struct Open {
+    name: String,
+    validity: u64,
+    exists: u64,
+    next: u64,
+    top: u64,
+    span: u64,
+}
+
+impl Look {
+    fn new(settings: &ImapSettings, conn: Conn) -> Self {
+        Self { conn, folders: settings.folders.iter().cloned().collect(), open: None }
+    }
+
+    async fn next_page(&mut self) -> Result<Option<Page>, PullError> {
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let Some(name) = self.folders.pop_front() else { return Ok(None) };
+                let view = select(&mut self.conn, &name, true).await?;
+                let top = view.next.map_or(u64::from(view.highest), |next| u64::from(next) - 1);
+                let top = if view.exists == 0 { 0 } else { top };
+                Open { name, validity: u64::from(view.validity), exists: u64::from(view.exists), next: 1, top, span: SPAN_FIRST }
+            }
+        };
+        let from = open.next;
+        let end = open.top.min(from.saturating_add(open.span - 1));
+        let there = if from > open.top { Vec::new() } else { list(&mut self.conn, from, end).await? };
+        open.span = if there.is_empty() { open.span.saturating_mul(8).min(BEYOND) } else { SPAN_FIRST.max(open.span.min(SPAN_LONGEST)) };
+        let to = if end >= open.top { BEYOND } else { end };
+        let page = Page { folder: open.name.clone(), epoch_name: open.validity, exists: open.exists, from, to, there };
+        if to < BEYOND {
+            open.next = to + 1;
+            self.open = Some(open);
+        }
+        Ok(Some(page))
+    }
+}
+
+async fn list(conn: &mut Conn, from: u64, to: u64) -> Result<Vec<Seen>, PullError> {
+    let mut found = BTreeMap::new();
+    let command = format!("UID FETCH {from}:{to} (UID INTERNALDATE)");
+    let mut see = |response: &Response<'_>| {
+        let Response::Fetch(_, attributes) = response else { return };
+        let (mut uid, mut date) = (None, None);
+        for attribute in attributes {
+            match attribute {
+                AttributeValue::Uid(value) => uid = Some(u64::from(*value)),
+                AttributeValue::InternalDate(text) => date = internal_date(text),
+                _ => {}
+            }
+        }
+        // A server may add the highest UID to a range that lies above it (RFC 3501 §6.4.8 for `*`).
+        if let Some(uid) = uid.filter(|uid| (from..=to).contains(uid)) {
+            found.insert(uid, Seen { uid, date, print: None });
+        }
+    };
+    conn.run(&command, &mut see).await.map_err(|failed| failed.fatal("listing a folder"))?;
+    Ok(found.into_values().collect())
+}
+
+impl Inspect for Look {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Page>, PullError>> {
+        Box::pin(self.next_page())
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            // A server that does not answer is left without its goodbye.
+            let _ = tokio::time::timeout(CLOSE_WITHIN, self.conn.log_out()).await;
+        })
+    }
+}
+
+impl Inspected for ImapSource {
+    fn account(&self) -> String {
+        PullSource::account(self)
+    }
+
+    fn inspect(&self) -> BoxFuture<'_, Result<Box<dyn Inspect>, PullError>> {
+        Box::pin(async move {
+            let conn = self.log_in().await?;
+            Ok(Box::new(Look::new(&self.settings, conn)) as Box<dyn Inspect>)
+        })
+    }
+}
