@@ -208,8 +208,8 @@ async fn a_mail_that_ends_every_session_is_tried_in_parts_and_then_passed() {
 
 #[tokio::test]
 async fn a_server_that_gives_no_mail_at_all_is_not_a_mailbox_of_unfetchable_mails() {
-    let refused = "C: UID FETCH 2 (UID BODY.PEEK[]<0.1>)\nT: NO storage is away\n";
-    let server = ScriptedImap::start(vec![three(refused)]);
+    let refused = |uid: u32| format!("C: UID FETCH {uid} (UID BODY.PEEK[]<0.1>)\nT: NO storage is away\n");
+    let server = ScriptedImap::start(vec![three(&(refused(2) + &refused(3)))]);
     let mut desk = Desk::default();
     desk.states.push(SourceState { memo: "{\"suspect\":[1,4]}".to_owned(), ..known(0) });
     let ended = one_session(&server, &mut desk).await.err().unwrap();

@@ -23,6 +23,7 @@ mod kill;
 mod mail;
 mod real_check;
 mod real_imap;
+mod real_mail_kill;
 mod real_mail_oracle;
 mod real_oauth;
 mod real_reconcile;

@@ -19,6 +19,8 @@ use crate::ports::store::SourceState;
 
 /// Deaths at one mail before it is asked for in parts.
 const DEATHS_MAX: u32 = 3;
+/// Deaths at other mails before it is the server, and no mail.
+const CONTROLS_MAX: u32 = 6;
 /// Mails in one command: the set of their UIDs must stay below 8 KiB (RFC 7162 §4).
 const ASKED_MAX: usize = 500;
 /// Questions on their way at a server nearby, and at most.
@@ -150,6 +152,12 @@ impl Walk {
         }
         let to = failed.map_or(plan.to, |uid| u64::from(uid) - 1);
         let folder = self.folders.get_mut(index)?;
+        folder.given = things
+            .iter()
+            .rev()
+            .find(|thing| thing.state == PulledState::Whole)
+            .and_then(|thing| u32::try_from(thing.uid).ok())
+            .or(folder.given);
         if to > row.low_water {
             folder.survey.delivered(things.iter().filter(|thing| thing.state != PulledState::Gone).count());
         }
@@ -239,21 +247,42 @@ impl Walk {
         Ok(self.batch(index, &plan, row, things, None))
     }
 
+    /// Whether the server gives the begin of any other mail. False if the session died of the question: each death asks for another one
+    /// the next time, because bad mails come in rows.
+    async fn gives_others(&mut self, index: usize, suspect: u32, deaths: u32) -> Result<bool, PullError> {
+        let Some(folder) = self.folders.get(index) else { return Ok(true) };
+        let listed = &folder.listed;
+        let mut others: Vec<u32> =
+            [listed.front(), listed.back(), listed.get(listed.len() / 2)].into_iter().flatten().map(|meta| meta.uid).collect();
+        others.extend(folder.given);
+        let mut seen = std::collections::BTreeSet::new();
+        others.retain(|uid| seen.insert(*uid));
+        if others.is_empty() {
+            return Ok(true);
+        }
+        let turn = usize::try_from(deaths.saturating_sub(DEATHS_MAX + 1)).unwrap_or(0) % others.len();
+        others.rotate_left(turn);
+        for uid in others {
+            match fetch::can_read(&mut self.conn, uid).await {
+                Ok(true) => return Ok(true),
+                Ok(false) | Err(Failed::Refused(_)) => {}
+                Err(Failed::Lost(error)) if deaths > DEATHS_MAX + CONTROLS_MAX => return Err(error),
+                Err(Failed::Lost(_)) => {
+                    self.fail(index, suspect, None);
+                    return Ok(false);
+                }
+            }
+        }
+        Err(self.end("the server gives no mail at all"))
+    }
+
     /// A mail that is not fetched whole: too large, or one that sessions died of.
     async fn in_part(&mut self, index: usize, meta: Meta, way: Way, memo: &Memo) -> Result<Option<(Bytes, PulledState)>, PullError> {
         let deaths = deaths(memo, meta.uid);
         let given_up = PulledState::Unfetchable { detail: format!("the server failed {deaths} times when it was asked for this mail") };
         if way == Way::GiveUp {
-            let control = self.folders.get(index).and_then(|folder| folder.listed.front()).map(|next| next.uid);
             // A server that can give no mail at all is not a mailbox of unfetchable mails.
-            if let Some(uid) = control {
-                match fetch::can_read(&mut self.conn, uid).await {
-                    Ok(true) => {}
-                    Ok(false) => return Err(self.end("the server gives no mail at all")),
-                    Err(failed) => return Err(failed.fatal("a look at another mail")),
-                }
-            }
-            return Ok(Some((Bytes::new(), given_up)));
+            return Ok(self.gives_others(index, meta.uid, deaths).await?.then(|| (Bytes::new(), given_up)));
         }
         let (body, ended) = fetch::part(&mut self.conn, meta.uid, way == Way::InParts).await;
         match ended {

@@ -20,8 +20,9 @@ use crate::ports::store::{SourceRow, SourceRowState, SourceState};
 pub const KEYWORD: &str = "$Ingested";
 /// UIDs in one command.
 const SET_MAX: usize = 500;
-/// How often old mails are looked for: ages are counted in days.
+/// Longest pause between two looks for old mails; at most a part of the age itself.
 const WEED_EVERY: Duration = Duration::from_secs(3600);
+const WEED_AGE_PART: u32 = 24;
 
 /// Carries out the policy; returns the numbers that are done.
 pub async fn settle(walk: &mut Walk, state: &SourceState, rows: &[SourceRow]) -> Result<Vec<u64>, PullError> {
@@ -68,7 +69,7 @@ pub async fn settle(walk: &mut Walk, state: &SourceState, rows: &[SourceRow]) ->
 async fn weed(walk: &mut Walk, index: usize, uids: &[u32], age: Duration) -> Result<Vec<u64>, PullError> {
     let now = walk.clock.monotonic();
     let Some(folder) = walk.folders.get_mut(index) else { return Ok(Vec::new()) };
-    if folder.weeded_at.is_some_and(|at| now.saturating_sub(at) < WEED_EVERY) {
+    if folder.weeded_at.is_some_and(|at| now.saturating_sub(at) < WEED_EVERY.min(age / WEED_AGE_PART)) {
         return Ok(Vec::new());
     }
     let born_before = walk.clock.now().0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));

@@ -42,6 +42,8 @@ pub struct Folder {
     pub range: (u64, u64),
     /// The listing was compared with what is known (only after a renumbering).
     compared: bool,
+    /// A mail that the server gave in this session.
+    pub given: Option<u32>,
     /// The listing lies below the cursor: what was overlooked.
     pub below: bool,
     /// Looking for what was overlooked.
@@ -61,6 +63,7 @@ impl Folder {
             listed: VecDeque::new(),
             range: (1, 0),
             compared: false,
+            given: None,
             below: false,
             survey: Survey::default(),
             weeded_at: None,

@@ -19,8 +19,8 @@ const BACKOFF_LONGEST: Duration = Duration::from_secs(300);
 /// them), the next one begins behind it.
 const PROGRESS_WAIT: Duration = Duration::from_millis(200);
 /// Sessions in a row that are followed up so soon; then each waits `PROGRESS_PACE`.
-const PROGRESS_SOON_MAX: u32 = 8;
-const PROGRESS_PACE: Duration = Duration::from_secs(5);
+const PROGRESS_SOON_MAX: u32 = 12;
+const PROGRESS_PACE: Duration = Duration::from_secs(3);
 /// A session that lived this long proves that the trouble is over: the waits start anew.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
 /// Logins at one server at once.
@@ -179,9 +179,9 @@ mod tests {
     #[test]
     fn a_session_that_brought_something_is_followed_up_soon_but_not_for_ever() {
         let mut backoff = Backoff::default();
-        let waits: Vec<_> = (0..10).map(|_| backoff.after(Duration::ZERO, true, 1.0)).collect();
-        assert_eq!(waits[7], PROGRESS_WAIT);
-        assert_eq!(waits[8], PROGRESS_PACE);
+        let waits: Vec<_> = (0..=12).map(|_| backoff.after(Duration::ZERO, true, 1.0)).collect();
+        assert_eq!(waits[11], PROGRESS_WAIT);
+        assert_eq!(waits[12], PROGRESS_PACE);
     }
 
     #[test]

@@ -147,6 +147,18 @@ impl Dovecot {
         }
     }
 
+    /// The subjects of all mails in a folder.
+    pub fn subjects(&self, user: &str, folder: &str) -> Vec<String> {
+        let root = self.maildir(user, folder);
+        let files =
+            ["cur", "new"].iter().filter_map(|name| fs::read_dir(root.join(name)).ok()).flatten().map(|entry| entry.unwrap().path());
+        let subject = |path: PathBuf| {
+            let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+            text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap_or_default().to_owned()
+        };
+        files.map(subject).collect()
+    }
+
     /// Ends all sessions of a user.
     pub fn kick(&self, user: &str) {
         let conf = self.folder.path().join("dovecot.conf");
