@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use serde::Serialize;
 
 use crate::app::system::{SystemClock, SystemRandom};
 use crate::app::tokens::{NoKeep, SealedKeep, Tokens};
-use crate::app::wire;
+use crate::app::wire::{self, MailChannel};
 use crate::config::connectors::Connectors;
 use crate::config::oauth::OAuthGrant;
 use crate::config::settings::ChannelFile;
@@ -25,42 +27,40 @@ use crate::ports::pull::PullSource;
 use crate::ports::token::{TokenKeep, TokenSource};
 use crate::stores::sqlite::SqliteStore;
 
-/// Everything a configuration amounts to, looked at over the network: one line a channel and a destination.
-///
-/// # Errors
-/// How many of them failed; the lines were given to `tell`.
-pub async fn check_connect(loaded: &load::Loaded, mut tell: impl FnMut(&str, bool)) -> Result<(), usize> {
-    let mut bad = 0;
+/// Mailboxes looked at at once.
+const AT_ONCE: usize = 8;
+
+/// One thing that was found, or could not be reached.
+#[derive(Debug, Clone, Serialize)]
+pub struct Looked {
+    /// It can be used.
+    pub ok: bool,
+    /// `channel` or `destination`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// One line for a person.
+    pub line: String,
+}
+
+/// Everything a configuration amounts to, looked at over the network. The rows come in the order of the files.
+pub async fn check_connect(loaded: &load::Loaded) -> Vec<Looked> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let digester = Digester::new(&[0; INSTANCE_KEY_BYTES]);
     let mut connectors = Connectors::of(&loaded.config, &Disk);
     let tokens = match tokens(loaded, digester.clone(), clock.clone()) {
         Ok(tokens) => tokens,
-        Err(error) => {
-            tell(&format!("tokens: {error}"), false);
-            return Err(1);
-        }
+        Err(line) => return vec![Looked { ok: false, kind: "gateway", name: loaded.config.instance.name.clone(), line }],
     };
     let built = wire::channels(loaded, &mut connectors, &digester, &clock, &tokens);
-    for failed in &built.failed {
-        bad += 1;
-        tell(&format!("channel {}: {}", failed.id, failed.detail), false);
-    }
-    for channel in built.mail {
-        let id = channel.file.id.clone();
-        if let Some(said) = consent(&channel.file, &tokens).await {
-            bad += usize::from(said.is_err());
-            let (Ok(line) | Err(line)) = &said;
-            tell(&format!("channel {id}: {line}"), said.is_ok());
-            continue;
-        }
-        let source = ImapSource::new(channel.settings, clock.clone());
-        match source.probe().await {
-            Ok(lines) => lines.iter().for_each(|line| tell(&format!("channel {id}: {line}"), true)),
-            Err(error) => {
-                bad += 1;
-                tell(&format!("channel {id}: {}: {error}", error.code()), false);
-            }
+    let channel = |ok: bool, name: &str, line: String| Looked { ok, kind: "channel", name: name.to_owned(), line };
+    let mut rows: Vec<Looked> = built.failed.into_iter().map(|failed| channel(false, &failed.id, failed.detail)).collect();
+    let looks = built.mail.into_iter().map(|mail| mailbox(mail, &tokens, &clock));
+    let mut looks = futures_util::stream::iter(looks).buffered(AT_ONCE);
+    while let Some((id, lines)) = looks.next().await {
+        match lines {
+            Ok(lines) => rows.extend(lines.into_iter().map(|line| channel(true, &id, line))),
+            Err(line) => rows.push(channel(false, &id, line)),
         }
     }
     let files: Arc<dyn FileReader> = Arc::new(NoFiles);
@@ -69,15 +69,21 @@ pub async fn check_connect(loaded: &load::Loaded, mut tell: impl FnMut(&str, boo
             Ok(destination) => destination.probe().await.map_err(|error| error.to_string()),
             Err(error) => Err(error),
         };
-        match probed {
-            Ok(line) => tell(&format!("destination {name}: {line}"), true),
-            Err(error) => {
-                bad += 1;
-                tell(&format!("destination {name}: {error}"), false);
-            }
-        }
+        let ok = probed.is_ok();
+        let (Ok(line) | Err(line)) = probed;
+        rows.push(Looked { ok, kind: "destination", name: name.clone(), line });
     }
-    if bad == 0 { Ok(()) } else { Err(bad) }
+    rows
+}
+
+/// One mailbox: its id, and what was found or why not.
+async fn mailbox(mail: MailChannel, tokens: &Tokens, clock: &Arc<dyn Clock>) -> (String, Result<Vec<String>, String>) {
+    let id = mail.file.id.clone();
+    if let Some(said) = consent(&mail.file, tokens).await {
+        return (id, said.map(|line| vec![line]));
+    }
+    let found = ImapSource::new(mail.settings, clock.clone()).probe().await;
+    (id, found.map_err(|error| format!("{}: {error}", error.code())))
 }
 
 /// A channel's mailbox against the store, while no daemon runs.

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::app::look::Looked;
 use crate::cli::Context;
 use crate::cli::exit::Failure;
 use crate::cli::output::{Busy, remark};
@@ -65,13 +66,13 @@ fn json(problem: &Problem) -> serde_json::Value {
 
 /// Logs in everywhere. What was found goes to standard output, one line each.
 async fn connect(context: &Context, loaded: &Loaded) -> Result<(), Failure> {
-    let mut rows = Vec::new();
     let busy = Busy::with("connecting");
-    let checked = crate::app::look::check_connect(loaded, |line, ok| rows.push((line.to_owned(), ok))).await;
+    let rows = crate::app::look::check_connect(loaded).await;
     drop(busy);
-    let json: Vec<serde_json::Value> = rows.iter().map(|(line, ok)| serde_json::json!({ "ok": ok, "line": line })).collect();
-    context.output.show(&json, |_| {
-        rows.iter().map(|(line, ok)| format!("{}  {line}\n", if *ok { "ok    " } else { "FAILED" })).collect::<String>()
-    })?;
-    checked.map_err(|bad| Failure::Failed(format!("{bad} could not be reached")))
+    let line = |row: &Looked| format!("{}  {} {}: {}\n", if row.ok { "ok    " } else { "FAILED" }, row.kind, row.name, row.line);
+    context.output.show(&rows, |rows| rows.iter().map(line).collect::<String>())?;
+    match rows.iter().filter(|row| !row.ok).count() {
+        0 => Ok(()),
+        bad => Err(Failure::Failed(format!("{bad} could not be reached"))),
+    }
 }

@@ -37,8 +37,9 @@ fn line<'a>(out: &'a str, part: &str) -> &'a str {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mailbox_that_can_be_used_is_described() {
     let Some(dovecot) = Dovecot::start() else { return };
-    dovecot
-        .deliver("ana", ["From: a@example.org\r\nSubject: one\r\n\r\nHello\r\n", "From: b@example.org\r\nSubject: two\r\n\r\nHello\r\n"]);
+    let checked = "Authentication-Results: mx.example.org; spf=pass\r\nFrom: a@example.org\r\nSubject: one\r\n\r\nHello\r\n";
+    dovecot.deliver("ana", [checked, "From: b@example.org\r\nSubject: two\r\n\r\nHello\r\n"]);
+    dovecot.imap("ana", &["CREATE Entw&APw-rfe"]);
     let (code, out, err) = connect(mailbox(dovecot.port, "ana", PASSWORD), &[]);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.lines().all(|line| line.starts_with("ok      channel support: ")), "{out}");
@@ -46,6 +47,8 @@ async fn a_mailbox_that_can_be_used_is_described() {
     assert!(line(&out, "the server can").contains("IDLE"), "{out}");
     line(&out, "2 mails");
     line(&out, "nothing changes in the mailbox");
+    assert!(line(&out, "folders there").contains("\"INBOX\" (2)") && line(&out, "folders there").contains("\"Entwürfe\" (0)"), "{out}");
+    assert!(line(&out, "were checked by").contains("by mx.example.org (1); "), "{out}");
     let seen = dovecot.imap("ana", &["EXAMINE INBOX", "SEARCH SEEN"]);
     assert!(seen.contains("* SEARCH\r\n"), "nothing was changed: {seen}");
 }
@@ -83,4 +86,14 @@ async fn destinations_are_reached_without_being_sent_anything() {
     let rows: Vec<Value> = serde_json::from_str(&out).unwrap();
     let ok: Vec<bool> = rows.iter().map(|row| row["ok"].as_bool().unwrap()).collect();
     assert_eq!((code, ok), (1, vec![true, false]), "{out}");
+    assert_eq!((&rows[1]["kind"], &rows[1]["name"]), (&"destination".into(), &"gone".into()));
+    // What it would be told apart by: a policy that does something, and a target that is not there.
+    let Some(dovecot) = Dovecot::start() else { return };
+    let mut moving = mailbox(dovecot.port, "bob", PASSWORD);
+    moving.channels.values_mut().for_each(|text| text.push_str("after = \"move\"\nmove_to = \"Done\"\n"));
+    let (code, out, _) = connect(moving, &[]);
+    assert_eq!(code, 0, "{out}");
+    line(&out, "mails move to \"Done\", with MOVE");
+    line(&out, "folder \"Done\" is not there yet: it would be made");
+    assert!(!dovecot.imap("bob", &["LIST \"\" *"]).contains("Done"), "a check makes no folder");
 }

@@ -22,6 +22,7 @@ mod print;
 mod probe;
 mod sasl;
 mod settle;
+mod surroundings;
 mod survey;
 mod text;
 mod wait;

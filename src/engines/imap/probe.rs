@@ -5,7 +5,7 @@ use async_imap::imap_proto::{AttributeValue, Response};
 use crate::engines::imap::conn::Conn;
 use crate::engines::imap::folder::{View, select};
 use crate::engines::imap::text::internal_date;
-use crate::engines::imap::{After, FirstRun, ImapSettings, settle};
+use crate::engines::imap::{After, FirstRun, ImapSettings, settle, surroundings};
 use crate::model::time::Time;
 use crate::ports::pull::PullError;
 
@@ -16,9 +16,17 @@ const TELLING: &[&str] = &["IDLE", "MOVE", "UIDPLUS", "CONDSTORE", "QRESYNC", "O
 pub async fn probe(settings: &ImapSettings, conn: &mut Conn) -> Result<Vec<String>, PullError> {
     let known: Vec<_> = TELLING.iter().filter(|name| conn.can(name)).copied().collect();
     let mut lines = vec![format!("logged in to {}:{}", settings.host, settings.port), format!("the server can {}", known.join(" "))];
+    lines.push(surroundings::folders(conn).await?);
     for folder in &settings.folders {
         let view = select(conn, folder, true).await?;
         lines.push(describe(conn, folder, &view).await?);
+        if settings.after == After::Flag && !view.keywords {
+            lines.push(format!("folder {folder:?} takes no keywords: its mails would stay unmarked"));
+        }
+        if let Some(names) = surroundings::vouchers(conn, view.exists).await? {
+            let advice = "whom you trust of them belongs into [settings] authserv_ids";
+            lines.push(format!("folder {folder:?}: senders of the newest mails were checked by {names}; {advice}"));
+        }
     }
     lines.push(match settings.first_run {
         FirstRun::FromNow => "first run: only mails that arrive from now on".to_owned(),
@@ -35,6 +43,11 @@ pub async fn probe(settings: &ImapSettings, conn: &mut Conn) -> Result<Vec<Strin
         ),
     });
     lines.push(policy(settings, conn));
+    if let After::Move(target) = &settings.after
+        && !surroundings::exists(conn, target).await?
+    {
+        lines.push(format!("folder {target:?} is not there yet: it would be made"));
+    }
     Ok(lines)
 }
 
