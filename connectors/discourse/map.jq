@@ -10,7 +10,7 @@ def absolute: if startswith("//") then "https:\(.)" elif startswith("/") then ba
 
 # Uploads in the post: originals, not the small copies beside them; no emoji, no avatars.
 def files: [(.cooked | str) // "" | scan("(?:href|src)=\"([^\"]*/(?:original|secure-uploads|short-url)/[^\"]+)\"") | if isarray then .[0] else . end]
-  | unique | map({url: absolute, name: (split("?") | first | split("/") | last)});
+  | reduce .[] as $one ([]; if index($one) then . else . + [$one] end) | map({url: absolute, name: (split("?") | first | split("/") | last)});
 
 def ours: ($settings.staff_is_ours and (.staff == true or .admin == true or .moderator == true))
   or (.username as $name | any($settings.agents[]; . == $name));

@@ -19,9 +19,9 @@ def person: obj | (.aadObjectId | str) as $object
 
 # Without the mention of us (in outgoing webhooks the first one), others as @name.
 def words: (.recipient | obj | .id | str) as $us
-  | ([.entities | rows | select(.type == "mention" and $us != null and (.mentioned | obj | .id) == $us) | .text | str | values]) as $mentions
+  | (first(.entities | rows | select(.type == "mention" and $us != null and (.mentioned | obj | .id) == $us) | .text | str | values) // null) as $mention
   | (.text | str // "")
-  | (if $us == null then sub("^\\s*<at>[^<]*</at>"; "") else reduce $mentions[] as $mention (.; split($mention) | join("")) end)
+  | (if $us == null then sub("^\\s*<at>[^<]*</at>"; "") elif $mention then split($mention) | join("") else . end)
   | gsub("<at[^>]*>(?<name>[^<]*)</at>"; "@\(.name)") | gsub("&nbsp;|\u00a0"; " ") | gsub("^\\s+|\\s+$"; "") | str;
 
 def text: .textFormat as $format | words | if $format == "xml" or $format == "html" then html_text else . end;
