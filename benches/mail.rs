@@ -61,7 +61,7 @@ fn steps(raws: &[Raw], context: &MailContext) {
     let scans: BTreeMap<RawId, mail::Scan> = raws.iter().map(|raw| (raw.id, mail::prescan(&raw.body, &context.limits).unwrap())).collect();
     step("prescan", &|raw| drop(black_box(mail::prescan(&raw.body, &context.limits))));
     step("content hash", &|raw| {
-        black_box(mail::canon::hash(&raw.body, &scans[&raw.id]));
+        black_box(mail::canon::hash(&raw.body, &scans[&raw.id], None));
     });
     step("all", &|raw| drop(black_box(mail::read(raw, context))));
     let messages: Vec<_> = raws
@@ -152,6 +152,8 @@ fn context() -> MailContext {
             new_after_ms: None,
         }),
         namespace: mail::NAMESPACE.to_owned(),
+        account: String::new(),
+        signed_replies: false,
         mailboxes: Vec::new(),
         authserv_ids: Vec::new(),
         historic: false,

@@ -118,6 +118,7 @@ fn admission(number: u64, channel: &Arc<ChannelFacts>, digester: &Digester, now:
         received_at: now,
         extra: serde_json::Map::new(),
         aliases: Vec::new(),
+        hints: Vec::new(),
         hold: None,
     };
     let name = number.to_string();

@@ -58,6 +58,8 @@ impl MailChannel {
             digester: digester.clone(),
             channel: self.facts.clone(),
             namespace: self.namespace.clone(),
+            account: crate::connector::mail::settings::account(&self.file.settings, &self.mailboxes, &self.file.id),
+            signed_replies: crate::connector::mail::settings::signed_replies(&self.file.settings),
             mailboxes: self.mailboxes.clone(),
             authserv_ids: self.authserv_ids.clone(),
             historic: false,

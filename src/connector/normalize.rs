@@ -304,6 +304,7 @@ fn content(
         sent_at: source.moment(draft.sent_at),
         received_at: source.received_at,
         aliases: Vec::new(),
+        hints: Vec::new(),
         hold: None,
     })
 }

@@ -83,12 +83,13 @@ impl Subkey {
 #[derive(Debug, Clone)]
 pub struct Digester {
     key: Subkey,
+    mail: Subkey,
 }
 
 impl Digester {
     /// A digester under the instance key.
     pub fn new(instance_key: &[u8; INSTANCE_KEY_BYTES]) -> Self {
-        Self { key: Subkey::derive(instance_key, Purpose::Keys) }
+        Self { key: Subkey::derive(instance_key, Purpose::Keys), mail: Subkey::derive(instance_key, Purpose::Mail) }
     }
 
     fn digest(&self, kind: &[u8], parts: &[&str]) -> KeyDigest {
@@ -113,6 +114,13 @@ impl Digester {
         let mut parts = vec![namespace, account];
         parts.extend_from_slice(key);
         self.digest(b"conversation", &parts)
+    }
+
+    /// MAC of a conversation's key in our reply addresses and Message-IDs: 80 bits, all that a local part has room for.
+    pub fn mail_mac(&self, key: KeyDigest) -> [u8; 10] {
+        let mut cut = [0u8; 10];
+        cut.copy_from_slice(self.mail.mac(&[b"conversation", &key.0]).get(..10).unwrap_or(&[0; 10]));
+        cut
     }
 
     /// Delivery key of a raw.

@@ -134,6 +134,10 @@ pub struct MessageItem {
     /// Other item keys that are the same message (mail: canonical hash beside Message-ID + hash; a hint list claimed together with
     /// the item's key). Empty for most.
     pub aliases: Vec<KeyDigest>,
+    /// Item keys by which others may speak of this message and which are no proof of identity (mail: the Message-ID). The first
+    /// message that has one keeps it; a second one is no duplicate.
+    #[serde(default)]
+    pub hints: Vec<KeyDigest>,
     /// The item must wait before it may be published (design §2 step 6).
     pub hold: Option<Hold>,
 }

@@ -60,6 +60,8 @@ fn context() -> MailContext {
             new_after_ms: None,
         }),
         namespace: mail::NAMESPACE.to_owned(),
+        account: String::new(),
+        signed_replies: false,
         mailboxes: vec![Address::parse("email:support@acme.example").unwrap()],
         authserv_ids: Vec::new(),
         historic: false,

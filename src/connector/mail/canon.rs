@@ -7,15 +7,13 @@ use sha2::{Digest, Sha256};
 
 use crate::connector::mail::fields;
 use crate::connector::mail::scan::Scan;
-use crate::connector::mail::words;
 
-/// SHA-256 over normalized Message-ID, Date, From, To, Subject (unfolded) and the body with line feeds and without blank lines at
+/// SHA-256 over the normalized Message-ID, Date, From, To, Subject (unfolded) and the body with line feeds and without blank lines at
 /// its end. Each field stands behind its length, so that no border between two can move.
-pub fn hash(mail: &[u8], scan: &Scan) -> [u8; 32] {
+pub fn hash(mail: &[u8], scan: &Scan, message_id: Option<&str>) -> [u8; 32] {
     let root = scan.root();
     let mut sha = Sha256::new();
-    let id = fields::first(&root.fields, mail, "message-id").and_then(|value| words::message_ids(value, 1).into_iter().next());
-    add(&mut sha, id.unwrap_or_default().as_bytes());
+    add(&mut sha, message_id.unwrap_or_default().as_bytes());
     for name in ["date", "from", "to", "subject"] {
         let value = fields::first(&root.fields, mail, name).unwrap_or_default();
         add(&mut sha, &unfold(value));

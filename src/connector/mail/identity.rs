@@ -28,8 +28,33 @@ pub struct Identity {
     pub return_path: Option<String>,
     /// Sender field.
     pub sender: Option<Named>,
+    /// What stands behind `+` in the address of the mailbox it came to.
+    pub tag: Option<String>,
     /// What is odd about it.
     pub flags: Vec<&'static str>,
+}
+
+impl Identity {
+    /// Whether the mail is from or to this address.
+    pub fn names(&self, address: &str) -> bool {
+        self.from.iter().map(|from| &from.address).chain(self.to.iter().map(|to| &to.address)).any(|known| known.value() == address)
+    }
+
+    /// Whether an address is one of the mailbox, or one of those with a tag behind `+` (RFC 5233).
+    pub fn is_ours(&self, address: &Address, context: &MailContext) -> bool {
+        let bare = without_tag(address.value()).0;
+        let own = |known: &Address| without_tag(known.value()).0 == bare;
+        context.mailboxes.iter().any(own) || self.to.iter().any(|one| one.role == "mailbox" && own(&one.address))
+    }
+}
+
+/// An address without what stands behind `+`, and that.
+fn without_tag(address: &str) -> (String, Option<&str>) {
+    let Some((local, domain)) = address.rsplit_once('@') else { return (address.to_owned(), None) };
+    match local.split_once('+') {
+        Some((bare, tag)) => (format!("{bare}@{domain}"), Some(tag)),
+        None => (address.to_owned(), None),
+    }
 }
 
 /// Reads authors and recipients.
@@ -46,7 +71,34 @@ pub fn read(header: &[Field], mail: &[u8], charsets: &Charsets, context: &MailCo
     let from = named("from");
     author(&mut identity, &from, from_fields);
     recipients(&mut identity, &named, header, mail, charsets, context);
+    rewritten(&mut identity, &named, header, mail, context);
+    let tagged = identity.to.iter().filter(|one| one.role == "mailbox" || identity.is_ours(&one.address, context));
+    identity.tag = tagged.filter_map(|one| without_tag(one.address.value()).1).find(|tag| !tag.starts_with("c.")).map(str::to_owned);
+    if identity.from.as_ref().is_some_and(|from| identity.is_ours(&from.address, context)) {
+        identity.flags.push("from_own_address");
+    }
     identity
+}
+
+/// Groups and lists put their own address into From and the author's into a field beside it. It is believed only where From is
+/// the group or the mailbox itself, and never counts as verified.
+fn rewritten(identity: &mut Identity, named: &dyn Fn(&str) -> Vec<Named>, header: &[Field], mail: &[u8], context: &MailContext) {
+    let Some(from) = &identity.from else { return };
+    let listed = ["list-id", "x-google-group-id", "mailing-list"].iter().any(|name| fields::first(header, mail, name).is_some());
+    let via =
+        from.name.as_deref().and_then(|name| name.rsplit_once(" via ")).map(|(name, _)| name.trim_matches(['\'', '"', ' ']).to_owned());
+    if !(identity.is_ours(&from.address, context) && listed || listed && via.is_some()) {
+        return;
+    }
+    let original =
+        ["x-original-from", "x-original-sender"].iter().find_map(|name| named(name).into_iter().find(|one| one.address.is_some()));
+    let Some(Named { address: Some(address), name }) = original else { return };
+    if address == from.address {
+        return;
+    }
+    identity.flags.push("rewritten_from");
+    identity.from_is_plain = false;
+    identity.from = Some(Party { address, name: name.or(via), handle: None, avatar_url: None });
 }
 
 fn author(identity: &mut Identity, from: &[Named], from_fields: usize) {
@@ -91,7 +143,7 @@ fn recipients(
         }
     }
     // Where it was found: aliases and blind copies do not show in To and Cc.
-    for name in ["delivered-to", "x-original-to", "envelope-to", "x-forwarded-to"] {
+    for name in ["delivered-to", "x-delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-forwarded-to"] {
         for value in fields::all(header, mail, name).take(10) {
             for one in words::addresses(value, charsets) {
                 if let Some(address) = one.address {

@@ -11,9 +11,11 @@ use crate::connector::mail::identity::{self, Identity};
 use crate::connector::mail::parts::{self, Content};
 use crate::connector::mail::scan::Scan;
 use crate::connector::mail::thread::{self, Evidence};
-use crate::connector::mail::{MailContext, auth, canon, fields, language, reply, words};
+use crate::connector::mail::{MailContext, auth, canon, fields, language, reply, special, words};
+use crate::connector::text::hex;
 use crate::model::event::{Author, Automated, Direction};
 use crate::model::item::{ContactHint, Item, ItemBody, MessageItem, ReplyHint};
+use crate::model::key::KeyDigest;
 use crate::model::raw::Raw;
 
 /// Longest subject and name in the item.
@@ -28,16 +30,26 @@ pub fn build(raw: &Raw, scan: &Scan, context: &MailContext) -> Item {
     let charsets = charsets(mail, scan);
     let identity = identity::read(header, mail, &charsets, context);
     let subject = fields::first(header, mail, "subject").map(|value| words::text(value, &charsets)).filter(|text| !text.is_empty());
-    let class = class::classify(mail, scan, subject.as_deref().unwrap_or_default(), &identity, &charsets);
-    let mut evidence = thread::evidence(header, mail);
-    evidence.returned.clone_from(&class.returned);
     let authentication = auth::read(header, mail, &identity, &charsets, context);
     let mut content = parts::read(raw, scan, &charsets, &context.limits);
+    let mut evidence = thread::evidence(header, mail, subject.as_deref().unwrap_or_default(), &identity, context);
+    let mut class = class::classify(mail, scan, subject.as_deref().unwrap_or_default(), &identity, &charsets);
+    class.read_text(&content.text, &|address| identity.names(address));
+    evidence.returned.clone_from(&class.report.returned);
+    if evidence.sent_by_us {
+        // What we sent and find again is no answer of anybody: the loop ends here.
+        class.automated = Some(Automated::System);
+    }
+    let key = key(mail, scan, &evidence, context);
+    let mut special = Map::new();
+    special::read(mail, scan, &content.text, &charsets, &mut special);
     let texts = Texts::of(&mut content, raw, scan, &charsets, context);
     let reported = matches!(class.automated, Some(Automated::Bounce | Automated::DeliveryStatus | Automated::FeedbackReport));
     let verified = authentication.as_ref().is_some_and(|found| found.verified);
+    let message_hint = |id: &str| context.digester.item(&context.namespace, &context.account, "message", &["mid", id], "");
     let message = MessageItem {
         threading: thread::place(&evidence, &identity, context),
+        hints: evidence.message_id.iter().chain(&evidence.rewritten).map(|id| message_hint(id)).collect(),
         direction: Direction::Inbound,
         author: if reported { Author::System } else { Author::Customer },
         kind: "email".to_owned(),
@@ -49,7 +61,7 @@ pub fn build(raw: &Raw, scan: &Scan, context: &MailContext) -> Item {
         html: texts.html,
         reply_text: texts.reply_text,
         truncated: texts.truncated,
-        in_reply_to: evidence.answers.first().map(|(_, id)| ReplyHint { external_id: id.clone(), target: None }),
+        in_reply_to: evidence.answers.first().map(|(_, id)| ReplyHint { external_id: id.clone(), target: Some(message_hint(id)) }),
         external_id: evidence.message_id.clone(),
         external_url: None,
         automated: class.automated,
@@ -60,16 +72,19 @@ pub fn build(raw: &Raw, scan: &Scan, context: &MailContext) -> Item {
         historic: context.historic,
         sent_at: fields::first(header, mail, "date").and_then(|value| words::date(value, raw.received_at)),
         received_at: raw.received_at,
-        extra: extra(mail, scan, &identity, &evidence, &class, &content, &charsets),
+        extra: extra(mail, scan, Found { identity: &identity, evidence: &evidence, class: &class, content: &content, special }, &charsets),
         attachments: content.attachments,
         from: identity.from,
         aliases: Vec::new(),
         hold: None,
     };
-    let hash = canon::hash(mail, scan);
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    let key = context.digester.item(&context.namespace, "", "message", &["content", &hash], "");
     Item { channel: Arc::clone(&context.channel), key: Some(key), body: ItemBody::Message(Box::new(message)) }
+}
+
+/// The same for every copy of a mail, whatever road it came by.
+fn key(mail: &[u8], scan: &Scan, evidence: &Evidence, context: &MailContext) -> KeyDigest {
+    let hash = hex(&canon::hash(mail, scan, evidence.message_id.as_deref()));
+    context.digester.item(&context.namespace, &context.account, "message", &["content", &hash], "")
 }
 
 /// Charsets are judged over the header and the first text part.
@@ -135,18 +150,20 @@ impl Texts {
     }
 }
 
+/// What was found in a mail.
+struct Found<'a> {
+    identity: &'a Identity,
+    evidence: &'a Evidence,
+    class: &'a Class,
+    content: &'a Content,
+    special: Map<String, Value>,
+}
+
 /// What a mail says beyond the contract, under `mail`.
-fn extra(
-    mail: &[u8],
-    scan: &Scan,
-    identity: &Identity,
-    evidence: &Evidence,
-    class: &Class,
-    content: &Content,
-    charsets: &Charsets,
-) -> Map<String, Value> {
+fn extra(mail: &[u8], scan: &Scan, found: Found<'_>, charsets: &Charsets) -> Map<String, Value> {
+    let Found { identity, evidence, class, content, special } = found;
     let header = &scan.root().fields;
-    let mut said = Map::new();
+    let mut said = special;
     let mut say = |name: &str, value: String| {
         if !value.is_empty() {
             said.insert(name.to_owned(), Value::String(cut(value, EXTRA_BYTES_MAX).0));
@@ -169,10 +186,12 @@ fn extra(
                 .unwrap_or_default(),
         );
     }
-    for (name, value) in &class.report {
+    for (name, value) in &class.report.fields {
         say(&format!("report_{name}"), value.clone());
     }
-    say("returned_message", class.returned.clone().unwrap_or_default());
+    say("returned_message", class.report.returned.clone().unwrap_or_default());
+    say("mailbox_tag", identity.tag.clone().unwrap_or_default());
+    say("reply_address", evidence.reply_address.clone().unwrap_or_default());
     if !evidence.answers.is_empty() {
         said.insert("references".to_owned(), json!(evidence.answers.len()));
     }
@@ -180,6 +199,7 @@ fn extra(
         said.insert("attachments_omitted".to_owned(), json!(content.omitted));
     }
     let mut flags = identity.flags.clone();
+    flags.extend(&evidence.flags);
     if scan.broken_header {
         flags.push("broken_header");
     }

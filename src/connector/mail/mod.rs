@@ -22,16 +22,21 @@ pub mod canon;
 pub mod charset;
 pub mod class;
 pub mod fields;
+pub mod flowed;
 pub mod identity;
 pub mod language;
 pub mod marks;
 pub mod message;
+pub mod own;
 pub mod parts;
 pub mod reply;
+pub mod report;
 pub mod scan;
 pub mod settings;
 pub mod sniff;
+pub mod special;
 pub mod thread;
+pub mod ticket;
 pub mod transfer;
 pub mod trial;
 pub mod words;
@@ -59,6 +64,10 @@ pub struct MailContext {
     pub channel: Arc<ChannelFacts>,
     /// Namespace of item and conversation keys; [`NAMESPACE`] unless the channel file says otherwise.
     pub namespace: String,
+    /// Empty: the same mail in several mailboxes is one message. Else it is one for each, and this tells them apart.
+    pub account: String,
+    /// Events name an address for answers that this gateway signed.
+    pub signed_replies: bool,
     /// Addresses of the mailbox itself (`email:…`): recipients of ours, told apart from other participants.
     pub mailboxes: Vec<Address>,
     /// Names of our own border (RFC 8601 §2.5): only their `Authentication-Results` are believed. Empty: none are.

@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 use crate::connector::html;
 use crate::connector::mail::charset::{Charsets, clean_line};
 use crate::connector::mail::fields;
+use crate::connector::mail::flowed;
 use crate::connector::mail::marks::{self, HtmlText};
 use crate::connector::mail::scan::{Entity, Scan};
 use crate::connector::mail::sniff;
 use crate::connector::mail::{MailLimits, transfer, words};
-use crate::connector::text::clean;
+use crate::connector::text::{clean, hex};
 use crate::model::codes::Code;
 use crate::model::event::{Attachment, AttachmentState};
 use crate::model::id::{AttachmentId, RawId};
@@ -49,6 +50,8 @@ struct Leaf<'s> {
     disposition: String,
     content_id: Option<String>,
     charset: Option<String>,
+    /// `format=flowed`; with `delsp=yes` the value is true.
+    flowed: Option<bool>,
     /// The nearest multipart/alternative it stands in.
     alternative: Option<usize>,
 }
@@ -116,6 +119,10 @@ fn leaf<'s>(mail: &[u8], scan: &'s Scan, number: usize, entity: &'s Entity, char
         disposition: disposition.split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
         content_id: content_id.filter(|id| !id.is_empty()),
         charset: typed.get("charset").map(str::to_owned),
+        flowed: typed
+            .get("format")
+            .filter(|format| format.eq_ignore_ascii_case("flowed"))
+            .map(|_| typed.get("delsp").is_some_and(|delsp| delsp.eq_ignore_ascii_case("yes"))),
         alternative,
     }
 }
@@ -145,7 +152,11 @@ fn decoded(mail: &[u8], leaf: &Leaf, charsets: &Charsets) -> String {
         bytes.extend_from_slice(piece.get(..room).unwrap_or(piece));
         bytes.len() < TEXT_READ_MAX
     });
-    clean(&charsets.decode(&bytes, leaf.charset.as_deref()))
+    let text = clean(&charsets.decode(&bytes, leaf.charset.as_deref()));
+    match leaf.flowed {
+        Some(delsp) if leaf.is("text/plain") => flowed::join(&text, delsp),
+        _ => text,
+    }
 }
 
 fn texts(mail: &[u8], leaves: &[Leaf], bodies: &[usize], charsets: &Charsets) -> Content {
@@ -308,12 +319,4 @@ fn measure(encoded: &[u8], encoding: crate::model::item::SliceEncoding) -> Measu
     });
     measured.sha256 = sha.finalize().into();
     measured
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

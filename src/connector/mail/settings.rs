@@ -19,3 +19,16 @@ fn texts(settings: &Map<String, Value>, name: &str) -> Vec<String> {
     let list = settings.get(name).and_then(Value::as_array);
     list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
+
+/// `duplicates = "each"`: a mail that came into several mailboxes is told for each; what tells this one apart.
+pub fn account(settings: &Map<String, Value>, mailboxes: &[Address], channel: &str) -> String {
+    if settings.get("duplicates").and_then(Value::as_str) != Some("each") {
+        return String::new();
+    }
+    mailboxes.first().map_or_else(|| channel.to_owned(), |mailbox| mailbox.as_str().to_owned())
+}
+
+/// `signed_replies`: events name an address for answers that carries a MAC.
+pub fn signed_replies(settings: &Map<String, Value>) -> bool {
+    settings.get("signed_replies").and_then(Value::as_bool).unwrap_or(false)
+}

@@ -24,6 +24,8 @@ fn context() -> MailContext {
             new_after_ms: None,
         }),
         namespace: NAMESPACE.to_owned(),
+        account: String::new(),
+        signed_replies: false,
         mailboxes: vec![Address::parse("email:support@acme.example").unwrap()],
         authserv_ids: vec!["mx.acme.example".to_owned()],
         historic: false,
@@ -140,13 +142,46 @@ fn an_answer_by_a_colleague_finds_the_conversation_and_a_stranger_must_take_part
 fn references_are_tried_from_right_to_left_and_are_bounded() {
     let references: String = (0..1000).map(|n| format!(" <r{n}@x>")).collect();
     let found = message(format!("Message-ID: <me@x>\nIn-Reply-To: <r999@x>\nReferences:{references}\n\nHi"));
-    let ids: Vec<&str> = found.threading.candidates.iter().filter_map(|one| one.evidence.as_deref()).collect();
+    let others = found.threading.candidates.iter().filter(|one| one.rule != "same_message_id");
+    let ids: Vec<&str> = others.filter_map(|one| one.evidence.as_deref()).collect();
     assert_eq!(ids[..2], ["r999@x", "r998@x"]);
     assert_eq!(ids.last(), Some(&"r0@x"));
     assert_eq!(ids.len(), 100);
     assert_eq!(found.threading.candidates[0].rule, "in_reply_to");
     assert_eq!(found.threading.candidates[1].rule, "references");
     assert_eq!(found.in_reply_to.unwrap().external_id, "r999@x");
+}
+
+#[test]
+fn an_answer_to_a_signed_address_is_placed_without_further_questions_and_a_forged_one_never() {
+    let signing = MailContext { signed_replies: true, ..context() };
+    let ItemBody::Message(first) = read(&raw("Message-ID: <a@x>\nFrom: ana@x.example\n\nHello"), &signing).body else { panic!() };
+    let address = first.extra["mail"]["reply_address"].as_str().unwrap().to_owned();
+    let answer = message(format!("Message-ID: <b@x>\nFrom: eve@y.example\nTo: {address}\n\nYes"));
+    let candidate = &answer.threading.candidates[0];
+    assert_eq!((candidate.rule.as_str(), candidate.participants_only), ("reply_address", false));
+    assert!(first.threading.registers.contains(&candidate.key));
+
+    let token = address.split(['+', '@']).nth(1).unwrap();
+    let id = format!("{token}.1@acme.example");
+    let by_id = message(format!("Message-ID: <c@x>\nFrom: eve@y.example\nIn-Reply-To: <{id}>\n\nYes"));
+    let candidate = &by_id.threading.candidates[0];
+    assert_eq!((candidate.rule.as_str(), candidate.participants_only), ("own_message_id", true));
+    let found_again = message(format!("Message-ID: <{id}>\nFrom: support@acme.example\n\nOurs"));
+    assert_eq!(found_again.automated, Some(Automated::System));
+
+    let last = token.chars().last().unwrap();
+    let forged = id.replace(&format!("{last}.1@"), &format!("{}.1@", if last == 'a' { 'q' } else { 'a' }));
+    let forgery = message(format!("From: eve@y.example\nIn-Reply-To: <{forged}>\n\nYes"));
+    assert!(forgery.threading.candidates.is_empty());
+    assert!(forgery.extra["mail"]["flags"].as_array().unwrap().contains(&"forged_own_id".into()));
+}
+
+#[test]
+fn a_mail_is_one_for_each_mailbox_if_the_channel_says_so() {
+    let mail = "Message-ID: <a@x>\nFrom: ana@x.example\n\nHello";
+    let each = MailContext { account: "email:support@acme.example".to_owned(), ..context() };
+    assert_ne!(read(&raw(mail), &context()).key, read(&raw(mail), &each).key);
 }
 
 #[test]

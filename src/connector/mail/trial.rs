@@ -22,11 +22,14 @@ pub fn read(connector: &str, declared: &Map<String, Value>, bytes: &[u8], now: T
         priority: Priority::Normal,
         new_after_ms: None,
     };
+    let mailboxes = settings::addresses(declared);
     let context = MailContext {
         digester: Digester::new(&[0; INSTANCE_KEY_BYTES]),
         channel: Arc::new(channel),
         namespace: mail::NAMESPACE.to_owned(),
-        mailboxes: settings::addresses(declared),
+        account: settings::account(declared, &mailboxes, &id),
+        signed_replies: settings::signed_replies(declared),
+        mailboxes,
         authserv_ids: settings::authserv_ids(declared),
         historic: false,
         limits: MailLimits::default(),

@@ -194,6 +194,12 @@ impl<'a> Verb<'a> {
         if let Some(known) = self.claim(number, key, aliases)? {
             return self.duplicate(kind, key, known);
         }
+        if let ItemBody::Message(message) = &body {
+            for hint in &message.hints {
+                // Taken or not: it only helps to find the message that an answer speaks of.
+                self.tx.claim_key(*hint, number)?;
+            }
+        }
         let coming = Coming { item: number, raw, channel, kind, key };
         match body {
             ItemBody::Message(message) => self.message(coming, *message),

@@ -271,6 +271,7 @@ impl Gate {
             received_at: self.now(),
             extra: serde_json::Map::new(),
             aliases: Vec::new(),
+            hints: Vec::new(),
             hold: None,
         }
     }
