@@ -58,6 +58,9 @@ impl<'m> Charsets<'m> {
                 Err(_) => {}
             }
         }
+        if !escapes && let Some(text) = mostly_utf_8(bytes) {
+            return text;
+        }
         let guess = *self.guess.get_or_init(|| self.detect(bytes));
         guess.decode_without_bom_handling(bytes).0.into_owned()
     }
@@ -74,6 +77,16 @@ impl<'m> Charsets<'m> {
         detector.feed(sample(bytes), true);
         detector.guess(None, Utf8Detection::Allow)
     }
+}
+
+/// UTF-8 with a few bytes broken on the way: another charset would give no run of whole characters by chance.
+fn mostly_utf_8(bytes: &[u8]) -> Option<String> {
+    let (mut whole, mut broken) = (0usize, 0usize);
+    for chunk in bytes.utf8_chunks() {
+        whole += chunk.valid().bytes().filter(|byte| *byte >= 0xc0).count();
+        broken += usize::from(!chunk.invalid().is_empty());
+    }
+    (whole >= 4 && whole >= 4 * broken).then(|| String::from_utf8_lossy(bytes).into_owned())
 }
 
 fn sample(bytes: &[u8]) -> &[u8] {
@@ -137,6 +150,14 @@ mod tests {
     fn undeclared_shift_jis_is_found() {
         let text = "お世話になっております。注文した商品がまだ届いていません。";
         check(&encoding_rs::SHIFT_JIS.encode(text).0, None, text);
+    }
+
+    #[test]
+    fn a_broken_byte_or_two_do_not_make_another_charset_of_utf_8() {
+        let text = "Grüße aus Köln, schöne Übung";
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.extend_from_slice(b" \xff!");
+        check(&bytes, Some("utf-8"), "Grüße aus Köln, schöne Übung \u{fffd}!");
     }
 
     #[test]

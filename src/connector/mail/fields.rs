@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use crate::connector::mail::{MailError, MailLimits};
+use crate::connector::mail::charset::Charsets;
+use crate::connector::mail::{MailError, MailLimits, parameters};
 use crate::model::item::SliceEncoding;
 
 /// One header field, as offsets into the mail.
@@ -113,7 +114,7 @@ pub fn first<'m>(fields: &'m [Field], mail: &'m [u8], name: &'m str) -> Option<&
     all(fields, mail, name).next()
 }
 
-/// Longest part of a structured MIME field that is read: RFC 2231 sections are joined in quadratic time by `mail-parser`.
+/// Longest part of a structured MIME field that is read.
 pub const STRUCTURED_BYTES_MAX: usize = 16 * 1024;
 
 /// Lower-case `type/subtype`, if the value begins with one.
@@ -132,10 +133,20 @@ const BOUNDARY_BYTES_MAX: usize = 200;
 /// The boundary of a multipart, from the raw value of its Content-Type.
 pub fn boundary(value: &[u8]) -> Option<Vec<u8>> {
     let value = value.get(..STRUCTURED_BYTES_MAX.min(value.len()))?;
-    let raw = plain_parameter(value, b"boundary").or_else(|| parameters(value).get("boundary").map(|text| text.as_bytes().to_vec()))?;
+    let charsets = Charsets::new(&[], &[], SliceEncoding::Identity);
+    let raw = plain_parameter(value, b"boundary")
+        .or_else(|| parameters::read(value, &charsets).get("boundary").map(|text| text.as_bytes().to_vec()))
+        .or_else(|| without_semicolon(value))?;
     // RFC 2046 §5.1.1: a boundary does not end in white space; what stands there was added on the way.
     let boundary = raw.trim_ascii_end().to_vec();
     (!boundary.is_empty() && boundary.len() <= BOUNDARY_BYTES_MAX && !boundary.contains(&b'\n')).then_some(boundary)
+}
+
+/// A boundary before which the semicolon is missing.
+fn without_semicolon(value: &[u8]) -> Option<Vec<u8>> {
+    let lower = value.to_ascii_lowercase();
+    let at = memchr::memmem::find(&lower, b"boundary=")?;
+    plain_parameter(&[b";", value.get(at..)?].concat(), b"boundary")
 }
 
 /// A parameter in its plain form `name=value` or `name="value"`, byte for byte.
@@ -157,34 +168,6 @@ fn plain_parameter(value: &[u8], name: &[u8]) -> Option<Vec<u8>> {
         return Some(text.get(..end)?.to_vec());
     }
     None
-}
-
-/// Parameters of a Content-Type or Content-Disposition, RFC 2231 and encoded words decoded. Names are lower case.
-#[derive(Debug, Default)]
-pub struct Parameters(Vec<(String, String)>);
-
-impl Parameters {
-    /// The value of `name`.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-}
-
-/// Reads the parameters of a structured MIME field.
-pub fn parameters(value: &[u8]) -> Parameters {
-    use mail_parser::{HeaderValue, parsers::MessageStream};
-    if memchr::memchr(b'=', value).is_none() {
-        return Parameters::default();
-    }
-    let mut line = value.get(..STRUCTURED_BYTES_MAX.min(value.len())).unwrap_or_default().to_vec();
-    line.push(b'\n');
-    match MessageStream::new(&line).parse_content_type() {
-        HeaderValue::ContentType(parsed) => {
-            let all = parsed.attributes.unwrap_or_default();
-            Parameters(all.into_iter().map(|one| (one.name.to_ascii_lowercase(), one.value.into_owned())).collect())
-        }
-        _ => Parameters::default(),
-    }
 }
 
 /// The transfer encoding of a part. Unknown and broken names mean none, as every reader of mail does.

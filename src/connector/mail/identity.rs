@@ -110,7 +110,8 @@ fn author(identity: &mut Identity, from: &[Named], from_fields: usize) {
         identity.flags.push("several_authors");
     }
     identity.from_is_plain = from_fields == 1 && addressed == 1;
-    let name = from.iter().find_map(|one| one.name.clone());
+    // A name without an address may stand for the address that was found elsewhere; the name of somebody else may not.
+    let name = from.iter().filter(|_| addressed == 0).find_map(|one| one.name.clone());
     let first = |list: &[Named]| list.iter().find(|one| one.address.is_some()).cloned();
     let return_path =
         identity.return_path.as_deref().and_then(words::mail_address).map(|address| Named { address: Some(address), name: None });

@@ -28,6 +28,7 @@ pub mod language;
 pub mod marks;
 pub mod message;
 pub mod own;
+pub mod parameters;
 pub mod parts;
 pub mod reply;
 pub mod report;

@@ -12,7 +12,7 @@ use crate::connector::mail::flowed;
 use crate::connector::mail::marks::{self, HtmlText};
 use crate::connector::mail::scan::{Entity, Scan};
 use crate::connector::mail::sniff;
-use crate::connector::mail::{MailLimits, transfer, words};
+use crate::connector::mail::{MailLimits, parameters, transfer, words};
 use crate::connector::text::{clean, hex};
 use crate::model::codes::Code;
 use crate::model::event::{Attachment, AttachmentState};
@@ -94,13 +94,10 @@ pub fn attach_whole(content: &mut Content, raw: &Raw, scan: &Scan, charsets: &Ch
 }
 
 fn leaf<'s>(mail: &[u8], scan: &'s Scan, number: usize, entity: &'s Entity, charsets: &Charsets) -> Leaf<'s> {
-    let value = |name: &'static str| {
-        let value = fields::first(&entity.fields, mail, name).unwrap_or_default();
-        charsets.undeclared(value.get(..fields::STRUCTURED_BYTES_MAX).unwrap_or(value))
-    };
-    let (content_type, disposition) = (value("content-type"), value("content-disposition"));
-    let (typed, disposed) = (fields::parameters(content_type.as_bytes()), fields::parameters(disposition.as_bytes()));
-    let name = disposed.get("filename").or_else(|| typed.get("name")).and_then(|name| file_name(&words::text(name.as_bytes(), charsets)));
+    let value = |name: &'static str| fields::first(&entity.fields, mail, name).unwrap_or_default();
+    let disposition = value("content-disposition");
+    let (typed, disposed) = (parameters::read(value("content-type"), charsets), parameters::read(disposition, charsets));
+    let name = disposed.get("filename").and_then(file_name).or_else(|| typed.get("name").and_then(file_name));
     let content_id = fields::first(&entity.fields, mail, "content-id").map(|value| {
         let text = clean_line(&String::from_utf8_lossy(value.get(..998).unwrap_or(value)));
         text.trim_matches(['<', '>', ' ']).to_owned()
@@ -116,7 +113,8 @@ fn leaf<'s>(mail: &[u8], scan: &'s Scan, number: usize, entity: &'s Entity, char
         entity,
         number,
         name,
-        disposition: disposition.split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
+        disposition: String::from_utf8_lossy(disposition.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii())
+            .to_ascii_lowercase(),
         content_id: content_id.filter(|id| !id.is_empty()),
         charset: typed.get("charset").map(str::to_owned),
         flowed: typed

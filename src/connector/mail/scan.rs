@@ -125,7 +125,11 @@ impl Pass<'_> {
         let content_type = fields::first(&header.fields, self.mail, "content-type").unwrap_or_default();
         let in_digest = parent.and_then(|at| self.scan.entities.get(at)).is_some_and(|entity| entity.media_type == "multipart/digest");
         let media_type = fields::media_type(content_type).unwrap_or(if in_digest { "message/rfc822" } else { "text/plain" }.to_owned());
-        let boundary = if media_type.starts_with("multipart/") { fields::boundary(content_type) } else { None };
+        let multipart = media_type.starts_with("multipart/");
+        let boundary =
+            if multipart { fields::boundary(content_type).or_else(|| guess_boundary(self.mail.get(header.body..)?)) } else { None };
+        // Without a boundary nobody can part it: what is there is shown as text, not lost.
+        let media_type = if multipart && boundary.is_none() { "text/plain".to_owned() } else { media_type };
         let at = self.scan.entities.len();
         self.scan.entities.push(Entity {
             parent,
@@ -188,8 +192,11 @@ impl Pass<'_> {
 
     /// Ends everything inside the multipart whose boundary was seen, and that multipart itself if it was the last one.
     fn end_above(&mut self, stop: &Stop) {
-        if let Some(open) = self.open.get_mut(stop.level) {
-            open.parted = true;
+        if let Some(open) = self.open.get_mut(stop.level)
+            && !std::mem::replace(&mut open.parted, true)
+        {
+            let entity = open.entity;
+            self.keep_preamble(entity, stop.end);
         }
         while self.open.len() > stop.level + 1 {
             self.end_open(stop.end);
@@ -197,6 +204,24 @@ impl Pass<'_> {
         self.end_leaf(stop.end);
         if stop.last {
             self.end_open(stop.next);
+        }
+    }
+
+    /// What stands before the first boundary line is for nobody, unless the header names the type of a part, too: then the line
+    /// before that part was lost.
+    fn keep_preamble(&mut self, at: usize, end: usize) {
+        if self.scan.entities.len() != at + 1 || self.scan.entities.len() >= self.limits.parts_max {
+            return;
+        }
+        let Some(entity) = self.scan.entities.get(at) else { return };
+        let is_type = |field: &&Field| self.mail.get(field.name.clone()).is_some_and(|name| name.eq_ignore_ascii_case(b"content-type"));
+        let Some(second) = entity.fields.iter().filter(is_type).nth(1).map(|field| field.name.start) else { return };
+        let fields: Vec<Field> = entity.fields.iter().filter(|field| field.name.start >= second).cloned().collect();
+        let content_type = fields::first(&fields, self.mail, "content-type").unwrap_or_default();
+        let body = entity.body.start..end.max(entity.body.start);
+        let said = self.mail.get(body.clone()).is_some_and(|text| !text.trim_ascii().is_empty());
+        if let Some(media_type) = fields::media_type(content_type).filter(|kind| said && !kind.starts_with("multipart/")) {
+            self.scan.entities.push(Entity { parent: Some(at), fields, body, media_type, multipart: false });
         }
     }
 
@@ -230,6 +255,15 @@ impl Pass<'_> {
             entity.body.end = end.max(entity.body.start);
         }
     }
+}
+
+/// The boundary of a multipart that names none: the first line, if it looks like one and comes again as the last one.
+fn guess_boundary(body: &[u8]) -> Option<Vec<u8>> {
+    let start = body.iter().position(|byte| !byte.is_ascii_whitespace())?;
+    let body = body.get(start..)?;
+    let line = body.get(..memchr::memchr(b'\n', body.get(..LINE_BYTES_MAX.min(body.len()))?)?)?.trim_ascii_end();
+    let boundary = line.strip_prefix(b"--").filter(|boundary| (1..=200).contains(&boundary.len()))?;
+    memmem::find(body, &[b"\n--", boundary, b"--"].concat()).map(|_| boundary.to_vec())
 }
 
 /// Longest line that can be a boundary line.

@@ -85,10 +85,13 @@ fn base64_into(encoded: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
         rest = tail;
         match value_of(byte, &FOURTH) {
             SKIP => {}
-            // Padding ends a group, not the part: some mailers encode each line or chunk on its own.
+            // Padding ends a group, not the part: some mailers encode each line or chunk on its own. Words behind it are no digits.
             PAD => {
                 filled += flush_group(group, count, piece.get_mut(filled..).unwrap_or_default());
                 (group, count) = (0, 0);
+                if matches!(rest.first(), Some(b' ' | b'\t')) {
+                    rest = memchr::memchr(b'\n', rest).and_then(|at| rest.get(at..)).unwrap_or_default();
+                }
             }
             value => {
                 group = group << 6 | value;

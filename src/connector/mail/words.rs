@@ -164,6 +164,8 @@ pub fn addresses(value: &[u8], charsets: &Charsets) -> Vec<Named> {
 /// A mail address from bare text.
 pub fn mail_address(text: &str) -> Option<Address> {
     let text = text.trim().trim_start_matches('<').trim_end_matches('>');
+    // RFC 5322 §4.4: an old route stands before the address.
+    let text = if text.starts_with('@') { text.rsplit_once(':')?.1 } else { text };
     let (local, domain) = text.rsplit_once('@')?;
     if local.is_empty() || domain.is_empty() || text.contains(char::is_whitespace) || text.contains(['<', '>']) {
         return None;

@@ -175,7 +175,9 @@ fn announces(line: &str) -> bool {
         return true;
     }
     // Gmail in any language: `…, Name <address>:`
-    colon && (dated && WROTE_INSIDE.iter().any(|verb| lower.contains(verb)) || lower.contains(" wrote on ") && has_number(&lower))
+    colon
+        && ((dated || has_number(&lower) && lower.contains('@')) && WROTE_INSIDE.iter().any(|verb| lower.contains(verb))
+            || lower.contains(" wrote on ") && has_number(&lower))
         || colon && has_number(&lower) && names_address(&lower)
         || colon && is_cjk_date(&lower)
 }

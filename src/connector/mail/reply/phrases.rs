@@ -55,7 +55,8 @@ pub const WROTE: [&str; 50] = [
 ];
 
 /// The same in the middle of the line: `Am … schrieb X:`.
-pub const WROTE_INSIDE: [&str; 14] = [
+pub const WROTE_INSIDE: [&str; 15] = [
+    " ezt írta (",
     " schrieb ",
     " schreef ",
     " skrev ",

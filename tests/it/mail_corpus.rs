@@ -1,0 +1,130 @@
+//! Our own mails under `tests/data/mail`: each tests something particular and says what (`about`), each has what it must become
+//! beside it. What is expected was reasoned, not taken from the output: a difference is a defect until somebody shows otherwise.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use omnigate::connector::mail::{self, MailContext, MailLimits};
+use omnigate::logic::digest::Digester;
+use omnigate::model::address::Address;
+use omnigate::model::event::{Channel, Priority};
+use omnigate::model::id::RawId;
+use omnigate::model::item::{ChannelFacts, ItemBody, MessageItem};
+use omnigate::model::raw::{Raw, RawHead, Via};
+use omnigate::model::time::Time;
+use serde_json::{Map, Value, json};
+
+fn context() -> MailContext {
+    MailContext {
+        digester: Digester::new(&[7; 32]),
+        channel: Arc::new(ChannelFacts {
+            public: Channel { id: "support".to_owned(), connector: "imap".to_owned(), labels: Default::default() },
+            priority: Priority::Normal,
+            new_after_ms: None,
+        }),
+        namespace: mail::NAMESPACE.to_owned(),
+        account: String::new(),
+        signed_replies: false,
+        mailboxes: vec![Address::parse("email:support@acme.example").unwrap()],
+        authserv_ids: vec!["mx.acme.example".to_owned()],
+        historic: false,
+        limits: MailLimits::default(),
+    }
+}
+
+fn read(mail: Vec<u8>) -> MessageItem {
+    let raw = Raw {
+        id: RawId(1),
+        source: "support".to_owned(),
+        via: Via::Imap,
+        received_at: Time::parse("2026-11-22T09:14:03Z").unwrap(),
+        head: RawHead::default(),
+        body: Bytes::from(mail),
+    };
+    match mail::read(&raw, &context()).body {
+        ItemBody::Message(message) => *message,
+        other => panic!("no message: {other:?}"),
+    }
+}
+
+/// What a mail became, in the form of the expectations.
+fn told(message: &MessageItem) -> Map<String, Value> {
+    let files = message.attachments.iter().map(|file| {
+        let file = &file.public;
+        let mut told =
+            json!({"name": file.name, "type": file.media_type, "bytes": file.bytes, "sha256": file.sha256, "inline": file.inline});
+        if let Some(id) = &file.content_id {
+            told["content_id"] = json!(id);
+        }
+        told
+    });
+    // One evidence is tried in several ways; it is told once. That a Message-ID may be used twice is no evidence of a mail.
+    let mut thread: Vec<Value> = Vec::new();
+    for one in message.threading.candidates.iter().filter(|one| one.rule != "same_message_id") {
+        let pair = json!([one.rule, one.evidence]);
+        if !thread.contains(&pair) {
+            thread.push(pair);
+        }
+    }
+    let extra = message.extra.get("mail").cloned().unwrap_or_else(|| json!({}));
+    let told = json!({
+        "from": message.from.as_ref().map(|from| json!({"address": from.address.as_str(), "name": from.name})),
+        "to": message.to.iter().map(|to| json!([to.address.as_str(), to.role])).collect::<Vec<_>>(),
+        "subject": message.subject,
+        "text": message.text,
+        "html": message.html,
+        "reply_text": message.reply_text,
+        "attachments": files.collect::<Vec<_>>(),
+        "automated": message.automated,
+        "thread": thread,
+        "external_id": message.external_id,
+        "in_reply_to": message.in_reply_to.as_ref().map(|reply| &reply.external_id),
+        "language": message.language,
+        "authentication": message.authentication,
+        "sent_at": message.sent_at.map(|at| at.to_string()),
+        "flags": extra.get("flags").cloned().unwrap_or_else(|| json!([])),
+        "extra": extra,
+    });
+    told.as_object().unwrap().clone()
+}
+
+/// What is expected must be there; of `extra` the expected part.
+fn differences(expected: &Map<String, Value>, told: &Map<String, Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, wanted) in expected.iter().filter(|(name, _)| *name != "about") {
+        let got = told.get(name).unwrap_or_else(|| panic!("no such fact: {name}"));
+        let same = match (name.as_str(), wanted, got) {
+            ("extra", Value::Object(wanted), Value::Object(got)) => wanted.iter().all(|(name, value)| got.get(name) == Some(value)),
+            _ => wanted == got,
+        };
+        if !same {
+            found.push(format!("{name}\n      expected {wanted}\n      is       {got}"));
+        }
+    }
+    found
+}
+
+fn mails() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mail");
+    let mut mails: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    mails.retain(|path| path.extension().is_some_and(|ending| ending == "eml"));
+    mails.sort();
+    mails
+}
+
+#[test]
+fn every_mail_of_the_corpus_becomes_what_it_says() {
+    let mails = mails();
+    assert!(mails.len() >= 150, "a runner that finds no cases fails");
+    let mut wrong = Vec::new();
+    for path in &mails {
+        let expected: Map<String, Value> = serde_json::from_slice(&std::fs::read(path.with_extension("expected.json")).unwrap()).unwrap();
+        let found = differences(&expected, &told(&read(std::fs::read(path).unwrap())));
+        if !found.is_empty() {
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            wrong.push(format!("{name}: {}\n    {}", expected["about"], found.join("\n    ")));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} mails are not as expected:\n{}", wrong.len(), mails.len(), wrong.join("\n"));
+}
