@@ -51,6 +51,12 @@ impl Files {
                 Err(BlobError::Missing { .. }) => None,
                 other => Some(other?),
             },
+            FilePlace::Within { start, end, encoding, skip, bytes } => {
+                let outer = self.slice(view.raw, *start, *end).await?.map(|encoded| Bytes::from(decode_slice(&encoded, *encoding)));
+                let (from, length) = (usize::try_from(*skip).unwrap_or(usize::MAX), usize::try_from(*bytes).unwrap_or(usize::MAX));
+                let to = from.saturating_add(length);
+                outer.filter(|outer| from <= to && to <= outer.len()).map(|outer| outer.slice(from..to))
+            }
             FilePlace::Slice { start, end, encoding } => {
                 let encoded = self.slice(view.raw, *start, *end).await?;
                 encoded.map(|encoded| Bytes::from(decode_slice(&encoded, *encoding)))

@@ -163,6 +163,19 @@ pub enum FilePlace {
         /// How it is encoded.
         encoding: SliceEncoding,
     },
+    /// A range of a slice, once that is decoded: a file inside a file.
+    Within {
+        /// First byte of the encoded part in the raw.
+        start: u64,
+        /// Byte behind the last.
+        end: u64,
+        /// How it is encoded.
+        encoding: SliceEncoding,
+        /// Decoded bytes before the file.
+        skip: u64,
+        /// Bytes of the file.
+        bytes: u64,
+    },
     /// A blob of its own.
     Blob {
         /// Its key in the blob store.

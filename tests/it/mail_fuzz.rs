@@ -43,9 +43,18 @@ fn check(bytes: &[u8], what: &str) {
             let extra = serde_json::to_vec(&message.extra).unwrap();
             assert!(extra.len() < 64 * 1024, "{what}: extra of {} bytes", extra.len());
             for file in &message.attachments {
-                let Some(FilePlace::Slice { start, end, encoding }) = file.place else { continue };
-                let decoded = mail::decode_slice(&bytes[start as usize..end as usize], encoding);
-                assert_eq!(Some(decoded.len() as u64), file.public.bytes, "{what}: a file is not where it says");
+                let length = match file.place {
+                    Some(FilePlace::Slice { start, end, encoding }) => {
+                        mail::decode_slice(&bytes[start as usize..end as usize], encoding).len() as u64
+                    }
+                    Some(FilePlace::Within { start, end, encoding, skip, bytes: length }) => {
+                        let outer = mail::decode_slice(&bytes[start as usize..end as usize], encoding);
+                        assert!(skip + length <= outer.len() as u64, "{what}: a file beyond the one around it");
+                        length
+                    }
+                    _ => continue,
+                };
+                assert_eq!(Some(length), file.public.bytes, "{what}: a file is not where it says");
             }
         }
         ItemBody::Quarantined { detail, .. } => assert!(!detail.contains("defect"), "{what}: {detail}"),

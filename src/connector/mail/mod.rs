@@ -38,6 +38,7 @@ pub mod sniff;
 pub mod special;
 pub mod thread;
 pub mod ticket;
+pub mod tnef;
 pub mod transfer;
 pub mod trial;
 pub mod words;

@@ -12,18 +12,22 @@ use crate::connector::mail::flowed;
 use crate::connector::mail::marks::{self, HtmlText};
 use crate::connector::mail::scan::{Entity, Scan};
 use crate::connector::mail::sniff;
-use crate::connector::mail::{MailLimits, parameters, transfer, words};
+use crate::connector::mail::{MailLimits, parameters, tnef, transfer, words};
 use crate::connector::text::{clean, hex};
 use crate::model::codes::Code;
 use crate::model::event::{Attachment, AttachmentState};
 use crate::model::id::{AttachmentId, RawId};
-use crate::model::item::{FilePlace, ItemAttachment};
+use crate::model::item::{FilePlace, ItemAttachment, SliceEncoding};
 use crate::model::raw::Raw;
 
 /// Bytes of one text part that are decoded; the item keeps far less.
 const TEXT_READ_MAX: usize = 512 * 1024;
 /// Text parts that are joined; further ones are attachments.
 const BODIES_MAX: usize = 20;
+/// Encoded bytes of a `winmail.dat` that is looked into: it is decoded whole.
+const TNEF_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Numbers of wrapped files lie above those of all parts.
+const WRAPPED_STEP: usize = 1 << 20;
 /// Longest file name: what file systems take.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -243,8 +247,57 @@ impl Files<'_> {
             url: None,
             content: None,
         };
+        let unwrapped = reason.is_none() && tnef::is_one(&leaf.entity.media_type, leaf.name.as_deref());
         let place = reason.is_none().then_some(FilePlace::Slice { start: span.start as u64, end: span.end as u64, encoding });
         self.content.attachments.push(ItemAttachment { public, place });
+        if unwrapped && span.len() <= TNEF_BYTES_MAX {
+            self.add_wrapped(leaf, charsets);
+        }
+    }
+
+    /// What `winmail.dat` wraps, beside it: each file as a range of the decoded part.
+    fn add_wrapped(&mut self, leaf: &Leaf, charsets: &Charsets) {
+        let mail = self.raw.body.as_ref();
+        let span = leaf.entity.body.clone();
+        let encoding = fields::encoding(&leaf.entity.fields, mail);
+        let stream = transfer::decode_slice(mail.get(span.clone()).unwrap_or_default(), encoding);
+        let found = tnef::unpack(&stream, charsets);
+        if self.content.text.trim().is_empty() {
+            self.content.text = clean(&found.text.unwrap_or_default());
+        }
+        for (number, file) in found.files.into_iter().enumerate() {
+            if self.listed >= self.limits.attachments_max {
+                self.content.omitted += 1;
+                continue;
+            }
+            self.listed += 1;
+            let bytes = stream.get(file.bytes.clone()).unwrap_or_default();
+            let measured = measure(bytes, SliceEncoding::Identity);
+            let name = file.name.as_deref().and_then(file_name);
+            let declared = fields::media_type(file.media_type.unwrap_or_default().as_bytes());
+            let media_type = sniff::media_type(declared.as_deref().unwrap_or("application/octet-stream"), name.as_deref(), &measured.first);
+            let public = Attachment {
+                id: attachment_id(self.raw.id, self.raw.received_at.0, leaf.number + (number + 1) * WRAPPED_STEP),
+                name,
+                inline: false,
+                media_type,
+                bytes: Some(measured.bytes),
+                sha256: Some(hex(&measured.sha256)),
+                content_id: file.content_id,
+                state: AttachmentState::Stored,
+                reason: None,
+                url: None,
+                content: None,
+            };
+            let place = FilePlace::Within {
+                start: span.start as u64,
+                end: span.end as u64,
+                encoding,
+                skip: file.bytes.start as u64,
+                bytes: file.bytes.len() as u64,
+            };
+            self.content.attachments.push(ItemAttachment { public, place: Some(place) });
+        }
     }
 }
 
@@ -304,7 +357,7 @@ struct Measured {
     first: Vec<u8>,
 }
 
-fn measure(encoded: &[u8], encoding: crate::model::item::SliceEncoding) -> Measured {
+fn measure(encoded: &[u8], encoding: SliceEncoding) -> Measured {
     let mut sha = Sha256::new();
     let mut measured = Measured::default();
     transfer::decode_into(encoded, encoding, &mut |piece| {

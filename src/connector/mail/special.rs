@@ -79,8 +79,8 @@ fn calendar(mail: &[u8], leaf: &Entity) -> Map<String, Value> {
         let Some((name, value)) = line.split_once(':') else { continue };
         let name = name.split(';').next().unwrap_or_default().to_ascii_uppercase();
         match (name.as_str(), value.trim()) {
-            ("BEGIN", "VEVENT" | "VTODO") => in_event = true,
-            ("END", "VEVENT" | "VTODO") => break,
+            ("BEGIN", "VEVENT") => in_event = true,
+            ("END", "VEVENT") => break,
             _ => {}
         }
         let told = match name.as_str() {

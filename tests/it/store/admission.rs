@@ -228,6 +228,22 @@ async fn a_conversation_goes_on_in_a_new_one_after_silence() {
 }
 
 #[tokio::test]
+async fn a_hint_leads_to_the_first_message_that_has_it_and_makes_no_duplicate() {
+    each(|gate| async move {
+        let hinted = |text: &str| MessageItem { hints: vec![gate.key("hint")], ..gate.said("ana", "ana", text) };
+        let first = gate.admit(gate.item(gate.key("one"), ItemBody::Message(Box::new(hinted("one"))))).await;
+        let second = gate.admit(gate.item(gate.key("two"), ItemBody::Message(Box::new(hinted("two"))))).await;
+        assert_eq!(second.fate, Fate::Published);
+        let in_reply_to = Some(ReplyHint { external_id: "hint".into(), target: Some(gate.key("hint")) });
+        let answer = MessageItem { in_reply_to, ..gate.said("ana", "ana", "three") };
+        gate.admit(gate.item(gate.key("three"), ItemBody::Message(Box::new(answer)))).await;
+        let Body::MessageCreated(created) = gate.events().await.remove(2).body else { panic!() };
+        assert_eq!(created.message.in_reply_to.unwrap().message, first.message);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_reply_names_the_message_it_answers() {
     each(|gate| async move {
         let first = gate.admit(gate.message("ana", "one")).await;
