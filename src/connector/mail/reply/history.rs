@@ -106,7 +106,8 @@ fn begins_history(lines: &[&str], at: usize, quoted: &Quoted) -> bool {
 /// The line behind an announcement with a date that begins at `at`, if there is one.
 fn announcement(lines: &[&str], at: usize) -> Option<usize> {
     let first = lines.get(at)?.trim();
-    let dated = begins_with_date_word(first);
+    let iso = is_iso_date(first);
+    let dated = begins_with_date_word(first) || iso;
     if !dated && !ends_with_colon(first) {
         return None;
     }
@@ -118,7 +119,10 @@ fn announcement(lines: &[&str], at: usize) -> Option<usize> {
         }
         let joined = join(part);
         if announces(&joined) {
-            return (has_number(&joined) && (dated || joined.contains('@') || is_cjk_date(&joined))).then_some(at + count);
+            let plain = has_number(&joined) && (dated || joined.contains('@') || is_cjk_date(&joined));
+            // `X <address> wrote:`, and what forums put for the address.
+            let somebody = ends_with_colon(&joined) && (joined.contains('@') || joined.contains(" via "));
+            return (plain || somebody).then_some(at + count);
         }
         if !dated {
             return None;
@@ -167,7 +171,11 @@ fn announces(line: &str) -> bool {
     }
     let colon = ends_with_colon(line);
     let dated = begins_with_date_word(line);
-    if !colon && !dated {
+    if is_iso_date(line) {
+        return names_address(line) || line.contains(" GMT+") || line.contains(" GMT-");
+    }
+    // A sentence may begin and end like an announcement; it does not name an address.
+    if !colon && !(dated && line.contains('@')) {
         return false;
     }
     let lower = line.trim_end_matches([':', '：', ' ', '\u{a0}']).to_lowercase();
@@ -188,6 +196,11 @@ fn ends_with_verb(lower: &str) -> bool {
         lower.strip_suffix(**verb).is_some_and(|before| before.len() >= 3 && (!verb.is_ascii() || !before.ends_with(char::is_alphanumeric)))
     };
     WROTE.iter().find(verb).is_some()
+}
+
+/// `2026-06-01 10:00 GMT+02:00 X <address>:`, `2026/6/1 X <address>`
+fn is_iso_date(line: &str) -> bool {
+    matches!(line.as_bytes(), [b'2', b'0', a, b, b'-' | b'/', c, ..] if a.is_ascii_digit() && b.is_ascii_digit() && c.is_ascii_digit())
 }
 
 fn ends_with_colon(line: &str) -> bool {

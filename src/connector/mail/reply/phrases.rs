@@ -1,12 +1,15 @@
 //! What mail programs write around quoted mails and under new ones, in the languages they speak. Lower case.
 
 /// How the line over a quoted mail ends: `On … X wrote:`.
-pub const WROTE: [&str; 50] = [
+pub const WROTE: [&str; 54] = [
     "wrote",
     "writes",
+    "said",
+    "says",
     "schrieb",
     "schrieb folgendes",
-    "hat geschrieben",
+    "geschrieben",
+    "schrieben sie",
     "a écrit",
     "a ecrit",
     "écrivait",
@@ -19,6 +22,7 @@ pub const WROTE: [&str; 50] = [
     "escreveu o seguinte",
     "schreef",
     "schreef het volgende",
+    "het volgende geschreven",
     "skrev",
     "skrev följande",
     "skrifaði",
@@ -245,7 +249,14 @@ pub const FIELDS: [&[&str]; 4] = [
 ];
 
 /// How lines begin that phones, apps and services put at the end.
-pub const SENT_FROM: [&str; 35] = [
+pub const SENT_FROM: [&str; 42] = [
+    "sent from mailbox",
+    "sent from windows",
+    "from my iphone",
+    "from my mobile",
+    "verstuurd vanaf mijn ",
+    "從我的",
+    "sent by galaxy",
     "sent from my ",
     "sent from mail for ",
     "sent from outlook",
@@ -284,7 +295,8 @@ pub const SENT_FROM: [&str; 35] = [
 ];
 
 /// The same, but a person may begin a sentence so, too.
-pub const SENT_BY: [&str; 7] = ["sent from the ", "sent from a ", "sent with ", "sent via ", "sent using ", "gesendet über ", "lähetetty "];
+pub const SENT_BY: [&str; 8] =
+    ["sent by ", "sent from the ", "sent from a ", "sent with ", "sent via ", "sent using ", "gesendet über ", "lähetetty "];
 
 /// How the sentence begins that lawyers put at the end.
 pub const DISCLAIMERS: [&str; 30] = [

@@ -6,7 +6,7 @@ use crate::connector::mail::reply::phrases::{CLOSINGS, CONFIDENTIAL, DISCLAIMERS
 /// A signature is at most this long, or it is none.
 pub const SIGNATURE_LINES_MAX: usize = 15;
 /// Trailers that stand below one another.
-const TRAILERS_MAX: usize = 5;
+const TRAILERS_MAX: usize = 12;
 /// Lines from the end among which the advertisement of a phone stands.
 const PHONE_LINES: usize = 4;
 /// Lines of a lawyer's paragraph.
@@ -91,12 +91,15 @@ fn phone(lines: &[&str]) -> Option<usize> {
 }
 
 fn is_sent_from(line: &str) -> bool {
-    let line = line.trim().trim_start_matches(['[', '(', '*', '-', ' ']);
+    let line = line.trim().trim_start_matches(['[', '(', '<', '*', '-', ' ']);
     if line.len() > 120 {
         return false;
     }
     let line = line.to_lowercase();
-    SENT_FROM.iter().any(|known| line.starts_with(known)) || line.ends_with("'umdan gönderildi") || line.ends_with("から送信")
+    SENT_FROM.iter().any(|known| line.starts_with(known))
+        || line.ends_with(" from mobile")
+        || line.ends_with("'umdan gönderildi")
+        || line.ends_with("から送信")
 }
 
 /// A closing formula with a block behind it that says how to reach the author. Without such a block the formula is part of the
