@@ -43,7 +43,12 @@ impl Purpose {
 
 /// A subkey of the instance key.
 #[derive(Clone)]
-pub struct Subkey([u8; 32]);
+pub struct Subkey {
+    bytes: [u8; 32],
+    /// Ready to take a message: keying it costs as much as a short message. `None` cannot be: HMAC takes keys of any length
+    /// (RFC 2104 §2).
+    keyed: Option<Hmac<Sha256>>,
+}
 
 impl std::fmt::Debug for Subkey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -57,15 +62,12 @@ impl Subkey {
         let mut out = [0u8; 32];
         // RFC 5869 §2.3 allows up to 255 × 32 bytes of output, so 32 cannot fail.
         let _ = Hkdf::<Sha256>::new(None, instance_key).expand(purpose.label(), &mut out);
-        Self(out)
+        Self { bytes: out, keyed: Hmac::new_from_slice(&out).ok() }
     }
 
     /// HMAC-SHA-256 over the parts, each behind its length.
     pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else {
-            // HMAC takes keys of any length (RFC 2104 §2).
-            return [0; 32];
-        };
+        let Some(mut mac) = self.keyed.clone() else { return [0; 32] };
         for part in parts {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
@@ -75,7 +77,7 @@ impl Subkey {
 
     /// The raw subkey, for ciphers.
     pub fn bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.bytes
     }
 }
 
