@@ -21,6 +21,7 @@ pub mod reference;
 #[path = "../../tests/it/support/servers.rs"]
 pub mod servers;
 pub mod sink;
+pub mod small_imap;
 #[path = "../../tests/it/support/whatsapp.rs"]
 pub mod whatsapp;
 

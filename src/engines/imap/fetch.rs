@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_imap::imap_proto::{AttributeValue, RequestId, Response};
 use bytes::{Bytes, BytesMut};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::engines::imap::conn::{Conn, Failed};
 use crate::engines::imap::print;
@@ -22,7 +23,7 @@ const TEXT_BYTES_MAX: u64 = 64 * 1024;
 /// Mails over this come in chunks: the parser below holds a whole response, so that a mail would be in memory twice.
 pub const WHOLE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// One chunk of a large mail.
-const CHUNK_BYTES: u64 = 2 * 1024 * 1024;
+const CHUNK_BYTES: u64 = 1024 * 1024;
 /// Chunks asked for in one round trip.
 const CHUNKS_AHEAD: u64 = 16;
 
@@ -187,9 +188,27 @@ pub async fn prove_gone(conn: &mut Conn, asked: &[Meta], answer: &mut Bodies) {
     }
 }
 
+/// MiB of large mails in memory at once, over all mailboxes: what is more waits.
+static LARGE_MIB: Semaphore = Semaphore::const_new(LARGE_MIB_MAX as usize);
+const LARGE_MIB_MAX: u32 = 192;
+
+/// A large mail, and its part of the memory that is set aside for them.
+struct Large {
+    body: Bytes,
+    _share: SemaphorePermit<'static>,
+}
+
+impl AsRef<[u8]> for Large {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
 /// Fetches one large mail in chunks, so that it is in memory once.
 async fn in_chunks(conn: &mut Conn, meta: Meta) -> Bodies {
     let mut answer = Bodies::default();
+    let share = u32::try_from(meta.size >> 20).unwrap_or(LARGE_MIB_MAX).clamp(1, LARGE_MIB_MAX);
+    let Ok(share) = LARGE_MIB.acquire_many(share).await else { return answer };
     let mut whole = BytesMut::with_capacity(usize::try_from(meta.size).unwrap_or(0));
     // Sizes are estimates with some servers: the mail ends with the first chunk that is not full. The caller has looked at
     // the size; twice of it is more than an estimate.
@@ -220,7 +239,7 @@ async fn in_chunks(conn: &mut Conn, meta: Meta) -> Bodies {
         if (whole.len() as u64) < meta.size && (whole.len() as u64 - start).is_multiple_of(CHUNK_BYTES) {
             prove_gone(conn, &[meta], &mut answer).await;
         } else {
-            answer.come.insert(meta.uid, whole.freeze());
+            answer.come.insert(meta.uid, Bytes::from_owner(Large { body: whole.freeze(), _share: share }));
         }
         return answer;
     }

@@ -224,8 +224,8 @@ fn give(path: &Path, owner: Option<(u32, u32)>) {
     }
 }
 
-/// A CA and a leaf for `localhost`: rustls refuses a certificate that is both.
-fn certificates(folder: &Path) -> String {
+/// A CA and a leaf for `localhost` (`cert.pem`, `key.pem` in `folder`): rustls refuses a certificate that is both. Returns the CA.
+pub fn certificates(folder: &Path) -> String {
     let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     ca.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
