@@ -16,7 +16,7 @@ def files: [.media | list[] | word | values | select(test("\\.smil$"; "i") | not
 
 # A group writes to several numbers; everybody in it is in the same conversation.
 def room: (.from | word) as $from | [.to | list[] | word | values] as $to
-  | if ($to | length) > 1 then ["group", ([$from | values] + $to | unique | join(","))] else $from end;
+  | if ($to | length) > 1 then ["group", ([$from | values] + $to | sort | join(","))] else $from end;
 
 def received: (.message | object) as $message | {
   kind: "message",
