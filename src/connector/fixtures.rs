@@ -168,7 +168,11 @@ fn request(hook: &str, input: &TryInput) -> Result<HookRequest, String> {
 
 fn payload_request(hook: &str, bytes: &[u8]) -> HookRequest {
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-    let kind = if matches!(first, Some(b'{' | b'[')) { "application/json" } else { "application/x-www-form-urlencoded" };
+    let kind = match first {
+        Some(b'{' | b'[') => "application/json",
+        Some(b'<') => "text/xml",
+        _ => "application/x-www-form-urlencoded",
+    };
     HookRequest {
         hook: hook.to_owned(),
         method: "POST".to_owned(),

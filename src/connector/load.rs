@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::connector::folder::{Folder, MANIFEST_FILE, MAP_FILE};
 use crate::connector::jq::{Facts, Filter, Limits};
-use crate::connector::manifest::{Engine, Handshake, Manifest, Webhook};
+use crate::connector::manifest::{Answer, Decrypt, Engine, Handshake, Manifest, Webhook};
 use crate::connector::problem::{Problem, did_you_mean};
 use crate::connector::verify::Kind;
 use crate::model::codes::Code;
@@ -32,12 +32,23 @@ pub struct Connector {
     pub limits: Limits,
 }
 
-/// A `json_echo` handshake, compiled.
+/// A handshake inside a proven JSON body, compiled.
 #[derive(Debug)]
 pub(crate) struct Echo {
     pub(crate) when: Filter,
-    pub(crate) from: Filter,
     pub(crate) hint: String,
+    pub(crate) then: EchoThen,
+}
+
+/// What becomes of it.
+#[derive(Debug)]
+pub(crate) enum EchoThen {
+    /// This is given back.
+    Give(Filter),
+    /// This page is visited.
+    Visit(Filter),
+    /// This is the answer.
+    Answer(Answer),
 }
 
 impl Connector {
@@ -86,26 +97,29 @@ fn webhook_parts(file: &str, manifest: &Manifest, webhook: &Webhook, limits: Lim
         }
     };
     match kinds(manifest, &settings_with_defaults(manifest)) {
-        Ok(kinds) => kinds.iter().for_each(|kind| secret_known(kind.secret(), problems)),
+        Ok(kinds) => kinds.iter().filter_map(Kind::secret).for_each(|name| secret_known(name, problems)),
         Err(message) => problems.push(Problem::whole(file, format!("[webhook.verify]: {message}"))),
     }
-    let mut echoes = Vec::new();
-    for handshake in &webhook.handshake {
-        match handshake {
-            Handshake::QueryEcho { secret, .. } => secret_known(secret, problems),
-            Handshake::JsonEcho { when, from, hint } => {
-                let compiled = (Filter::compile(file, when, &[], limits), Filter::compile(file, from, &[], limits));
-                match compiled {
-                    (Ok(when), Ok(from)) => echoes.push(Echo { when, from, hint: hint.clone() }),
-                    (when, from) => {
-                        let wrong = [when.err(), from.err()].into_iter().flatten().flatten();
-                        problems.extend(wrong.map(|problem| Problem::whole(file, format!("in a handshake: {}", problem.message))));
-                    }
-                }
-            }
-        }
+    if let Some(Decrypt::WechatAes { secret }) = &webhook.decrypt {
+        secret_known(secret, problems);
     }
-    echoes
+    webhook.handshake.iter().filter_map(Handshake::secret).for_each(|name| secret_known(name, problems));
+    let mut compiled = |code: &str| {
+        let wrong = |all: Vec<Problem>| {
+            problems.extend(all.into_iter().map(|problem| Problem::whole(file, format!("in a handshake: {}", problem.message))));
+        };
+        Filter::compile(file, code, &[], limits).map_err(wrong).ok()
+    };
+    let mut echo = |handshake: &Handshake| {
+        let (when, hint, then) = match handshake {
+            Handshake::JsonEcho { when, from, hint } => (when, hint, EchoThen::Give(compiled(from)?)),
+            Handshake::ConfirmGet { when, from, hint } => (when, hint, EchoThen::Visit(compiled(from)?)),
+            Handshake::Ping { when, hint, answer } => (when, hint, EchoThen::Answer(answer.clone())),
+            _ => return None,
+        };
+        Some(Echo { when: compiled(when)?, hint: hint.clone(), then })
+    };
+    webhook.handshake.iter().filter_map(&mut echo).collect()
 }
 
 /// Codes that a map gives and the manifest does not declare.
@@ -161,7 +175,10 @@ fn replace(value: &mut toml::Value, settings: &serde_json::Map<String, Value>) -
         toml::Value::String(text) => {
             if let Some(name) = text.strip_prefix("{setting:").and_then(|rest| rest.strip_suffix('}')) {
                 let set = settings.get(name).ok_or_else(|| format!("names the setting `{name}`, which is not declared"))?;
-                *text = set.as_str().unwrap_or_default().to_owned();
+                *value = match set {
+                    Value::Array(items) => toml::Value::Array(items.iter().filter_map(Value::as_str).map(toml::Value::from).collect()),
+                    other => toml::Value::from(other.as_str().unwrap_or_default()),
+                };
             }
             Ok(())
         }

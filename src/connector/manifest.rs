@@ -189,6 +189,9 @@ pub struct Webhook {
     /// JSON in a field of the decoded body.
     #[serde(default)]
     pub then: Option<Then>,
+    /// How a sealed body is opened.
+    #[serde(default)]
+    pub decrypt: Option<Decrypt>,
     /// The drafts say which account of the platform they are for, so several channels may share one hook.
     #[serde(default)]
     pub tells_account: bool,
@@ -247,6 +250,19 @@ pub enum Decode {
     Form,
     /// `multipart/form-data`.
     Multipart,
+    /// XML, also RSS and Atom.
+    Xml,
+}
+
+/// A body that is sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Decrypt {
+    /// WeChat's safe mode: an XML envelope with an `Encrypt` element. A body without one is read as it is.
+    WechatAes {
+        /// The secret with the `EncodingAESKey`.
+        secret: String,
+    },
 }
 
 /// JSON inside a field.
@@ -282,6 +298,54 @@ pub enum Handshake {
         #[serde(default)]
         require: BTreeMap<String, String>,
     },
+    /// A GET with a challenge, proven by a hash over a secret and other parameters, sorted and joined (WeChat).
+    HashedEcho {
+        /// Name of the parameter with the challenge.
+        challenge: String,
+        /// Name of the parameter with the SHA-1, hex.
+        signature: String,
+        /// The secret in it.
+        secret: String,
+        /// The parameters in it.
+        sorted: Vec<String>,
+    },
+    /// A GET with a challenge that is to be signed: `{"response_token": "sha256=…"}` (X).
+    Crc {
+        /// Name of the parameter with the challenge.
+        param: String,
+        /// The secret that signs it.
+        secret: String,
+    },
+    /// A verified JSON payload that is answered at once and forgotten (Discord's ping).
+    Ping {
+        /// jq: whether it is one.
+        when: String,
+        /// The word that a payload must contain to be looked at.
+        hint: String,
+        /// The answer.
+        answer: Answer,
+    },
+    /// A verified JSON payload that asks for a page to be visited (SNS). The page must be one of Amazon SNS.
+    ConfirmGet {
+        /// jq: whether it is one.
+        when: String,
+        /// jq: the page.
+        from: String,
+        /// The word that a payload must contain to be looked at.
+        hint: String,
+    },
+    /// HEAD is answered 200: the platform looks whether somebody is there.
+    HeadOk {},
+}
+
+impl Handshake {
+    /// The secret it needs.
+    pub fn secret(&self) -> Option<&str> {
+        match self {
+            Self::QueryEcho { secret, .. } | Self::HashedEcho { secret, .. } | Self::Crc { secret, .. } => Some(secret),
+            _ => None,
+        }
+    }
 }
 
 /// Answers.

@@ -48,6 +48,8 @@ codes! {
     SourceRefused = "source_refused",
 
     // Overload: the platform is asked to come again.
+    /// The platform signs with a published key that is not fetched yet.
+    KeyUnknown = "key_unknown",
     /// The writer's queue is full.
     QueueFull = "queue_full",
     /// The disk is below `free_min` or full; admissions stop.

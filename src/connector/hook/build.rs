@@ -12,7 +12,7 @@ use crate::connector::load::{Connector, MAP_VARS, kinds, settings_with_defaults,
 use crate::connector::manifest::Manifest;
 use crate::connector::normalize::Target;
 use crate::connector::problem::{Problem, did_you_mean};
-use crate::connector::verify::Kind;
+use crate::connector::verify::{KeyRing, Kind};
 use crate::logic::digest::Digester;
 use crate::model::address::Address;
 use crate::model::event::Channel;
@@ -57,6 +57,7 @@ pub(super) fn build(
         channels,
         settings: Value::Object(settings),
         own_map,
+        keys: key_ring(verify.as_ref()),
         verify,
         secrets: first.secrets,
         digester,
@@ -64,6 +65,13 @@ pub(super) fn build(
         via: Via::Webhook,
         trusted: false,
     })
+}
+
+/// A ring that knows already what it will be asked for.
+fn key_ring(verify: Option<&(Vec<Kind>, Vec<SecretString>)>) -> Arc<KeyRing> {
+    let ring = KeyRing::default();
+    verify.iter().flat_map(|(kinds, _)| kinds).flat_map(Kind::key_urls).for_each(|url| ring.expect(url));
+    Arc::new(ring)
 }
 
 /// Settings with defaults, each of its declared type.
@@ -137,14 +145,15 @@ fn check_sharing(name: &str, manifest: &Manifest, channels: &[ChannelSpec], prob
     }
 }
 
-/// The verify kind whose secret is set; `None` only if the file says so (or for a trial without secrets).
+/// The verify kinds of the first whose secret is set (several of one secret differ by the requests they are for); none only if the
+/// file says so, or for a trial without secrets.
 fn choose(
     manifest: &Manifest,
     spec: &ChannelSpec,
     settings: &Map<String, Value>,
     trial: bool,
     problems: &mut Vec<Problem>,
-) -> Option<(Kind, Vec<SecretString>)> {
+) -> Option<(Vec<Kind>, Vec<SecretString>)> {
     if spec.verify_none {
         return None;
     }
@@ -155,17 +164,22 @@ fn choose(
             return None;
         }
     };
-    let set = |kind: &Kind| {
-        spec.secrets.get(kind.secret()).filter(|values| values.iter().any(|value| !value.expose_secret().is_empty())).cloned()
-    };
-    let wanted: Vec<String> = kinds.iter().map(|kind| format!("`{}`", kind.secret())).collect();
-    if let Some((kind, secrets)) = kinds.into_iter().find_map(|kind| set(&kind).map(|secrets| (kind, secrets))) {
-        return Some((kind, secrets));
+    let set = |name: &str| spec.secrets.get(name).filter(|values| values.iter().any(|value| !value.expose_secret().is_empty())).cloned();
+    let chosen = kinds.iter().find_map(|kind| match kind.secret() {
+        Some(name) => set(name).map(|secrets| (Some(name.to_owned()), secrets)),
+        None => kind.stands_alone().then(|| (None, Vec::new())),
+    });
+    if let Some((secret, secrets)) = chosen {
+        let same = kinds.into_iter().filter(|kind| kind.secret() == secret.as_deref() && (secret.is_some() || kind.stands_alone()));
+        return Some((same.collect(), secrets));
     }
     if !trial {
-        let message = match wanted.as_slice() {
-            [] => "anybody could write here: this connector cannot verify requests".to_owned(),
-            names => format!("the secret {} is not set: anybody could write here", names.join(" or ")),
+        let mut wanted: Vec<String> = kinds.iter().filter_map(Kind::secret).map(|name| format!("`{name}`")).collect();
+        wanted.dedup();
+        let message = match (kinds.as_slice(), wanted.as_slice()) {
+            ([], _) => "anybody could write here: this connector cannot verify requests".to_owned(),
+            (_, []) => "anybody could write here: the settings that say whom requests must be for are not set".to_owned(),
+            (_, names) => format!("the secret {} is not set: anybody could write here", names.join(" or ")),
         };
         problems.push(Problem::whole(&spec.file, message).suggest("set it in [secrets], or say verify = \"none\""));
     }

@@ -3,21 +3,29 @@
 //! What must stay true: nothing of the body is read before it is proven; a refusal says its status and nothing else; what
 //! passes keeps no secret.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::connector::decode;
 use crate::connector::hook::{Guarded, Hook, Outcome, Verified, plain};
+use crate::connector::jq::Filter;
+use crate::connector::load::EchoThen;
 use crate::connector::manifest::{Answer, Decode, Handshake, Webhook};
-use crate::connector::verify::Presented;
+use crate::connector::text::hex;
+use crate::connector::verify::{Algorithm, Kind, Presented, Proof, With, is_amazons};
 use crate::model::codes::Code;
 use crate::model::raw::RawHead;
 use crate::model::time::Time;
 use crate::ports::intake::{HookAnswer, HookRequest};
 
+/// When a platform is asked to come again while its published key is being fetched, seconds.
+const KEY_RETRY_S: u32 = 2;
 /// Headers of one request.
 const HEADERS_MAX: usize = 128;
 /// Bytes of all headers and the target together.
@@ -58,12 +66,25 @@ pub(super) fn guard(hook: &Hook, request: &HookRequest, now: Time) -> Guarded {
     if origin(hook, webhook, header(request, "origin")) == Origin::Refused {
         return refuse(403, Code::SourceRefused);
     }
-    if let Some((kind, secrets)) = &hook.verify {
+    if let Some((kinds, secrets)) = &hook.verify {
         let url = public_url(hook, request);
         let presented = Presented { headers: &request.headers, url: &url, body: &request.body };
-        if !kind.proves(&presented, secrets, now) {
-            let answer = webhook.respond.refused.as_ref().map_or_else(|| empty(401), plain);
-            return Guarded::Answer { answer, code: Some(Code::Signature) };
+        let proof = kinds
+            .iter()
+            .find(|kind| kind.fits(&presented))
+            .map_or(Proof::No, |kind| kind.proves(&presented, With { secrets, keys: &hook.keys, now }));
+        match proof {
+            Proof::Yes => {}
+            // It comes again, and by then the key is here.
+            Proof::NoKey => {
+                let mut answer = empty(503);
+                answer.headers.push(("retry-after".to_owned(), KEY_RETRY_S.to_string()));
+                return Guarded::Answer { answer, code: Some(Code::KeyUnknown) };
+            }
+            Proof::No => {
+                let answer = webhook.respond.refused.as_ref().map_or_else(|| empty(401), plain);
+                return Guarded::Answer { answer, code: Some(Code::Signature) };
+            }
         }
     } else if let Some(refused) = unproven(hook, webhook, request).filter(|_| !hook.trusted) {
         // Nobody vouches for it: what cannot be read is not worth keeping.
@@ -78,9 +99,12 @@ pub(super) fn guard(hook: &Hook, request: &HookRequest, now: Time) -> Guarded {
 /// What the method alone decides: handshakes by GET, preflights, methods that are not taken.
 fn method(hook: &Hook, webhook: &Webhook, request: &HookRequest) -> Option<Guarded> {
     if request.method == "GET"
-        && let Some(answer) = webhook.handshake.iter().find_map(|handshake| query_echo(hook, handshake, request))
+        && let Some(answer) = webhook.handshake.iter().find_map(|handshake| challenged(hook, handshake, request))
     {
         return Some(answer);
+    }
+    if request.method == "HEAD" && webhook.handshake.iter().any(|handshake| matches!(handshake, Handshake::HeadOk {})) {
+        return Some(Guarded::Answer { answer: empty(200), code: None });
     }
     if webhook.cors && request.method == "OPTIONS" {
         let mut answer = empty(204);
@@ -102,24 +126,56 @@ fn method(hook: &Hook, webhook: &Webhook, request: &HookRequest) -> Option<Guard
     Some(Guarded::Answer { answer, code: Some(Code::Method) })
 }
 
-/// A GET with our token and a challenge (Meta, WebSub). `None`: it is no such request.
-fn query_echo(hook: &Hook, handshake: &Handshake, request: &HookRequest) -> Option<Guarded> {
-    let Handshake::QueryEcho { token, secret, challenge, require } = handshake else { return None };
+/// A GET with a challenge. `None`: it is no such request.
+fn challenged(hook: &Hook, handshake: &Handshake, request: &HookRequest) -> Option<Guarded> {
     let query = request.target.split_once('?').map_or("", |(_, query)| query);
-    let asked = parameter(query, challenge)?;
-    let given = parameter(query, token).unwrap_or_default();
-    let secrets = hook.secrets.get(secret).map_or(&[][..], Vec::as_slice);
-    let fits = require.iter().all(|(name, value)| parameter(query, name).as_ref() == Some(value));
-    let known = secrets.iter().fold(false, |found, secret| found | equal(secret, &given));
-    if !known || !fits || asked.len() > CHALLENGE_BYTES_MAX {
+    let secrets = |name: &str| hook.secrets.get(name).map_or(&[][..], Vec::as_slice);
+    let (asked, known) = match handshake {
+        // With our token in clear (Meta, WebSub).
+        Handshake::QueryEcho { token, secret, challenge, require } => {
+            let asked = parameter(query, challenge)?;
+            let given = parameter(query, token).unwrap_or_default();
+            let fits = require.iter().all(|(name, value)| parameter(query, name).as_ref() == Some(value));
+            (asked, fits & secrets(secret).iter().fold(false, |found, secret| found | equal(secret, &given)))
+        }
+        // With a hash of our token (WeChat).
+        Handshake::HashedEcho { challenge, signature, secret, sorted } => {
+            let asked = parameter(query, challenge)?;
+            let given = parameter(query, signature).unwrap_or_default().to_ascii_lowercase();
+            let others: Vec<String> = sorted.iter().map(|name| parameter(query, name).unwrap_or_default()).collect();
+            let hashed = |secret: &SecretString| {
+                let mut parts: Vec<&str> = others.iter().map(String::as_str).chain([secret.expose_secret()]).collect();
+                parts.sort_unstable();
+                let hash = hex(&Sha1::digest(parts.concat().as_bytes()));
+                !secret.expose_secret().is_empty() && bool::from(hash.as_bytes().ct_eq(given.as_bytes()))
+            };
+            (asked, secrets(secret).iter().fold(false, |found, secret| found | hashed(secret)))
+        }
+        Handshake::Crc { param, secret } => return crc(&parameter(query, param)?, secrets(secret)),
+        _ => return None,
+    };
+    if !known || asked.len() > CHALLENGE_BYTES_MAX {
         return Some(refuse(403, Code::Signature));
     }
+    Some(Guarded::Answer { answer: given_back(asked), code: None })
+}
+
+/// The challenge signed, by the newest secret.
+fn crc(asked: &str, secrets: &[SecretString]) -> Option<Guarded> {
+    let secret = secrets.iter().map(|secret| secret.expose_secret()).find(|secret| !secret.is_empty());
+    let Some(secret) = secret.filter(|_| asked.len() <= CHALLENGE_BYTES_MAX) else { return Some(refuse(403, Code::Signature)) };
+    let mac = Algorithm::Sha256.mac(secret.as_bytes(), asked.as_bytes());
     let mut answer = empty(200);
-    // Plain text, and never sniffed into something else: the challenge comes from outside.
-    answer.headers.push(("content-type".to_owned(), "text/plain; charset=utf-8".to_owned()));
-    answer.headers.push(("x-content-type-options".to_owned(), "nosniff".to_owned()));
-    answer.body = Bytes::from(asked);
+    answer.headers.push(("content-type".to_owned(), "application/json".to_owned()));
+    answer.body = Bytes::from(format!("{{\"response_token\":\"sha256={}\"}}", STANDARD.encode(mac)));
     Some(Guarded::Answer { answer, code: None })
+}
+
+/// Plain text, and never sniffed into something else: the challenge comes from outside.
+fn given_back(challenge: String) -> HookAnswer {
+    let headers = [("content-type", "text/plain; charset=utf-8"), ("x-content-type-options", "nosniff")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    HookAnswer { status: 200, headers, body: Bytes::from(challenge) }
 }
 
 fn equal(secret: &SecretString, given: &str) -> bool {
@@ -169,7 +225,7 @@ fn unproven(hook: &Hook, webhook: &Webhook, request: &HookRequest) -> Option<Gua
     error.map(|error| refuse(if error.code == Code::RequestTooLarge { 413 } else { 400 }, error.code))
 }
 
-/// The answer to a challenge inside a proven JSON body.
+/// The answer to a handshake inside a proven JSON body.
 fn echo(hook: &Hook, body: &Bytes) -> Option<HookAnswer> {
     let json = hook.connector.manifest.webhook.as_ref().is_some_and(|webhook| webhook.decode.all().contains(&Decode::Json));
     if !json || body.len() > 64 * CHALLENGE_BYTES_MAX {
@@ -180,23 +236,30 @@ fn echo(hook: &Hook, body: &Bytes) -> Option<HookAnswer> {
         if !hinted || !echo.when.truthy(body, &[]).unwrap_or(false) {
             continue;
         }
-        let challenge = echo.from.run(body, &[]).ok()?;
-        let challenge = challenge.first().and_then(Value::as_str).filter(|text| text.len() <= CHALLENGE_BYTES_MAX)?;
-        let mut answer = empty(200);
-        answer.headers.push(("content-type".to_owned(), "text/plain; charset=utf-8".to_owned()));
-        answer.headers.push(("x-content-type-options".to_owned(), "nosniff".to_owned()));
-        answer.body = Bytes::copy_from_slice(challenge.as_bytes());
-        return Some(answer);
+        let text = |filter: &Filter| {
+            let outputs = filter.run(body, &[]).ok()?;
+            outputs.first().and_then(Value::as_str).filter(|text| text.len() <= CHALLENGE_BYTES_MAX).map(str::to_owned)
+        };
+        return match &echo.then {
+            EchoThen::Give(from) => text(from).map(given_back),
+            EchoThen::Answer(answer) => Some(plain(answer)),
+            EchoThen::Visit(from) => {
+                if let Some(page) = text(from).filter(|page| is_amazons(page, |_| true)) {
+                    hook.keys.visit(page);
+                }
+                Some(empty(200))
+            }
+        };
     }
     None
 }
 
 /// What is kept of the head: no secrets (I7).
 fn kept(hook: &Hook, request: &HookRequest) -> RawHead {
-    let kind = hook.verify.as_ref().map(|(kind, _)| kind);
-    let own = kind.and_then(|kind| kind.secret_header()).map(str::to_ascii_lowercase);
-    let headers = request.headers.iter().filter(|(name, _)| !SECRET_HEADERS.contains(&name.as_str()) && own.as_ref() != Some(name));
-    let target = match kind.and_then(|kind| kind.secret_parameter()) {
+    let kinds = || hook.verify.iter().flat_map(|(kinds, _)| kinds);
+    let own: Vec<String> = kinds().filter_map(Kind::secret_header).map(str::to_ascii_lowercase).collect();
+    let headers = request.headers.iter().filter(|(name, _)| !SECRET_HEADERS.contains(&name.as_str()) && !own.contains(name));
+    let target = match kinds().find_map(Kind::secret_parameter) {
         Some(name) => without_parameter(&request.target, name),
         None => request.target.clone(),
     };

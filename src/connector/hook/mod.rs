@@ -12,17 +12,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 use crate::connector::decode::{self, Decoded};
 use crate::connector::draft::{self, Draft};
 use crate::connector::jq::{Filter, Input, JqError, Output};
 use crate::connector::load::{Connector, HEADERS, QUERY};
-use crate::connector::manifest::Answer;
+use crate::connector::manifest::{Answer, Decrypt, Webhook};
 use crate::connector::normalize::{self, Source, Target};
 use crate::connector::problem::Problem;
-use crate::connector::verify::Kind;
+use crate::connector::verify::{KeyRing, Kind};
 use crate::logic::digest::Digester;
 use crate::model::codes::Code;
 use crate::model::event::{Channel, Priority};
@@ -160,7 +160,9 @@ pub struct Hook {
     /// The channel's own map, in place of the connector's.
     own_map: Option<Filter>,
     /// How requests are verified; `None`: the channel file says `verify = "none"`.
-    verify: Option<(Kind, Vec<SecretString>)>,
+    verify: Option<(Vec<Kind>, Vec<SecretString>)>,
+    /// Keys that platforms publish; somebody with a network fills it.
+    keys: Arc<KeyRing>,
     secrets: BTreeMap<String, Vec<SecretString>>,
     digester: Digester,
     limits: HookLimits,
@@ -209,8 +211,8 @@ impl Hook {
         if must_verify && hook.verify.is_none() {
             // No secret, no proof: the first kind with nothing to prove it by refuses everything.
             let settings = hook.settings.as_object().cloned().unwrap_or_default();
-            let kind = crate::connector::load::kinds(&hook.connector.manifest, &settings).unwrap_or_default().into_iter().next();
-            hook.verify = kind.map(|kind| (kind, Vec::new()));
+            let kinds = crate::connector::load::kinds(&hook.connector.manifest, &settings).unwrap_or_default();
+            hook.verify = (!kinds.is_empty()).then_some((kinds, Vec::new()));
         }
         Ok(hook)
     }
@@ -218,6 +220,11 @@ impl Hook {
     /// Its name, the last part of the URL.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Keys that its platform publishes: what it knows, and what should be fetched for it.
+    pub fn keys(&self) -> &Arc<KeyRing> {
+        &self.keys
     }
 
     /// Largest body it takes.
@@ -289,7 +296,8 @@ impl Hook {
         };
         let content_type = verified.head.header("content-type").unwrap_or_default();
         let depth = self.connector.limits.depth_max;
-        let decoded = decode::decode(webhook.decode.all(), webhook.then.as_ref(), content_type, &verified.body, depth);
+        let body = self.opened(webhook, verified)?;
+        let decoded = decode::decode(webhook.decode.all(), webhook.then.as_ref(), content_type, &body, depth);
         let decoded = decoded.map_err(|error| (error.code, error.detail))?;
         let Some(map) = self.own_map.as_ref().or(self.connector.map.as_ref()) else {
             return Err((Code::MappingFailed, "the channel has no map".to_owned()));
@@ -314,6 +322,18 @@ impl Hook {
         };
         done.map_err(|error| (mapping_code(&error), error.to_string()))?;
         Ok((drafts, files))
+    }
+
+    /// The body, unsealed if it is sealed.
+    fn opened(&self, webhook: &Webhook, verified: &Verified) -> Result<Bytes, (Code, String)> {
+        let Some(Decrypt::WechatAes { secret }) = &webhook.decrypt else { return Ok(verified.body.clone()) };
+        if decode::xml::child_text(&verified.body, "Encrypt").is_none() {
+            return Ok(verified.body.clone());
+        }
+        let account = self.settings.get("app_id").and_then(Value::as_str).filter(|account| !account.is_empty());
+        let keys = self.secrets.get(secret).map_or(&[][..], Vec::as_slice);
+        let opened = keys.iter().find_map(|key| decode::wechat::open(&verified.body, key.expose_secret(), account));
+        opened.map(Bytes::from).ok_or_else(|| (Code::Undecodable, "the message cannot be opened with the key of the channel".to_owned()))
     }
 
     /// The channel of an account; `None`: none has it.

@@ -3,6 +3,9 @@
 //! A form becomes `{"fields": {name: last value}, "list": [{name, value}], "files": [{index, field, name, type, bytes}]}`: the
 //! map reads fields by name, and the list where order or repeated names matter.
 
+pub mod wechat;
+pub mod xml;
+
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -66,6 +69,7 @@ pub fn decode(kinds: &[Decode], then: Option<&Then>, content_type: &str, body: &
         }
         Decode::Form => essence == "application/x-www-form-urlencoded",
         Decode::Multipart => essence == "multipart/form-data",
+        Decode::Xml => essence == "text/xml" || essence == "application/xml" || essence.ends_with("+xml"),
     };
     // One kind: it is what it is, whatever the header says. Several: the header must tell.
     let kind = match kinds {
@@ -77,6 +81,10 @@ pub fn decode(kinds: &[Decode], then: Option<&Then>, content_type: &str, body: &
         Some(Decode::Json) => Ok(Decoded::Json(body.clone())),
         Some(Decode::Form) => form(body, then, depth_max),
         Some(Decode::Multipart) => multipart(content_type, body),
+        Some(Decode::Xml) => match xml::to_json(body) {
+            Some(value) => Ok(Decoded::Value(value, Vec::new())),
+            None => Err(wrong(Code::Undecodable, "not XML, or XML with a DTD, or too deep")),
+        },
     }
 }
 

@@ -1,0 +1,118 @@
+//! How signatures and secrets are written.
+
+use base64::Engine as _;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
+
+use crate::connector::verify::place::Place;
+
+/// Signatures tried of one header; platforms send one, or two while a secret rotates.
+const SIGNATURES_MAX: usize = 8;
+
+/// How a secret is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyForm {
+    /// Its bytes are the key.
+    #[default]
+    Text,
+    /// Hex.
+    Hex,
+    /// base64.
+    Base64,
+    /// `whsec_` and base64 (Standard Webhooks).
+    Whsec,
+}
+
+/// Where the signature is and how it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signature {
+    /// A header.
+    #[serde(default)]
+    pub header: Option<String>,
+    /// A field of an urlencoded body.
+    #[serde(default)]
+    pub form: Option<String>,
+    /// A place in a JSON body.
+    #[serde(default)]
+    pub json: Option<String>,
+    /// A parameter of the query.
+    #[serde(default)]
+    pub query: Option<String>,
+    /// Text before it.
+    #[serde(default)]
+    pub prefix: String,
+    /// How its bytes are written.
+    #[serde(default)]
+    pub encoding: Encoding,
+    /// Several signatures, with this between; any may match.
+    #[serde(default)]
+    pub split: Option<String>,
+}
+
+/// How bytes are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    /// Hex, either case.
+    #[default]
+    Hex,
+    /// base64, with or without padding.
+    Base64,
+    /// base64 for URLs.
+    Base64url,
+}
+
+impl Signature {
+    /// Where it is.
+    pub fn place(&self) -> Place {
+        Place {
+            header: self.header.clone(),
+            form: self.form.clone(),
+            json: self.json.clone(),
+            query: self.query.clone(),
+            ..Place::default()
+        }
+    }
+
+    /// The bytes of each signature that is there.
+    pub fn decoded(&self, given: &str) -> Vec<Vec<u8>> {
+        let one = |text: &str| {
+            let text = text.trim().strip_prefix(&self.prefix)?;
+            decode(self.encoding, text)
+        };
+        match &self.split {
+            Some(between) => given.split(between.as_str()).take(SIGNATURES_MAX).filter_map(one).collect(),
+            None => one(given).into_iter().collect(),
+        }
+    }
+}
+
+fn engine(encoding: Encoding) -> GeneralPurpose {
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    GeneralPurpose::new(if encoding == Encoding::Base64url { &URL_SAFE } else { &STANDARD }, config)
+}
+
+/// The bytes of a text.
+pub fn decode(encoding: Encoding, text: &str) -> Option<Vec<u8>> {
+    if encoding != Encoding::Hex {
+        return engine(encoding).decode(text).ok();
+    }
+    let digits: Option<Vec<u8>> = text.chars().map(|digit| digit.to_digit(16).and_then(|value| u8::try_from(value).ok())).collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    Some(digits.chunks_exact(2).map(|two| two.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+}
+
+impl KeyForm {
+    /// The key that a secret is.
+    pub fn bytes(self, secret: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Text => Some(secret.as_bytes().to_vec()),
+            Self::Hex => decode(Encoding::Hex, secret.trim()),
+            Self::Base64 => decode(Encoding::Base64, secret.trim()),
+            Self::Whsec => decode(Encoding::Base64, secret.trim().strip_prefix("whsec_").unwrap_or(secret.trim())),
+        }
+    }
+}
