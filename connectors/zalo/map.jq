@@ -1,12 +1,74 @@
-# Zalo: one event.
+# Zalo official accounts: one request, one event, named by who did what: user_send_text, oa_send_image, user_seen_message.
 
-def files: [.attachments[]? | .payload.url as $url | select($url != null) | {url: $url, name: .payload.name,
-  type: (if .type == "image" then "image/jpeg" elif .type == "audio" then "audio/mp4" elif .type == "video" then "video/mp4" else null end)}];
+# What is there, whatever came: an object, a list, a text. The platform's odd payloads become missing fields, not failures.
+def object: if type == "object" then . else {} end;
+def list: if type == "array" then . else [] end;
+def word: if type == "string" and . != "" or type == "number" then tostring else null end;
+def count: word | if . != null and test("^[0-9]{1,15}$") then tonumber else null end;
 
-if (.event_name // "") | startswith("oa_send") then ignored("own_echo")
-elif .event_name == "user_received_message" or .event_name == "user_seen_message" then ignored("receipt")
-elif ((.event_name // "") | startswith("user_send") | not) or (.message.text == null and (.message | files) == []) then ignored("unsupported_kind")
-else {
-  kind: "message", account: .recipient.id, key: .message.msg_id, conversation: .sender.id, from: {address: "zalo:\(.sender.id)"},
-  text: .message.text, attachments: (.message | files), in_reply_to: .message.quote_msg_id, sent_at: (.timestamp | time_ms), direct: true
-} end
+def person: word | if . then {address: "zalo:\(.)"} else null end;
+
+def media_type: if . == "image" then "image/jpeg" elif . == "gif" then "image/gif" elif . == "audio" or . == "voice" then "audio/mpeg"
+  elif . == "video" then "video/mp4" else null end;
+
+# Links, places, cards and stickers are words; everything else with an address is a file.
+def spoken: (.payload | object) as $payload
+  | if .type == "location" then $payload.coordinates | object | if .latitude != null and .longitude != null then "\(.latitude), \(.longitude)" else empty end
+    elif .type == "link" then [$payload.title, $payload.url] | map(word | values) | select(. != []) | join(" ")
+    elif .type == "business_card" or .type == "businesscard" then [$payload.description, $payload.phone] | map(word | values) | select(. != []) | join(" ")
+    elif .type == "sticker" then "[sticker]"
+    else empty end;
+
+def is_file: .type == "image" or .type == "gif" or .type == "audio" or .type == "voice" or .type == "video" or .type == "file";
+
+def files: [.attachments | list[] | object | select(is_file) | .type as $type | .payload | object
+  | {url: .url | word, name: .name | word, type: $type | media_type, bytes: .size | count} | select(.url)];
+
+def words: .attachments as $attachments | [(.text | word | values), ($attachments | list[] | object | spoken)]
+  | if . == [] then null else join("\n") end;
+
+# The input is the event; $out: our side spoke.
+def said($out): (.sender | object | .id | word) as $sender | (.recipient | object | .id | word) as $recipient | (.message | object) as $message
+  | if ($message | words) == null and ($message | files) == [] then ignored("unsupported_kind") else {
+      kind: "message",
+      account: (if $out then $sender else $recipient end),
+      key: $message.msg_id,
+      conversation: (if $out then $recipient else $sender end),
+      direction: (if $out then "outbound" else "inbound" end),
+      from: ($sender | person),
+      to: [$recipient | person | values],
+      text: ($message | words),
+      attachments: ($message | files),
+      in_reply_to: ($message.quote_msg_id | word),
+      sent_at: (.timestamp | word | time_ms),
+      direct: true,
+      extra: {app_user: (.user_id_by_app | word)}
+    } end;
+
+# Of what we sent: which messages came, or were seen.
+def receipts($state): (.timestamp | word | time_ms) as $at | (.recipient | object | .id | word) as $account
+  | [.message | object | (.msg_ids | list[]), .msg_id | word | values]
+  | if . == [] then ignored("receipt") else .[] | {kind: "status", account: $account, key: ., state: $state, sent_at: $at} end;
+
+def reaction: (.message | object) as $message | (($message.react_icon // $message.react) | word) as $emoji
+  | if $message.msg_id == null or $emoji == null then ignored("unsupported_kind") else {
+      kind: "reaction",
+      account: (.recipient | object | .id | word),
+      key: $message.msg_id,
+      from: (.sender | object | .id | person),
+      emoji: $emoji,
+      added: ($emoji != "/-remove"),
+      sent_at: (.timestamp | word | time_ms)
+    } end;
+
+# What people of ours write in the account's manager carries their id.
+def of_people: .sender | object | .admin_id | word | . != null;
+
+object | (.event_name | word // "") as $event
+| if $event == "user_received_message" then receipts("delivered")
+  elif $event == "user_seen_message" then receipts("read")
+  elif $event == "user_reacted_message" then reaction
+  elif ($event | startswith("user_send_")) or ($event | startswith("anonymous_send_")) then said(false)
+  elif $event | startswith("oa_send_") then if of_people then said(true) else ignored("own_echo") end
+  elif $event == "follow" or $event == "unfollow" or $event == "user_submit_info" then ignored("membership")
+  else ignored("unsupported_kind") end
