@@ -11,11 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use omnigate::logic::digest::Digester;
-use omnigate::model::address::Address;
 use omnigate::model::delivery::{Decision, Verdict};
-use omnigate::model::event::{Author, Channel, Direction, Event, Party, Priority};
+use omnigate::model::event::{Channel, Event, Priority};
 use omnigate::model::id::RawId;
-use omnigate::model::item::{ChannelFacts, ContactHint, Item, ItemBody, MessageItem, ThreadCandidate, Threading};
+use omnigate::model::item::{ChannelFacts, Item, ItemBody, MessageItem};
 use omnigate::model::raw::{RawHead, Via};
 use omnigate::model::time::Time;
 use omnigate::ports::BoxFuture;
@@ -23,6 +22,9 @@ use omnigate::ports::clock::{Clock, Random};
 use omnigate::ports::publish::{Frozen, Publish};
 use omnigate::ports::store::{Admission, RawPlace, RawRecord, Store, Write};
 use omnigate::stores::sqlite::{Durability, Options, SqliteStore};
+
+#[path = "../tests/it/support/items.rs"]
+mod items;
 
 /// Body of a raw, about what a messenger's webhook has.
 const RAW_BYTES: usize = 900;
@@ -77,49 +79,12 @@ fn admission(number: u64, channel: &Arc<ChannelFacts>, digester: &Digester, now:
         place: RawPlace::Row(body),
     };
     let person = format!("tel:+49{}", number % CONVERSATIONS);
-    let address = Address::parse(&person).unwrap();
-    let key = digester.conversation("chat", "a", &[&person]);
     let message = MessageItem {
-        threading: Threading {
-            candidates: vec![ThreadCandidate { key, rule: "sender".into(), evidence: None, participants_only: false }],
-            registers: vec![key],
-            ends_by_silence: true,
-            opens_rule: "opens".into(),
-        },
-        direction: Direction::Inbound,
-        author: Author::Customer,
-        kind: "text".into(),
-        from: Some(Party { address: address.clone(), name: Some("Ana".into()), handle: None, avatar_url: None }),
-        contact: Some(ContactHint {
-            digest: digester.address(&address),
-            address,
-            name: Some("Ana".into()),
-            verified: true,
-            also: Vec::new(),
-        }),
-        to: Vec::new(),
-        subject: None,
         text: Some("Where is my order 4711? ".repeat(8)),
-        html: None,
-        reply_text: None,
         language: Some("en".into()),
-        attachments: Vec::new(),
-        in_reply_to: None,
         external_id: Some(format!("wamid.{number}")),
-        external_url: None,
-        automated: None,
-        authentication: None,
-        feedback: None,
-        call: None,
-        edited: false,
-        historic: false,
-        truncated: Vec::new(),
         sent_at: Some(now),
-        received_at: now,
-        extra: serde_json::Map::new(),
-        aliases: Vec::new(),
-        hints: Vec::new(),
-        hold: None,
+        ..items::said(digester, &person, "Ana", &person, "", now)
     };
     let name = number.to_string();
     let item = Item {

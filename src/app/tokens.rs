@@ -169,3 +169,44 @@ impl TokenKeep for NoKeep {
         Box::pin(std::future::ready(Err("there is no store".to_owned())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use super::*;
+    use crate::app::system::SystemClock;
+    use crate::config::load::load;
+    use crate::config::source::Memory;
+
+    #[test]
+    fn mailboxes_of_one_client_share_their_tokens_and_persons_do_not() {
+        let channel = |user: &str, grant: &str| {
+            format!(
+                "connector = \"imap\"\n[imap]\nhost = \"outlook.office365.com\"\nuser = \"{user}\"\n[oauth]\nprovider = \"microsoft\"\n\
+                 tenant = \"acme.example\"\ngrant = \"{grant}\"\nclient_id = \"c\"\n[secrets]\nclient_secret = {{ env = \"S\" }}\n"
+            )
+        };
+        let source = Memory::default()
+            .file("c/omnigate.toml", "")
+            .file("c/channels/a.toml", channel("a@acme.example", "client_credentials"))
+            .file("c/channels/b.toml", channel("b@acme.example", "client_credentials"))
+            .file("c/channels/p.toml", channel("a@acme.example", "refresh_token"))
+            .file("c/channels/q.toml", channel("b@acme.example", "refresh_token"))
+            .var("S", "secret");
+        let loaded = load(Path::new("c/omnigate.toml"), &source).unwrap();
+        let tokens = Tokens::new(Arc::new(NoKeep), Digester::new(&[7; 32]), Arc::new(SystemClock::default())).unwrap();
+        let of = |id: &str| {
+            let file = loaded.channels[id].as_ref().unwrap();
+            tokens.source(file, file.oauth.as_ref().unwrap()).unwrap()
+        };
+        let [a, b, p, q] = ["a", "b", "p", "q"].map(of);
+        assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &p) && !Arc::ptr_eq(&p, &q));
+        assert!(Arc::ptr_eq(&p, &of("p")), "a reload that changes nothing keeps the source");
+        drop((a, b));
+        assert_eq!(tokens.sources.lock().unwrap().len(), 3);
+        drop(of("p"));
+        assert_eq!(tokens.sources.lock().unwrap().len(), 2, "sources of channels that are gone go");
+    }
+}

@@ -115,7 +115,7 @@ pub async fn restore(context: &Context, args: &RestoreArgs) -> Result<(), Failur
     });
     context.output.show(&value, |_| {
         let mut text =
-            format!("restored {} items, {} events and {} raws into {}\n", facts.received, facts.events, facts.raws, data.display());
+            format!("restored into {}: items {}, events {}, raws {}\n", data.display(), facts.received, facts.events, facts.raws);
         if replaces {
             text.push_str("the files of the store that was there stay beside it, named .replaced, until the next restore\n");
         }

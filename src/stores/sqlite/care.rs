@@ -44,8 +44,19 @@ pub(super) fn sweep(writer: &mut Writer, retention: &Retention, now: Time) -> Re
             swept.ledger = count;
             swept.more |= more;
         }
+        swept.more |= sweep_sources(writer)?;
         Ok(swept)
     })
+}
+
+/// A slice of the rows of numberings before the last two: nothing is compared with them any more, for what was in the last but one has
+/// rows of its own. Says whether there may be more.
+fn sweep_sources(writer: &mut Writer) -> Result<bool, StoreError> {
+    let sql = "DELETE FROM source_rows WHERE (source, uid) IN (
+                 SELECT r.source, r.uid FROM sources s JOIN source_rows r ON r.source = s.row
+                 WHERE s.epoch + 1 < (SELECT max(n.epoch) FROM sources n WHERE n.account = s.account AND n.folder = s.folder) LIMIT ?1)";
+    let gone = writer.conn.prepare_cached(sql)?.execute([SLICE_ROWS])?;
+    Ok(i64::try_from(gone).is_ok_and(|gone| gone == SLICE_ROWS))
 }
 
 /// Looks at the next rows above `mark` that are old enough: (number, may go). Passes end at the first row that is too young.

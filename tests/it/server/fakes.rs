@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use omnigate::model::delivery::{DeliveryState, Due, Outgoing, Position};
+use omnigate::model::delivery::{DeliveryState, Position};
 use omnigate::model::id::{AttachmentId, ContactId, EventId, MessageId, RawId};
 use omnigate::model::item::Fate;
 use omnigate::model::raw::{Raw, RawHead, Via};
@@ -17,6 +17,8 @@ use omnigate::ports::BoxFuture;
 use omnigate::ports::control::*;
 use omnigate::ports::intake::{HookAnswer, HookRequest, Intake};
 use omnigate::ports::store::*;
+
+use crate::support::refusing::refuses;
 
 /// Hooks: `ok` echoes, `busy` is overloaded, `slow` takes its time. Remembers what it was asked.
 #[derive(Default)]
@@ -175,10 +177,6 @@ pub struct FakeStore {
     pub hangs: AtomicBool,
 }
 
-fn none<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
-    Box::pin(async { Err(StoreError::Unavailable { detail: "not in this fake".into() }) })
-}
-
 impl FakeStore {
     fn some<T: Send + 'static>(&self, value: T) -> BoxFuture<'_, Result<T, StoreError>> {
         Box::pin(async move {
@@ -236,32 +234,33 @@ pub fn totals() -> Totals {
 }
 
 impl Store for FakeStore {
-    fn stage(&self, _: Vec<Arc<RawRecord>>, _: Option<ParseBatch>) -> BoxFuture<'_, Result<(), StoreError>> {
-        none()
-    }
-    fn commit(&self, _: Vec<Write>) -> BoxFuture<'_, Result<Vec<Result<Written, StoreError>>, StoreError>> {
-        none()
-    }
-    fn take_lease<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<u64, StoreError>> {
-        none()
-    }
+    refuses!(
+        stage,
+        commit,
+        take_lease,
+        waiting,
+        lane,
+        retrying,
+        outgoing,
+        count_deliveries,
+        file,
+        pending,
+        sources,
+        unsettled,
+        source_rows,
+        interrupted,
+        memo,
+        sweep,
+        erase,
+        backup,
+        close
+    );
+
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.some(())
     }
     fn free_bytes(&self) -> Option<u64> {
         Some(1 << 30)
-    }
-    fn waiting<'a>(&'a self, _: &'a str, _: Position, _: usize) -> BoxFuture<'a, Result<Vec<Due>, StoreError>> {
-        none()
-    }
-    fn lane<'a>(&'a self, _: &'a str, _: i64, _: usize) -> BoxFuture<'a, Result<Vec<Due>, StoreError>> {
-        none()
-    }
-    fn retrying<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<Due>, StoreError>> {
-        none()
-    }
-    fn outgoing<'a>(&'a self, _: &'a str, _: &'a [Due]) -> BoxFuture<'a, Result<Vec<(Position, bool, Outgoing)>, StoreError>> {
-        none()
     }
     fn destinations(&self) -> BoxFuture<'_, Result<Vec<DestinationRow>, StoreError>> {
         self.some(vec![DestinationRow {
@@ -316,9 +315,6 @@ impl Store for FakeStore {
         let after = filter.after.unwrap_or(0);
         self.some(rows.into_iter().filter(|row| row.position > after).take(filter.limit as usize).collect())
     }
-    fn count_deliveries(&self, _: DeliveryFilter) -> BoxFuture<'_, Result<u64, StoreError>> {
-        none()
-    }
     fn quarantine<'a>(
         &'a self,
         _: Option<&'a str>,
@@ -341,43 +337,5 @@ impl Store for FakeStore {
         let head = RawHead { method: "POST".into(), target: "/hooks/ok".into(), ..RawHead::default() };
         let raw = Raw { id, source: "ok".into(), via: Via::Webhook, received_at: Time(0), head, body: Bytes::new() };
         self.some((id == RAW).then_some((raw, None)))
-    }
-    fn file(&self, _: AttachmentId) -> BoxFuture<'_, Result<Option<FileView>, StoreError>> {
-        none()
-    }
-    fn pending(&self, _: usize) -> BoxFuture<'_, Result<Vec<(i64, Time)>, StoreError>> {
-        none()
-    }
-    fn sources<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<SourceState>, StoreError>> {
-        none()
-    }
-    fn unsettled<'a>(&'a self, _: &'a (String, String, u64), _: usize) -> BoxFuture<'a, Result<Vec<SourceRow>, StoreError>> {
-        none()
-    }
-    fn source_rows<'a>(
-        &'a self,
-        _: &'a (String, String, u64),
-        _: (u64, u64),
-        _: usize,
-    ) -> BoxFuture<'a, Result<Vec<(u64, SourceRow)>, StoreError>> {
-        none()
-    }
-    fn interrupted<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<ParseBatch>, StoreError>> {
-        none()
-    }
-    fn memo<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
-        none()
-    }
-    fn sweep<'a>(&'a self, _: &'a Retention, _: Time) -> BoxFuture<'a, Result<Swept, StoreError>> {
-        none()
-    }
-    fn erase(&self, _: ContactId) -> BoxFuture<'_, Result<Option<Erased>, StoreError>> {
-        none()
-    }
-    fn backup<'a>(&'a self, _: &'a Path) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
-        none()
-    }
-    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        none()
     }
 }

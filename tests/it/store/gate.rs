@@ -11,11 +11,9 @@ use bytes::Bytes;
 use omnigate::logic::digest::Digester;
 use omnigate::model::address::Address;
 use omnigate::model::delivery::{Decision, DeliveryState, Verdict};
-use omnigate::model::event::{Author, Body, Channel, Direction, Event, Party, Priority};
+use omnigate::model::event::{Body, Channel, Event, Priority};
 use omnigate::model::id::RawId;
-use omnigate::model::item::{
-    ChannelFacts, ContactHint, EditItem, Fate, Hold, Item, ItemBody, MessageItem, ReactionItem, ThreadCandidate, Threading,
-};
+use omnigate::model::item::{ChannelFacts, ContactHint, EditItem, Fate, Hold, Item, ItemBody, MessageItem, ReactionItem};
 use omnigate::model::key::KeyDigest;
 use omnigate::model::raw::{RawHead, Via};
 use omnigate::model::time::Time;
@@ -25,6 +23,8 @@ use omnigate::ports::clock::{Clock, Random};
 use omnigate::ports::publish::{Frozen, Publish};
 use omnigate::ports::store::{Admission, ItemFate, RawPlace, RawRecord, Store, StoreError, Write, Written};
 use omnigate::stores::sqlite::{Durability, Options, SqliteStore, restore_backup, verify_backup};
+
+use crate::support::items;
 
 /// A kind of store: how it is opened on a folder (a database of its own for a store that has no folder), and how a backup of it is
 /// checked and put back.
@@ -236,44 +236,7 @@ impl Gate {
 
     /// What `who` says in the conversation `thread`.
     pub fn said(&self, thread: &str, who: &str, text: &str) -> MessageItem {
-        let key = self.digester.conversation("chat", "a", &[thread]);
-        let (address, _) = self.address(who);
-        MessageItem {
-            threading: Threading {
-                candidates: vec![ThreadCandidate { key, rule: "sender".into(), evidence: Some(thread.into()), participants_only: false }],
-                registers: vec![key],
-                ends_by_silence: true,
-                opens_rule: "opens".into(),
-            },
-            direction: Direction::Inbound,
-            author: Author::Customer,
-            kind: "text".into(),
-            from: Some(Party { address, name: Some(who.into()), handle: None, avatar_url: None }),
-            contact: Some(self.hint(who, true, &[])),
-            to: Vec::new(),
-            subject: None,
-            text: Some(text.into()),
-            html: None,
-            reply_text: None,
-            language: None,
-            attachments: Vec::new(),
-            in_reply_to: None,
-            external_id: Some(text.into()),
-            external_url: None,
-            automated: None,
-            authentication: None,
-            feedback: None,
-            call: None,
-            edited: false,
-            historic: false,
-            truncated: Vec::new(),
-            sent_at: None,
-            received_at: self.now(),
-            extra: serde_json::Map::new(),
-            aliases: Vec::new(),
-            hints: Vec::new(),
-            hold: None,
-        }
+        items::said(&self.digester, &format!("email:{who}@example.org"), who, thread, text, self.now())
     }
 
     pub fn item(&self, key: KeyDigest, body: ItemBody) -> Item {

@@ -1,6 +1,6 @@
 //! Pulled sources: cursor and rows in the admission's transaction, interrupted batches, settling, fencing, memos.
 
-use omnigate::ports::store::{ParseBatch, SourceCommit, SourceRow, SourceRowState, SourceState, StoreError, Write, pull_lease};
+use omnigate::ports::store::{ParseBatch, Retention, SourceCommit, SourceRow, SourceRowState, SourceState, StoreError, Write, pull_lease};
 
 use super::gate::{Gate, each};
 
@@ -116,6 +116,24 @@ async fn a_memo_is_kept_replaced_removed_and_bounded() {
         assert!(gate.one(write(Some("x".repeat(64 * 1024 + 1)))).await.is_err());
         gate.one(write(None)).await.unwrap();
         assert_eq!(gate.store().memo("chat/whoami").await.unwrap(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_of_all_numberings_but_the_last_two_are_swept() {
+    each(|gate| async move {
+        for epoch in 1..=4 {
+            let rows = (1..=300).map(|uid| SourceRow { uid, state: SourceRowState::Settled, raw: None, print: None }).collect();
+            let state = SourceState { epoch, epoch_name: epoch, ..state(300) };
+            let source = SourceCommit { state, rows, parsed: None, lease_epoch: 0 };
+            gate.one(Write::Admit { admissions: Vec::new(), source: Some(source) }).await.unwrap();
+        }
+        while gate.store().sweep(&Retention::default(), gate.now()).await.unwrap().more {}
+        let source = ("mail/a".to_owned(), "INBOX".to_owned(), 4);
+        let left = gate.store().source_rows(&source, (0, 0), 10_000).await.unwrap();
+        let of = |epoch| left.iter().filter(|(its, _)| *its == epoch).count();
+        assert_eq!([1, 2, 3, 4].map(of), [0, 0, 300, 300]);
     })
     .await;
 }

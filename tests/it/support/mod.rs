@@ -8,11 +8,13 @@ pub mod dovecot;
 pub mod http1;
 pub mod identity;
 pub mod imap_script;
+pub mod items;
 #[allow(dead_code)] // each module of the binary uses its part
 pub mod mailgen;
 pub mod owed;
 pub mod pulling;
 pub mod receiver;
+pub mod refusing;
 pub mod servers;
 pub mod virtual_time;
 pub mod whatsapp;

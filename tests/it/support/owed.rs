@@ -1,24 +1,19 @@
 //! What is owed, in memory: the part of a store that deliveries are read from and decided in, with faults on demand.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use omnigate::model::codes::Code;
 use omnigate::model::delivery::{Decision, DeliveryState, Due, Outgoing, Position, Verdict};
-use omnigate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId, RawId};
-use omnigate::model::raw::Raw;
+use omnigate::model::id::{ConversationId, EventId};
 use omnigate::model::time::Time;
-use omnigate::model::view::{
-    DeliveryFilter, DeliveryView, DestinationMode, DestinationRow, Erased, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow,
-    Swept, Totals,
-};
+use omnigate::model::view::{DestinationMode, DestinationRow};
 use omnigate::pipeline::deliver::Decide;
 use omnigate::ports::BoxFuture;
-use omnigate::ports::store::{FileView, ParseBatch, RawRecord, Retention, SourceRow, SourceState, Store, StoreError, Write, Written};
+use omnigate::ports::store::{Store, StoreError};
 
+use crate::support::refusing::refuses;
 use crate::support::virtual_time::START_MS;
 
 type Key = (String, Position, bool);
@@ -58,10 +53,6 @@ pub struct Owed {
     pub unreadable: AtomicBool,
     /// Most deliveries asked for at once.
     pub page_max: AtomicUsize,
-}
-
-fn unavailable<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
-    Box::pin(std::future::ready(Err(StoreError::Unavailable { detail: "not in this fake".into() })))
 }
 
 impl Owed {
@@ -195,6 +186,33 @@ impl Decide for Owed {
 }
 
 impl Store for Owed {
+    refuses!(
+        stage,
+        commit,
+        take_lease,
+        ping,
+        totals,
+        events_after,
+        ledger,
+        message,
+        event,
+        deliveries,
+        count_deliveries,
+        quarantine,
+        raw,
+        file,
+        pending,
+        sources,
+        unsettled,
+        source_rows,
+        interrupted,
+        memo,
+        sweep,
+        erase,
+        backup,
+        close
+    );
+
     fn waiting<'a>(&'a self, destination: &'a str, after: Position, limit: usize) -> BoxFuture<'a, Result<Vec<Due>, StoreError>> {
         self.page_max.fetch_max(limit, Ordering::Relaxed);
         let found = self.found(destination, after, limit, |_| true);
@@ -253,84 +271,7 @@ impl Store for Owed {
         Box::pin(std::future::ready(Ok(latest.into_iter().map(row).collect())))
     }
 
-    fn stage(&self, _: Vec<Arc<RawRecord>>, _: Option<ParseBatch>) -> BoxFuture<'_, Result<(), StoreError>> {
-        unavailable()
-    }
-    fn commit(&self, _: Vec<Write>) -> BoxFuture<'_, Result<Vec<Result<Written, StoreError>>, StoreError>> {
-        unavailable()
-    }
-    fn take_lease<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<u64, StoreError>> {
-        unavailable()
-    }
-    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        unavailable()
-    }
     fn free_bytes(&self) -> Option<u64> {
         None
-    }
-    fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>> {
-        unavailable()
-    }
-    fn events_after(&self, _: Position, _: usize) -> BoxFuture<'_, Result<Vec<(Position, Bytes)>, StoreError>> {
-        unavailable()
-    }
-    fn ledger(&self, _: LedgerFilter) -> BoxFuture<'_, Result<Vec<LedgerRow>, StoreError>> {
-        unavailable()
-    }
-    fn message(&self, _: MessageId) -> BoxFuture<'_, Result<Option<MessageView>, StoreError>> {
-        unavailable()
-    }
-    fn event(&self, _: EventId) -> BoxFuture<'_, Result<Option<EventView>, StoreError>> {
-        unavailable()
-    }
-    fn deliveries(&self, _: DeliveryFilter) -> BoxFuture<'_, Result<Vec<DeliveryView>, StoreError>> {
-        unavailable()
-    }
-    fn count_deliveries(&self, _: DeliveryFilter) -> BoxFuture<'_, Result<u64, StoreError>> {
-        unavailable()
-    }
-    fn quarantine<'a>(&'a self, _: Option<&'a str>, _: Option<i64>, _: usize) -> BoxFuture<'a, Result<Vec<QuarantineRow>, StoreError>> {
-        unavailable()
-    }
-    fn raw(&self, _: RawId) -> BoxFuture<'_, Result<Option<(Raw, Option<String>)>, StoreError>> {
-        unavailable()
-    }
-    fn file(&self, _: AttachmentId) -> BoxFuture<'_, Result<Option<FileView>, StoreError>> {
-        unavailable()
-    }
-    fn pending(&self, _: usize) -> BoxFuture<'_, Result<Vec<(i64, Time)>, StoreError>> {
-        unavailable()
-    }
-    fn sources<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<SourceState>, StoreError>> {
-        unavailable()
-    }
-    fn unsettled<'a>(&'a self, _: &'a (String, String, u64), _: usize) -> BoxFuture<'a, Result<Vec<SourceRow>, StoreError>> {
-        unavailable()
-    }
-    fn source_rows<'a>(
-        &'a self,
-        _: &'a (String, String, u64),
-        _: (u64, u64),
-        _: usize,
-    ) -> BoxFuture<'a, Result<Vec<(u64, SourceRow)>, StoreError>> {
-        unavailable()
-    }
-    fn interrupted<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<ParseBatch>, StoreError>> {
-        unavailable()
-    }
-    fn memo<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
-        unavailable()
-    }
-    fn sweep<'a>(&'a self, _: &'a Retention, _: Time) -> BoxFuture<'a, Result<Swept, StoreError>> {
-        unavailable()
-    }
-    fn erase(&self, _: ContactId) -> BoxFuture<'_, Result<Option<Erased>, StoreError>> {
-        unavailable()
-    }
-    fn backup<'a>(&'a self, _: &'a Path) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
-        unavailable()
-    }
-    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        unavailable()
     }
 }
