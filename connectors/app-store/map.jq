@@ -23,7 +23,7 @@ def review: (.id | id) as $id | (.attributes | obj) as $said | ($said.title | st
 # The answer to a review stands beside the reviews; the review names it.
 def answer($included): (.id | id) as $id | (.relationships | obj | .response | obj | .data | obj | .id | id) as $named
   | if $named == null then empty else first($included[] | select((.id | id) == $named)) | .attributes | obj | {
-      kind: "message", key: [$id, "response", .lastModifiedDate], conversation: "app", thread: $id, direction: "outbound",
+      kind: "message", key: [$id, "response", (.lastModifiedDate | id) // "once"], conversation: "app", thread: $id, direction: "outbound",
       message_kind: "comment", text: (.responseBody | str), sent_at: (.lastModifiedDate | str | time_iso), extra: {state: (.state | str)}
     } end;
 

@@ -24,7 +24,7 @@ def review: (.reviewId | id) as $id | (.reviewer | obj) as $reviewer | stars as 
 
 # What the owner answered; changed, it is another answer.
 def answer: (.reviewId | id) as $id | place as $place | .reviewReply | objects | {
-  kind: "message", key: [$id, "reply", .updateTime], conversation: $place, thread: $id, in_reply_to: $id, direction: "outbound",
+  kind: "message", key: [$id, "reply", (.updateTime | id) // "once"], conversation: $place, thread: $id, in_reply_to: $id, direction: "outbound",
   message_kind: "comment", text: (.comment | str), sent_at: (.updateTime | str | time_iso)
 };
 
