@@ -90,6 +90,18 @@ async fn overlooked_mail_is_found_and_taken_in_once() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     let (code, folder) = reconcile(&daemon, &[]);
     assert_eq!((code, counts(&folder)), (0, [11, 11, 0, 0, 0, 2, 0]));
+    // Under a known number stands another mail than the one that was taken in: it is read again, and recognised by its content.
+    let store = rusqlite::Connection::open(daemon.data_dir().join("omnigate.db")).unwrap();
+    assert_eq!(store.execute("UPDATE source_rows SET print = print + 1 WHERE uid = 5", []).unwrap(), 1);
+    drop(store);
+    let (code, folder) = reconcile(&daemon, &[]);
+    assert_eq!((code, counts(&folder)), (1, [11, 10, 0, 0, 0, 2, 1]));
+    assert_eq!(reconcile(&daemon, &["--repair"]).0, 0);
+    let from = Instant::now();
+    while reconcile(&daemon, &[]).0 != 0 {
+        assert!(from.elapsed() < Duration::from_secs(30), "not repaired:\n{}", daemon.log_end(30));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     let mut told = subjects(&daemon);
     told.sort();
     told.dedup();

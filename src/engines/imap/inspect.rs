@@ -1,17 +1,16 @@
-//! A look at all mails of all folders, for comparison. Folders are opened read-only; only numbers and dates are asked for.
+//! A look at all mails of all folders, for comparison. Folders are opened read-only; only numbers, dates, and what mails are recognised by
+//! are asked for.
 
-use async_imap::imap_proto::{AttributeValue, Response};
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::engines::imap::conn::Conn;
+use crate::engines::imap::fetch::{self, Ask};
 use crate::engines::imap::folder::select;
-use crate::engines::imap::text::internal_date;
 use crate::engines::imap::{ImapSettings, ImapSource};
 use crate::ports::BoxFuture;
 use crate::ports::inspect::{Inspect, Inspected, Page, Seen};
 use crate::ports::pull::{PullError, PullSource};
-
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 /// UIDs in one listing; where the numbers lie far apart, each empty listing makes the next eight times wider.
 const SPAN_FIRST: u64 = 2_000;
@@ -55,7 +54,7 @@ impl Look {
         };
         let from = open.next;
         let end = open.top.min(from.saturating_add(open.span - 1));
-        let there = if from > open.top { Vec::new() } else { list(&mut self.conn, from, end).await? };
+        let (there, end) = if from > open.top { (Vec::new(), end) } else { list(&mut self.conn, from, end).await? };
         open.span = if there.is_empty() { open.span.saturating_mul(8).min(BEYOND) } else { SPAN_FIRST.max(open.span.min(SPAN_LONGEST)) };
         let to = if end >= open.top { BEYOND } else { end };
         let page = Page { folder: open.name.clone(), epoch_name: open.validity, exists: open.exists, from, to, there };
@@ -67,26 +66,11 @@ impl Look {
     }
 }
 
-async fn list(conn: &mut Conn, from: u64, to: u64) -> Result<Vec<Seen>, PullError> {
-    let mut found = BTreeMap::new();
-    let command = format!("UID FETCH {from}:{to} (UID INTERNALDATE)");
-    let mut see = |response: &Response<'_>| {
-        let Response::Fetch(_, attributes) = response else { return };
-        let (mut uid, mut date) = (None, None);
-        for attribute in attributes {
-            match attribute {
-                AttributeValue::Uid(value) => uid = Some(u64::from(*value)),
-                AttributeValue::InternalDate(text) => date = internal_date(text),
-                _ => {}
-            }
-        }
-        // A server may add the highest UID to a range that lies above it (RFC 3501 §6.4.8 for `*`).
-        if let Some(uid) = uid.filter(|uid| (from..=to).contains(uid)) {
-            found.insert(uid, Seen { uid, date, print: None });
-        }
-    };
-    conn.run(&command, &mut see).await.map_err(|failed| failed.fatal("listing a folder"))?;
-    Ok(found.into_values().collect())
+/// What is there from `from` on, and up to where that is known: a long listing is cut.
+async fn list(conn: &mut Conn, from: u64, to: u64) -> Result<(Vec<Seen>, u64), PullError> {
+    let listing = fetch::list(conn, from, to, Ask::Prints).await.map_err(|failed| failed.fatal("listing a folder"))?;
+    let seen = listing.mails.into_iter().map(|meta| Seen { uid: u64::from(meta.uid), date: meta.date, print: meta.print });
+    Ok((seen.collect(), listing.to))
 }
 
 impl Inspect for Look {

@@ -469,8 +469,8 @@ impl Tx for SqlTx<'_> {
         let source: i64 = self.conn.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
         // What is settled stays settled: the platform need not be told twice.
         let sql = "INSERT INTO source_rows (source, uid, state, raw, print) VALUES (?1, ?2, ?3, ?4, ?5)
-                   ON CONFLICT (source, uid) DO UPDATE SET state = excluded.state, raw = coalesce(excluded.raw, raw),
-                   print = coalesce(excluded.print, print) WHERE state <> 3";
+                   ON CONFLICT (source, uid) DO UPDATE SET state = iif(state = 3, 3, excluded.state), raw = coalesce(excluded.raw, raw),
+                   print = coalesce(excluded.print, print)";
         let mut write = self.conn.prepare_cached(sql)?;
         for row in &commit.rows {
             let raw = row.raw.map(crate::model::id::RawId::to_bytes);
