@@ -15,7 +15,8 @@ def person: (.name | word) as $id | (.email | word | if . then email_addr else n
 def agent: (.name | word) as $name | (.email | word) as $email | ($settings.agents | index($name) // index($email)) != null;
 
 def files: [.attachment | list[] | object | {
-  id: ((.attachmentDataRef | object | .resourceName | word) // (.driveDataRef | object | .driveFileId | word)), name: .contentName | word, type: .contentType | word
+  id: ((.attachmentDataRef | object | .resourceName | word) // (.driveDataRef | object | .driveFileId | word)),
+  name: .contentName | word, type: .contentType | word
 }];
 
 # Without the mention of the app, where Google has cut it out.
