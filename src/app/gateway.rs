@@ -159,6 +159,8 @@ impl Gateway {
         };
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.push(tokio::spawn(crate::app::consents::watch(Arc::downgrade(self), stopping.clone())));
+        let fetching = crate::app::keys::watch(self.parts.intake.clone(), self.parts.clock.clone(), stopping.clone());
+        tasks.push(tokio::spawn(fetching));
         tasks.push(tokio::spawn(public_side.serve(public, stopping.clone())));
         tasks.push(tokio::spawn(private_side.serve(private, stopping)));
     }

@@ -5,6 +5,7 @@ pub mod control;
 pub mod demo;
 pub mod files;
 pub mod gateway;
+pub mod keys;
 pub mod look;
 pub mod mailboxes;
 pub mod outward;

@@ -25,12 +25,14 @@ pub enum DraftKind {
     Reaction,
     /// Of something we sent.
     Status,
+    /// A whole mail, to be read as one from a mailbox.
+    Mail,
     /// Authentic, nothing for a person.
     Ignore,
 }
 
 /// All draft kinds as a map writes them.
-pub const DRAFT_KINDS: [&str; 6] = ["message", "edit", "delete", "reaction", "status", "ignore"];
+pub const DRAFT_KINDS: [&str; 7] = ["message", "edit", "delete", "reaction", "status", "mail", "ignore"];
 
 /// One draft.
 #[derive(Debug, Clone, Deserialize)]
@@ -122,6 +124,12 @@ pub struct Draft {
     /// Added or removed; added if missing.
     #[serde(default)]
     pub added: Option<bool>,
+    /// A whole mail as text.
+    #[serde(default)]
+    pub mime: Option<String>,
+    /// A whole mail in base64.
+    #[serde(default)]
+    pub mime_base64: Option<String>,
     /// Why it is ignored.
     #[serde(default)]
     pub code: Option<String>,

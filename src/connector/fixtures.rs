@@ -272,7 +272,8 @@ pub fn run(folder: Folder) -> Result<Report, Vec<Problem>> {
     let mut produced = BTreeSet::new();
     let cases = names.into_iter().map(|name| case(&connector, name, &mut produced)).collect();
     let facts = connector.map.as_ref().map(|map| map.facts().clone()).unwrap_or_default();
-    let kinds = facts.kinds.into_iter().filter(|kind| DRAFT_KINDS.contains(&kind.as_str()));
+    // A mail becomes a message.
+    let kinds = facts.kinds.into_iter().filter(|kind| DRAFT_KINDS.contains(&kind.as_str()) && kind != "mail");
     // Where the channel brings the map, nobody can say what it gives.
     let codes = connector.manifest.codes.keys().filter(|_| !connector.manifest.own_map).cloned();
     let wanted = codes.chain(kinds);

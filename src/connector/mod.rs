@@ -5,6 +5,7 @@
 
 pub mod decode;
 pub mod draft;
+pub mod enclosed;
 pub mod fixtures;
 pub mod folder;
 pub mod hook;

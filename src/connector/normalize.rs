@@ -12,7 +12,7 @@ use sha2::Digest;
 use crate::connector::decode::{FormFile, file_base_name};
 use crate::connector::draft::{Draft, DraftFile, DraftKind, DraftParty, Key, Moment};
 use crate::connector::manifest::{Manifest, Unit};
-use crate::connector::{html, text};
+use crate::connector::{enclosed, html, text};
 use crate::logic::digest::Digester;
 use crate::model::address::Address;
 use crate::model::codes::Code;
@@ -78,9 +78,13 @@ pub fn quarantined(facts: &Arc<ChannelFacts>, code: Code, detail: impl Into<Stri
 
 /// Makes the item of a draft; its inline files go to `blobs`.
 pub fn item(source: &Source<'_>, target: &Target, draft: Draft, blobs: &mut Vec<(String, Bytes)>) -> Item {
+    if draft.kind == DraftKind::Mail {
+        let made = enclosed::item(source, target, &draft, blobs);
+        return made.unwrap_or_else(|detail| quarantined(&target.facts, Code::BadDraft, detail));
+    }
     let made = match draft.kind {
         DraftKind::Ignore => ignored(source, &draft),
-        DraftKind::Message => message(source, target, draft, blobs),
+        DraftKind::Message | DraftKind::Mail => message(source, target, draft, blobs),
         DraftKind::Edit => edit(source, target, draft, blobs),
         DraftKind::Delete => delete(source, target, &draft),
         DraftKind::Reaction => reaction(source, target, &draft),

@@ -158,7 +158,7 @@ fn multipart(content_type: &str, body: &Bytes) -> Result<Decoded, Undecodable> {
 }
 
 /// Where the parts lie between their delimiters.
-fn parts(body: &Bytes, boundary: &str) -> Result<Vec<(usize, usize)>, Undecodable> {
+fn parts(body: &[u8], boundary: &str) -> Result<Vec<(usize, usize)>, Undecodable> {
     let delimiter = format!("--{boundary}");
     let between = format!("\r\n--{boundary}");
     let mut at = find(body, delimiter.as_bytes()).ok_or_else(|| wrong(Code::Undecodable, "multipart without its first delimiter"))?
@@ -181,6 +181,19 @@ fn parts(body: &Bytes, boundary: &str) -> Result<Vec<(usize, usize)>, Undecodabl
         }
         at = start + length + between.len();
     }
+}
+
+/// The text of the field `name` of a multipart form, for signatures that stand in one.
+pub fn multipart_field(content_type: &str, body: &[u8], name: &str) -> Option<String> {
+    let boundary = parameter(content_type, "boundary").filter(|text| !text.is_empty() && text.len() <= BOUNDARY_BYTES_MAX)?;
+    parts(body, &boundary).ok()?.into_iter().find_map(|(start, end)| {
+        let part = body.get(start..end)?;
+        let head_end = find(part, b"\r\n\r\n").filter(|length| *length <= PART_HEAD_BYTES_MAX)?;
+        let head = String::from_utf8_lossy(part.get(..head_end)?);
+        let disposition = header(&head, "content-disposition")?;
+        let named = parameter(disposition, "name").as_deref() == Some(name) && parameter(disposition, "filename").is_none();
+        named.then(|| String::from_utf8_lossy(part.get(head_end + 4..).unwrap_or_default()).into_owned())
+    })
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::connector::decode::xml;
+use crate::connector::decode::{self, xml};
 use crate::connector::jq;
-use crate::connector::verify::signature::{Encoding, decode};
+use crate::connector::verify::signature::{self, Encoding};
 
 /// Where a part of the request is. Exactly one must be named.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -16,7 +16,7 @@ pub struct Place {
     /// A header.
     #[serde(default)]
     pub header: Option<String>,
-    /// A field of an urlencoded body.
+    /// A field of a form, urlencoded or multipart.
     #[serde(default)]
     pub form: Option<String>,
     /// A place in a JSON body (RFC 6901).
@@ -86,11 +86,14 @@ impl<'a> Presented<'a> {
         let field = |text: &'a [u8], name: &str| url::form_urlencoded::parse(text).find(|(key, _)| key == name).map(|(_, value)| value);
         if place.basic {
             let credentials = self.header("authorization")?.strip_prefix("Basic ")?;
-            return String::from_utf8(decode(Encoding::Base64, credentials.trim())?).ok().map(Cow::Owned);
+            return String::from_utf8(signature::decode(Encoding::Base64, credentials.trim())?).ok().map(Cow::Owned);
         }
         match place {
             Place { header: Some(name), .. } => self.header(name).map(Cow::Borrowed),
-            Place { form: Some(name), .. } => field(self.body, name),
+            Place { form: Some(name), .. } => match self.header("content-type").filter(|kind| kind.starts_with("multipart/form-data")) {
+                Some(kind) => decode::multipart_field(kind, self.body, name).map(Cow::Owned),
+                None => field(self.body, name),
+            },
             Place { json: Some(pointer), .. } => self.json(pointer).map(Cow::Owned),
             Place { query: Some(name), .. } => field(self.query().as_bytes(), name),
             Place { xml: Some(name), .. } => xml::child_text(self.body, name).map(Cow::Owned),

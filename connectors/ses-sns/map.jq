@@ -1,0 +1,9 @@
+# Amazon SNS: its message is JSON in a text; that of SES holds the mail, in base64 or as it is.
+
+if .Type != "Notification" then ignored("system")
+else .MessageId as $delivery | .Message | fromjson
+  | if .notificationType != "Received" then ignored("system")
+    elif .content == null then ignored("too_large")
+    else {kind: "mail", delivery_key: $delivery, to: [.receipt.recipients[]? | {address: "email:\(email_addr)"}]}
+      + (if .receipt.action.encoding == "BASE64" then {mime_base64: .content} else {mime: .content} end) end
+end

@@ -1,0 +1,129 @@
+//! Published keys: fetches what the hooks' key rings ask for (key sets of Teams and Google, certificates of SNS), and visits the pages that
+//! confirm a subscription. Verification itself never waits for the network: what is not here yet is answered 503.
+//!
+//! The addresses stand in connectors, or were judged before they came here (those of Amazon SNS): nothing of a request forms a host.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Client;
+use tokio::sync::watch;
+
+use crate::connector::verify::KeyRing;
+use crate::pipeline::intake::HookIntake;
+use crate::ports::clock::Clock;
+
+/// Pause between two looks. A platform comes again after two seconds.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// One whole fetch.
+const WITHIN: Duration = Duration::from_secs(10);
+/// Largest key set: Google's and Microsoft's have some KiB.
+const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+
+/// Looks until the daemon stops.
+pub async fn watch(intake: Arc<HookIntake>, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) {
+    // Made when something is to be fetched: most gateways never need it.
+    let mut client = None;
+    loop {
+        for entry in intake.served().values() {
+            fill(entry.hook.keys(), clock.as_ref(), &mut client).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Fetches what one ring asks for.
+async fn fill(ring: &KeyRing, clock: &dyn Clock, client: &mut Option<Client>) {
+    let (wanted, visits) = (ring.wanted(clock.now()), ring.visits());
+    if wanted.is_empty() && visits.is_empty() {
+        return;
+    }
+    if client.is_none() {
+        match http() {
+            Ok(made) => *client = Some(made),
+            Err(error) => tracing::error!(error = %error, "no http client for published keys"),
+        }
+    }
+    let Some(client) = client else { return };
+    for url in wanted {
+        let kept = match get(client, &url).await {
+            Ok(document) => ring.put(&url, &document, clock.now()),
+            Err(error) => Err(error),
+        };
+        match kept {
+            Ok(()) => tracing::info!(url.full = %url, "published keys fetched"),
+            Err(error) => tracing::warn!(url.full = %url, error = %error, "published keys not fetched"),
+        }
+    }
+    for url in visits {
+        // The address holds a token: it is not written down.
+        match get(client, &url).await {
+            Ok(_) => tracing::info!("subscription confirmed"),
+            Err(error) => tracing::warn!(error = %error, "subscription not confirmed"),
+        }
+    }
+}
+
+fn http() -> Result<Client, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    // Certificates that cannot be read are left out: the rest still opens connections.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let tls = tls.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+    let builder = Client::builder().tls_backend_preconfigured(tls).redirect(reqwest::redirect::Policy::none());
+    builder.no_proxy().timeout(WITHIN).pool_max_idle_per_host(0).build().map_err(|error| error.without_url().to_string())
+}
+
+async fn get(client: &Client, url: &str) -> Result<Vec<u8>, String> {
+    let mut response = client.get(url).send().await.map_err(|error| error.without_url().to_string())?;
+    if !response.status().is_success() {
+        return Err(format!("answered {}", response.status().as_u16()));
+    }
+    let mut document = Vec::new();
+    while let Some(part) = response.chunk().await.map_err(|error| error.without_url().to_string())? {
+        document.extend_from_slice(&part);
+        if document.len() > DOCUMENT_BYTES_MAX {
+            return Err(format!("more than {DOCUMENT_BYTES_MAX} bytes"));
+        }
+    }
+    Ok(document)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::app::system::SystemClock;
+
+    #[tokio::test]
+    async fn what_a_ring_asks_for_is_fetched_once_and_a_broken_answer_changes_nothing() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        let answers = ["{}", r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"k","x":"AAAA","y":"AAAA"}]}"#];
+        let server = tokio::spawn(async move {
+            for answer in answers {
+                let (mut peer, _) = listener.accept().await.unwrap();
+                let mut head = [0; 2048];
+                let _ = peer.read(&mut head).await.unwrap();
+                let text = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}", answer.len());
+                peer.write_all(text.as_bytes()).await.unwrap();
+            }
+        });
+        let (ring, clock, mut client) = (KeyRing::default(), SystemClock::default(), None);
+        ring.expect(&url);
+        fill(&ring, &clock, &mut client).await;
+        assert!(ring.wanted(clock.now()).is_empty(), "a failure is tried again after a while only");
+        let later = crate::model::time::Time(clock.now().0 + 10_000);
+        assert_eq!(ring.wanted(later), [url.clone()], "and then it is");
+        let document = get(client.as_ref().unwrap(), &url).await.unwrap();
+        ring.put(&url, &document, later).unwrap();
+        assert!(ring.wanted(later).is_empty());
+        server.await.unwrap();
+    }
+}
