@@ -21,7 +21,7 @@ def sender: obj | (.email | str | email_addr) as $email
 
 def some: if . == {} or . == [] then null else . end;
 
-def content($event): (.person | obj) as $person | {
+def content($event): (.person | if isobject then . else {id: .} end) as $person | {
   delivery_key: ($event.event_id | id),
   key: .id,
   from: ($person | sender),

@@ -61,6 +61,8 @@ else . as $event | (.topic | str // "") as $topic | (.data | obj | .item | obj) 
       $item.source | obj | said($event; $item; "source"; $item.created_at)
     elif $topic == "conversation.rating.added" and ($item.conversation_rating | isobject and (.rating | isnumber)) then
       $item.conversation_rating | rating($event; $item)
-    elif $topic | startswith("conversation.") or startswith("conversation_part.") then parts($event; $item)
+    elif $topic | startswith("conversation.user.") or startswith("conversation.admin.") or . == "conversation_part.redacted" then
+      parts($event; $item)
+    elif $topic | startswith("conversation") then ignored("state_change")
     else ignored("unsupported_kind") end
 end
