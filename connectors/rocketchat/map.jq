@@ -11,14 +11,15 @@ def files: (.message | obj) as $message
   | (if ($message.files | isarray) and $message.files != [] then [$message.files | rows | select(.typeGroup != "thumb")] else [$message.file | objects] end)
   | map({id: (._id | id), name: (.name | str), type: (.type | str), bytes: (if .size | isnumber and . >= 0 then .size | floor else null end)});
 
-def content: (.user_id | id) as $user | (.user_name | str) as $name | (.text | str) as $text | {
+def content: (.message | obj) as $message | ((.tmid | str) // ($message.tmid | str)) as $thread
+  | (.user_id | id) as $user | (.user_name | str) as $name | (.text | str) as $text | {
   key: .message_id,
   conversation: .channel_id,
-  thread: ((.tmid | str) // .message_id),
-  in_reply_to: (.tmid | str),
+  thread: ($thread // .message_id),
+  in_reply_to: $thread,
   from: (if $user then {address: "rocketchat:\($user)", name: (.alias | str), handle: $name} else null end),
   direction: (if any($settings.agents[]; . == $user or . == $name) then "outbound" else "inbound" end),
-  text: ($text // (.message | obj | .attachments | [rows | .description | str | values] | first)),
+  text: ($text // ($message.attachments | [rows | .description | str | values] | first)),
   attachments: files,
   sent_at: (.timestamp | time),
   extra: {room: (.channel_name | str), site: (.siteUrl | str), trigger_word: (.trigger_word | str)}
