@@ -31,16 +31,15 @@ def words:
 def standby: if .mode == "standby" then true else null end;
 
 # What message and button share. Events have ids of their own, but a request has none: it is known again by its messages.
-def content($account): {
+def content: {
   kind: "message",
-  account: $account,
   conversation: room,
   from: sender,
   sent_at: (.timestamp | word | time_ms),
   direct: ((.source | object | .type) == "user")
 };
 
-def message($account): (.message | object) as $message | content($account) + {
+def message: (.message | object) as $message | content + {
   key: $message.id,
   text: ($message | words),
   attachments: ($message | files),
@@ -54,21 +53,22 @@ def message($account): (.message | object) as $message | content($account) + {
 };
 
 # A button carries data, and text only where its maker gave some; the data is what was said.
-def pressed($account): (.postback | object) as $postback | content($account) + {
+def pressed: (.postback | object) as $postback | content + {
   key: (["postback", (.webhookEventId | word)] | if .[1] then . else null end),
   text: ($postback.data | word),
   extra: {standby: standby, params: $postback.params}
 };
 
-def event($account):
+def event:
   if .type == "message" then
-    if (.message | object | words) == null and (.message | object | files) == [] then ignored("unsupported_kind") else message($account) end
+    if (.message | object | words) == null and (.message | object | files) == [] then ignored("unsupported_kind") else message end
   elif .type == "unsend" then
-    {kind: "delete", account: $account, key: (.unsend | object | .messageId), sent_at: (.timestamp | word | time_ms)}
-  elif .type == "postback" then pressed($account)
+    {kind: "delete", key: (.unsend | object | .messageId), sent_at: (.timestamp | word | time_ms)}
+  elif .type == "postback" then pressed
   elif .type == "follow" or .type == "unfollow" or .type == "join" or .type == "leave" or .type == "memberJoined" or .type == "memberLeft" then
     ignored("membership")
   else ignored("unsupported_kind") end;
 
+# Everything belongs to the bot, also what is ignored: a hook may be shared by several.
 object | (.destination | word) as $account
-| [.events | list[] | object | event($account)] | if . == [] then ignored("empty") else .[] end
+| [.events | list[] | object | event] | if . == [] then ignored("empty") else .[] end | . + {account: $account}

@@ -31,7 +31,6 @@ def words: .attachments as $attachments | [(.text | word | values), ($attachment
 def said($out): (.sender | object | .id | word) as $sender | (.recipient | object | .id | word) as $recipient | (.message | object) as $message
   | if ($message | words) == null and ($message | files) == [] then ignored("unsupported_kind") else {
       kind: "message",
-      account: (if $out then $sender else $recipient end),
       key: $message.msg_id,
       conversation: (if $out then $recipient else $sender end),
       direction: (if $out then "outbound" else "inbound" end),
@@ -46,14 +45,13 @@ def said($out): (.sender | object | .id | word) as $sender | (.recipient | objec
     } end;
 
 # Of what we sent: which messages came, or were seen.
-def receipts($state): (.timestamp | word | time_ms) as $at | (.recipient | object | .id | word) as $account
+def receipts($state): (.timestamp | word | time_ms) as $at
   | [.message | object | (.msg_ids | list[]), .msg_id | word | values]
-  | if . == [] then ignored("receipt") else .[] | {kind: "status", account: $account, key: ., state: $state, sent_at: $at} end;
+  | if . == [] then ignored("receipt") else .[] | {kind: "status", key: ., state: $state, sent_at: $at} end;
 
 def reaction: (.message | object) as $message | (($message.react_icon // $message.react) | word) as $emoji
   | if $message.msg_id == null or $emoji == null then ignored("unsupported_kind") else {
       kind: "reaction",
-      account: (.recipient | object | .id | word),
       key: $message.msg_id,
       from: (.sender | object | .id | person),
       emoji: $emoji,
@@ -64,7 +62,11 @@ def reaction: (.message | object) as $message | (($message.react_icon // $messag
 # What people of ours write in the account's manager carries their id.
 def of_people: .sender | object | .admin_id | word | . != null;
 
-object | (.event_name | word // "") as $event
+# The account speaks, or is spoken to, or is named.
+def account($event): (if $event | startswith("oa_send_") then .sender else .recipient end | object | .id | word) // (.oa_id | word);
+
+# Everything belongs to the account, also what is ignored: a hook may be shared by several.
+object | (.event_name | word // "") as $event | account($event) as $account
 | if $event == "user_received_message" then receipts("delivered")
   elif $event == "user_seen_message" then receipts("read")
   elif $event == "user_reacted_message" then reaction
@@ -72,3 +74,4 @@ object | (.event_name | word // "") as $event
   elif $event | startswith("oa_send_") then if of_people then said(true) else ignored("own_echo") end
   elif $event == "follow" or $event == "unfollow" or $event == "user_submit_info" then ignored("membership")
   else ignored("unsupported_kind") end
+| . + {account: $account}
