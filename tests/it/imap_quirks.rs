@@ -75,6 +75,17 @@ async fn the_next_mails_are_asked_for_before_the_last_have_come() {
     assert_eq!(desk.uids(), [1, 2, 3]);
     server.must_be_content();
 
+    // Dovecot works on several questions at once, and mixes the answers.
+    let mixed = script(&[&ask(1), &ask(2), &body(2), &body(1), "O: OK\n", &ask(3), &body(3), "T: OK\n", "O: OK\n"]);
+    let server = ScriptedImap::start(vec![script(&[&login(""), &examine(3, 7, 4), &listing(1, 3, &[1, 2, 3]), &mixed])]);
+    with.port = server.port;
+    let mut desk = Desk::default();
+    let mut pull = source(with.clone()).open().await.unwrap();
+    desk.drain(&mut *pull).await.unwrap();
+    assert_eq!(desk.uids(), [1, 2, 3]);
+    assert!(desk.things.iter().all(|(_, _, thing)| thing.body == content(thing.uid as u32)));
+    server.must_be_content();
+
     // What was asked ahead behind a mail that did not come is asked anew.
     let gone = "C: NOOP\nS: * 1 EXPUNGE\nT: OK\nC: UID FETCH 1 (UID)\nT: OK\n";
     let rest = script(&[&listing(2, 3, &[2, 3]), &ask(2), &ask(3), &come(2), &come(3)]);

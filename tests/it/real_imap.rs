@@ -282,12 +282,12 @@ async fn a_mail_over_the_limit_comes_as_its_header_and_a_large_one_in_chunks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn throughput_at_a_distance_of_30_ms_is_told() {
+async fn throughput_at_a_distance_of_30_and_150_ms_is_told() {
     let Some(dovecot) = Dovecot::start() else { return };
     let sent = mailgen::generate(3, 1000);
     dovecot.deliver("far", &sent);
     dovecot.imap("far", &["EXAMINE INBOX", "FETCH 1:* (RFC822.SIZE)"]);
-    for (name, delay) in [("near", Duration::ZERO), ("30 ms", Duration::from_millis(15))] {
+    for (name, delay) in [("near", Duration::ZERO), ("30 ms", Duration::from_millis(15)), ("150 ms", Duration::from_millis(75))] {
         let link = BadLink::start(dovecot.port, Faults { delay, ..Faults::default() });
         let source = source(settings(link.port, "far"));
         let mut desk = Desk::default();
@@ -296,6 +296,7 @@ async fn throughput_at_a_distance_of_30_ms_is_told() {
         desk.drain(&mut *pull).await.unwrap();
         let took = started.elapsed();
         assert_eq!(desk.things.len(), 1000);
+        assert!(!desk.inbox().memo.contains("suspect"), "nothing had to be asked twice");
         let bytes: usize = desk.things.iter().map(|(_, _, thing)| thing.body.len()).sum();
         eprintln!("{name}: 1000 mails, {} MB in {took:?}: {:.0} mails/s", bytes / 1_000_000, 1000.0 / took.as_secs_f64());
     }

@@ -67,6 +67,9 @@ pub struct Conn {
     capabilities: BTreeSet<String>,
     /// An IDLE that was begun and not ended (its future may have been dropped).
     idling: Option<RequestId>,
+    /// Commands that were begun and not answered, and answers that came before it was their turn to be read.
+    ahead: Vec<RequestId>,
+    ended: Vec<(RequestId, Result<(), Refusal>)>,
     /// A command is under way. Still set when the next begins: a future was dropped, the answers no longer match.
     busy: bool,
     lost: Option<PullError>,
@@ -111,6 +114,8 @@ impl Conn {
             timeouts,
             capabilities: BTreeSet::new(),
             idling: None,
+            ahead: Vec::new(),
+            ended: Vec::new(),
             busy: false,
             lost: None,
             round_trip: Duration::ZERO,
@@ -155,11 +160,16 @@ impl Conn {
         self.end_idle().await?;
         let tag = self.send(command).await?;
         self.busy = false;
+        self.ahead.push(tag.clone());
         Ok(tag)
     }
 
-    /// Reads the answer of a command that was begun.
+    /// Reads the answer of a command that was begun. What `see` is shown may belong to others that were begun: servers work on several
+    /// at once.
     pub async fn end(&mut self, tag: &RequestId, see: &mut (dyn FnMut(&Response<'_>) + Send)) -> Result<(), Failed> {
+        if let Some(at) = self.ended.iter().position(|(ended, _)| ended == tag) {
+            return self.ended.swap_remove(at).1.map_err(Failed::Refused);
+        }
         if let Some(lost) = &self.lost {
             return Err(Failed::Lost(lost.clone()));
         }
@@ -174,11 +184,11 @@ impl Conn {
         self.end_idle().await?;
         let mut tags = Vec::with_capacity(commands.len());
         for command in commands {
-            tags.push(if tags.is_empty() { self.send(command).await? } else { self.write(command).await? });
+            tags.push(self.begin(command).await?);
         }
         let mut ended = Ok(());
         for tag in &tags {
-            match self.finish(tag, see).await {
+            match self.end(tag, see).await {
                 Err(Failed::Lost(error)) => return Err(Failed::Lost(error)),
                 refused if ended.is_ok() => ended = refused,
                 _ => {}
@@ -218,9 +228,14 @@ impl Conn {
                 Err(_) => return Err(self.lose(Code::ConnectionLost, "a command took too long".to_owned())),
             };
             match response.parsed() {
-                Response::Done { tag: theirs, status, outcome } if theirs == tag => {
-                    self.busy = false;
-                    return if *status == Status::Ok { Ok(()) } else { Err(Failed::Refused(refusal(outcome))) };
+                Response::Done { tag: theirs, status, outcome } if theirs == tag || self.ahead.contains(theirs) => {
+                    let ended = if *status == Status::Ok { Ok(()) } else { Err(refusal(outcome)) };
+                    self.ahead.retain(|ahead| ahead != theirs);
+                    if theirs == tag {
+                        self.busy = false;
+                        return ended.map_err(Failed::Refused);
+                    }
+                    self.ended.push((theirs.clone(), ended));
                 }
                 Response::Done { .. } => return Err(self.lose(Code::Protocol, "the server answers another command".to_owned())),
                 untagged => {

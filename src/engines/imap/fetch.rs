@@ -135,7 +135,7 @@ pub async fn bodies(conn: &mut Conn, asked: &[Meta]) -> Bodies {
     }
     match begin_bodies(conn, asked).await {
         Ok(tag) => {
-            let mut answer = end_bodies(conn, &tag, asked).await;
+            let mut answer = end_bodies(conn, &tag, asked, &BTreeSet::new(), &mut BTreeMap::new()).await;
             prove_gone(conn, asked, &mut answer).await;
             answer
         }
@@ -148,20 +148,27 @@ pub async fn begin_bodies(conn: &mut Conn, asked: &[Meta]) -> Result<RequestId, 
     conn.begin(&format!("UID FETCH {} (UID BODY.PEEK[])", uid_set(asked.iter().map(|meta| meta.uid)))).await
 }
 
-/// Reads the mails that were asked for.
-pub async fn end_bodies(conn: &mut Conn, tag: &RequestId, asked: &[Meta]) -> Bodies {
+/// Reads the mails that were asked for. A server that works on several questions at once mixes their answers: what belongs to `later`
+/// ones is kept in `early`.
+pub async fn end_bodies(
+    conn: &mut Conn,
+    tag: &RequestId,
+    asked: &[Meta],
+    later: &BTreeSet<u32>,
+    early: &mut BTreeMap<u32, Bytes>,
+) -> Bodies {
     let mut answer = Bodies::default();
     let wanted: BTreeSet<u32> = asked.iter().map(|meta| meta.uid).collect();
     let come = &mut answer.come;
+    come.extend(wanted.iter().filter_map(|uid| early.remove_entry(uid)));
     let ended = conn
         .end(tag, &mut |response| {
             // Without data (`NIL`) a mail has not come; whether it is gone is to be proven.
-            if let Some((uid, Some(data))) = section_of(response)
-                && wanted.contains(&uid)
-                && !come.contains_key(&uid)
-            {
+            let Some((uid, Some(data))) = section_of(response) else { return };
+            let place = if wanted.contains(&uid) { &mut *come } else { &mut *early };
+            if (wanted.contains(&uid) || later.contains(&uid)) && !place.contains_key(&uid) {
                 // The one copy of the body: out of the parser's buffer.
-                come.insert(uid, Bytes::copy_from_slice(data));
+                place.insert(uid, Bytes::copy_from_slice(data));
             }
         })
         .await;
@@ -218,13 +225,21 @@ async fn in_chunks(conn: &mut Conn, meta: Meta) -> Bodies {
         let commands: Vec<_> = (0..count)
             .map(|number| format!("UID FETCH {} (UID BODY.PEEK[]<{}.{CHUNK_BYTES}>)", meta.uid, start + number * CHUNK_BYTES))
             .collect();
+        let mut chunks: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
         let ended = conn
             .run_all(&commands, &mut |response| {
-                if let Some((uid, offset, data)) = chunk_of(response)
-                    && uid == meta.uid
-                    && offset == whole.len() as u64
-                {
-                    whole.extend_from_slice(data);
+                let Some((uid, offset, data)) = chunk_of(response) else { return };
+                if uid != meta.uid || offset < whole.len() as u64 || offset >= start + count * CHUNK_BYTES {
+                    return;
+                }
+                if offset > whole.len() as u64 {
+                    // The server works on several questions at once.
+                    chunks.insert(offset, data.to_vec());
+                    return;
+                }
+                whole.extend_from_slice(data);
+                while let Some(next) = chunks.remove(&(whole.len() as u64)) {
+                    whole.extend_from_slice(&next);
                 }
             })
             .await;

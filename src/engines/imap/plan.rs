@@ -1,8 +1,8 @@
 //! Batches: what to ask for next, asked ahead of need, and what came.
 //!
 //! Several questions are on their way at once, so that the server is never idle while we parse and the distance costs nothing; their
-//! answers wait in the socket, not in memory. What must stay true: answers are read in the order of the questions; whatever goes
-//! wrong with one, those behind it are asked anew.
+//! answers wait in the socket, unless the server mixes them. What must stay true: batches are answered in the order of the questions;
+//! whatever goes wrong with one, those behind it are asked anew.
 
 use async_imap::imap_proto::RequestId;
 use bytes::Bytes;
@@ -97,7 +97,8 @@ impl Walk {
     /// Reads the answer to the oldest question.
     async fn land(&mut self, index: usize, flight: Flight, row: &SourceState) -> Result<Option<PulledBatch>, PullError> {
         let Flight { plan, tag } = flight;
-        let mut answer = fetch::end_bodies(&mut self.conn, &tag, &plan.mails).await;
+        let later = self.flights.iter().flat_map(|flight| flight.plan.mails.iter().map(|meta| meta.uid)).collect();
+        let mut answer = fetch::end_bodies(&mut self.conn, &tag, &plan.mails, &later, &mut self.early).await;
         if answer.failed.is_some() || plan.mails.iter().any(|meta| !answer.come.contains_key(&meta.uid)) {
             self.abandon(index).await;
             fetch::prove_gone(&mut self.conn, &plan.mails, &mut answer).await;
@@ -123,6 +124,7 @@ impl Walk {
             let _ = self.conn.end(&tag, &mut |_| {}).await;
             self.give_back(index, &plan.mails);
         }
+        self.early.clear();
         self.forget(index);
     }
 

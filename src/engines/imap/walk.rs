@@ -4,9 +4,11 @@
 //! alone, then in parts, then given up, and the cursor passes it; what is complete when a session dies is not fetched again; a folder
 //! that is missing keeps no other from being read.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::engines::imap::conn::{Conn, Failed};
 use crate::engines::imap::fetch::{self, Ask, Meta};
@@ -97,6 +99,8 @@ pub struct Walk {
     pub selected: Option<usize>,
     /// Questions that are asked and not answered, of the selected folder.
     pub flights: VecDeque<Flight>,
+    /// Mails of those questions that came among the answers to an earlier one; at most as much as was asked for.
+    pub early: BTreeMap<u32, Bytes>,
     /// What to remember before the session may end.
     pub blame: Option<(usize, Blame)>,
     /// Why no command is sent any more, though the connection may live (throttled).
@@ -116,8 +120,8 @@ impl Walk {
     /// A walk over a fresh session.
     pub fn new(settings: Arc<ImapSettings>, account: String, clock: Arc<dyn Clock>, conn: Conn) -> Self {
         let folders = settings.folders.iter().rev().map(|name| Folder::new(name)).collect();
-        let flights = VecDeque::new();
-        Self { settings, account, clock, conn, folders, selected: None, flights, blame: None, over: None }
+        let (flights, early) = (VecDeque::new(), BTreeMap::new());
+        Self { settings, account, clock, conn, folders, selected: None, flights, early, blame: None, over: None }
     }
 
     /// All folders are to be looked at again.

@@ -122,8 +122,6 @@ impl PullChannel {
     pub async fn run(self: Arc<Self>, stop: tokio::sync::watch::Receiver<bool>) {
         let pulse = Arc::new(Pulse::default());
         let _ = pulse.beat(self.clock.monotonic());
-        // Nothing is known of it yet: the first sign of life puts it on the board as running.
-        pulse.ail();
         tokio::select! {
             () = self.clone().sessions(&pulse, stop) => {}
             () = self.watch(&pulse) => {}
@@ -134,6 +132,8 @@ impl PullChannel {
         let mut backoff = Backoff::default();
         while !*stop.borrow() {
             let started = self.clock.monotonic();
+            // Each session proves anew that the channel works.
+            pulse.ail();
             let ended = self.clone().session(pulse, stop.clone()).await;
             let lived = self.clock.monotonic().saturating_sub(started);
             let pause = backoff.after(lived, pulse.take_brought(), self.random.unit());
