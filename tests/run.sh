@@ -77,6 +77,25 @@ apt_packages() {
     return "$code"
 }
 
+# Courier's imapd, unpacked and not installed: its packages would start daemons and replace files.
+courier_server() {
+    local at="$servers/courier" work="$servers/courier.debs"
+    if [ -x "$at/usr/bin/imapd" ]; then
+        echo "all there"
+        return 0
+    fi
+    rm -rf "$at" "$work"
+    mkdir -p "$work"
+    apt-get update -qq
+    (cd "$work" && apt-get download -qq courier-imap courier-base courier-authlib libcourier-unicode4 libgamin0 libgdbm6 libidn12 libpcre3) >"$servers/courier.log" 2>&1 \
+        || { tail -n 30 "$servers/courier.log"; return 1; }
+    local package
+    for package in "$work"/*.deb; do
+        dpkg -x "$package" "$at"
+    done
+    rm -rf "$work"
+}
+
 # Published verifiers in two languages: what a CRM developer would use on our deliveries.
 python_clients() {
     local stamp="$servers/venv/.installed" want="standardwebhooks==1.1.0 jsonschema==4.25.1"
@@ -114,6 +133,7 @@ run_tests() {
 mkdir -p "$servers"
 if [ "$mode" = full ]; then
     step "servers: apt" apt_packages
+    step "servers: courier" courier_server
     step "clients: python" python_clients
     step "clients: node" node_clients
 fi

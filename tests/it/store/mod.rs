@@ -4,7 +4,7 @@
 mod admission;
 mod care;
 mod delivery;
-mod gate;
+pub mod gate;
 mod history;
 mod pending;
 mod sources;

@@ -2,6 +2,7 @@
 
 pub mod bad_link;
 pub mod contract;
+pub mod courier;
 pub mod daemon;
 pub mod dice;
 pub mod dovecot;
