@@ -27,20 +27,20 @@ def files: [.attachments | list[] | object | select(is_file) | .type as $type | 
 def words: .attachments as $attachments | [(.text | word | values), ($attachments | list[] | object | spoken)]
   | if . == [] then null else join("\n") end;
 
-# The input is the event; $out: our side spoke.
-def said($out): (.sender | object | .id | word) as $sender | (.recipient | object | .id | word) as $recipient | (.message | object) as $message
+# The input is the event; $out: our side spoke; $group: to a group, whose id stands as the recipient.
+def said($out; $group): (.sender | object | .id | word) as $sender | (.recipient | object | .id | word) as $recipient | (.message | object) as $message
   | if ($message | words) == null and ($message | files) == [] then ignored("unsupported_kind") else {
       kind: "message",
       key: $message.msg_id,
-      conversation: (if $out then $recipient else $sender end),
+      conversation: (if $out or $group then $recipient else $sender end),
       direction: (if $out then "outbound" else "inbound" end),
       from: ($sender | person),
-      to: [$recipient | person | values],
+      to: (if $group then null else [$recipient | person | values] end),
       text: ($message | words),
       attachments: ($message | files),
       in_reply_to: ($message.quote_msg_id | word),
       sent_at: (.timestamp | word | time_ms),
-      direct: true,
+      direct: ($group | not),
       extra: {app_user: (.user_id_by_app | word)}
     } end;
 
@@ -62,16 +62,19 @@ def reaction: (.message | object) as $message | (($message.react_icon // $messag
 # What people of ours write in the account's manager carries their id.
 def of_people: .sender | object | .admin_id | word | . != null;
 
-# The account speaks, or is spoken to, or is named.
-def account($event): (if $event | startswith("oa_send_") then .sender else .recipient end | object | .id | word) // (.oa_id | word);
+# The account speaks (of a receipt it is what had been spoken), or is spoken to; in groups and of followers it is named.
+def account($event): if (.oa_id | word) then .oa_id | word
+  else (if ($event | startswith("oa_send_")) or $event == "user_received_message" or $event == "user_seen_message" then .sender else .recipient end)
+    | object | .id | word end;
 
 # Everything belongs to the account, also what is ignored: a hook may be shared by several.
 object | (.event_name | word // "") as $event | account($event) as $account
 | if $event == "user_received_message" then receipts("delivered")
   elif $event == "user_seen_message" then receipts("read")
   elif $event == "user_reacted_message" then reaction
-  elif ($event | startswith("user_send_")) or ($event | startswith("anonymous_send_")) then said(false)
-  elif $event | startswith("oa_send_") then if of_people then said(true) else ignored("own_echo") end
+  elif $event | startswith("user_send_group_") then said(false; true)
+  elif ($event | startswith("user_send_")) or ($event | startswith("anonymous_send_")) then said(false; false)
+  elif $event | startswith("oa_send_") then if of_people then said(true; $event | startswith("oa_send_group_")) else ignored("own_echo") end
   elif $event == "follow" or $event == "unfollow" or $event == "user_submit_info" then ignored("membership")
   else ignored("unsupported_kind") end
 | . + {account: $account}
