@@ -193,6 +193,8 @@ pub enum SliceEncoding {
     Base64,
     /// quoted-printable.
     QuotedPrintable,
+    /// uuencode: older than MIME, and still met.
+    Uuencode,
 }
 
 /// An edit, as an item.

@@ -179,6 +179,8 @@ pub fn encoding(fields: &[Field], mail: &[u8]) -> SliceEncoding {
         SliceEncoding::Base64
     } else if word.eq_ignore_ascii_case(b"quoted-printable") {
         SliceEncoding::QuotedPrintable
+    } else if [&b"x-uuencode"[..], b"uuencode", b"x-uue"].iter().any(|name| word.eq_ignore_ascii_case(name)) {
+        SliceEncoding::Uuencode
     } else {
         SliceEncoding::Identity
     }

@@ -87,7 +87,7 @@ fn rewritten(identity: &mut Identity, named: &dyn Fn(&str) -> Vec<Named>, header
     let listed = ["list-id", "x-google-group-id", "mailing-list"].iter().any(|name| fields::first(header, mail, name).is_some());
     let via =
         from.name.as_deref().and_then(|name| name.rsplit_once(" via ")).map(|(name, _)| name.trim_matches(['\'', '"', ' ']).to_owned());
-    if !(identity.is_ours(&from.address, context) && listed || listed && via.is_some()) {
+    if !listed || via.is_none() && !identity.is_ours(&from.address, context) {
         return;
     }
     let original =

@@ -7,7 +7,7 @@ use crate::model::item::SliceEncoding;
 pub fn decode_slice(encoded: &[u8], encoding: SliceEncoding) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(match encoding {
         SliceEncoding::Base64 => encoded.len() / 4 * 3 + 3,
-        SliceEncoding::Identity | SliceEncoding::QuotedPrintable => encoded.len(),
+        SliceEncoding::Identity | SliceEncoding::QuotedPrintable | SliceEncoding::Uuencode => encoded.len(),
     });
     decode_into(encoded, encoding, &mut |bytes| {
         decoded.extend_from_slice(bytes);
@@ -24,6 +24,41 @@ pub fn decode_into(encoded: &[u8], encoding: SliceEncoding, sink: &mut dyn FnMut
         }
         SliceEncoding::Base64 => base64_into(encoded, sink),
         SliceEncoding::QuotedPrintable => quoted_printable_into(encoded, sink),
+        SliceEncoding::Uuencode => uuencode_into(encoded, sink),
+    }
+}
+
+/// What stands between `begin` and `end`; without a `begin` it is no uuencode, whatever the header says.
+fn uuencode_into(encoded: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
+    let begins = |at: &usize| *at == 0 || encoded.get(at - 1) == Some(&b'\n');
+    let Some(start) = memchr::memmem::find_iter(encoded, b"begin ").find(begins) else {
+        sink(encoded);
+        return;
+    };
+    let mut piece = Vec::with_capacity(PIECE_BYTES + 64);
+    let lines = encoded.get(start..).unwrap_or_default().split(|byte| *byte == b'\n').skip(1);
+    for line in lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)) {
+        if line == b"end" {
+            break;
+        }
+        let Some((length, digits)) = line.split_first() else { continue };
+        let digit = |byte: Option<&u8>| u32::from(byte.copied().unwrap_or(b' ').wrapping_sub(b' ') & 0x3f);
+        let mut left = usize::from(length.wrapping_sub(b' ') & 0x3f);
+        for group in digits.chunks(4) {
+            let bits = digit(group.first()) << 18 | digit(group.get(1)) << 12 | digit(group.get(2)) << 6 | digit(group.get(3));
+            let [_, x, y, z] = bits.to_be_bytes();
+            piece.extend([x, y, z].iter().take(left));
+            left = left.saturating_sub(3);
+        }
+        if piece.len() >= PIECE_BYTES {
+            if !sink(&piece) {
+                return;
+            }
+            piece.clear();
+        }
+    }
+    if !piece.is_empty() {
+        sink(&piece);
     }
 }
 
@@ -229,6 +264,12 @@ mod tests {
     #[test]
     fn quoted_printable_joins_soft_breaks_and_keeps_broken_escapes() {
         check("Gr=C3=\r\n=BC=C3=9Fe  \r\n100=% =\r\n", SliceEncoding::QuotedPrintable, "Grüße\r\n100=% ");
+    }
+
+    #[test]
+    fn uuencode_is_read_between_begin_and_end() {
+        check("note\r\nbegin 644 a.txt\r\n%2&%L;&\\\r\n`\r\nend\r\nmore", SliceEncoding::Uuencode, "Hallo");
+        check("As it stands.", SliceEncoding::Uuencode, "As it stands.");
     }
 
     #[test]

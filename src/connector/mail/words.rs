@@ -4,6 +4,7 @@
 //! of a character.
 
 use base64::Engine as _;
+use encoding_rs::Encoding;
 use mail_parser::parsers::MessageStream;
 use mail_parser::{Address as Parsed, HeaderValue};
 
@@ -116,7 +117,11 @@ fn encoded_word(text: &str) -> Option<EncodedWord<'_>> {
     let (content, rest) = (after.get(..end)?, after.get(end + 2..)?);
     let bytes = match kind {
         "B" | "b" => transfer::decode_slice(content.as_bytes(), SliceEncoding::Base64),
-        "Q" | "q" => q_word(content.as_bytes()),
+        // Eight-bit letters inside are forbidden and happen: the field was decoded as a whole before, so they are put back.
+        "Q" | "q" => match Encoding::for_label(charset.trim().as_bytes()).filter(|_| !content.is_ascii()) {
+            Some(encoding) => q_word(&encoding.encode(content).0),
+            None => q_word(content.as_bytes()),
+        },
         _ => return None,
     };
     Some(EncodedWord { charset, bytes, rest })
@@ -252,6 +257,7 @@ mod tests {
         check(b" plain =?not a word? text", "plain =?not a word? text");
         check(b"=?utf-8*de?q?Gru=C3=9F?=", "Gruß");
         check(b"a\r\n\tb\0c", "a b c");
+        check(b"=?iso-8859-1?Q?Die_Fr\xf6sche_=FCben?=", "Die Frösche üben");
     }
 
     #[test]

@@ -135,10 +135,8 @@ fn announcement(lines: &[&str], at: usize) -> Option<usize> {
 fn is_divider(line: &str) -> bool {
     let bare = line.trim_matches(|c: char| matches!(c, '-' | '_' | '=' | '*' | '#' | '~' | '—' | '–' | ' '));
     let ruled = bare.len() + 4 <= line.len() && line.starts_with(['-', '_', '=', '*', '#', '—', '–']);
-    if !ruled && !(ends_with_colon(line) && line.len() <= 80) && !line.starts_with(['<', '[']) {
-        return false;
-    }
-    if bare.len() > 200 || bare.is_empty() {
+    let headed = ends_with_colon(line) && line.len() <= 80;
+    if !ruled && !headed || bare.len() > 200 || bare.is_empty() {
         return false;
     }
     let lower = bare.to_lowercase();
@@ -175,7 +173,8 @@ fn announces(line: &str) -> bool {
         return names_address(line) || line.contains(" GMT+") || line.contains(" GMT-");
     }
     // A sentence may begin and end like an announcement; it does not name an address.
-    if !colon && !(dated && line.contains('@')) {
+    let addressed = dated && line.contains('@');
+    if !colon && !addressed {
         return false;
     }
     let lower = line.trim_end_matches([':', '：', ' ', '\u{a0}']).to_lowercase();

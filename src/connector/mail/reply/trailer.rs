@@ -107,8 +107,8 @@ fn is_sent_from(line: &str) -> bool {
 fn letter_end(lines: &[&str]) -> Option<usize> {
     let from = lines.len().saturating_sub(SIGNATURE_LINES_MAX);
     let is_closing =
-        |line: &&str| line.len() <= 60 && CLOSINGS.contains(&line.trim().trim_end_matches([',', '.', '!', ' ']).to_lowercase().as_str());
-    let at = lines.iter().rposition(|line| is_closing(&line)).filter(|at| *at >= from)?;
+        |line: &str| line.len() <= 60 && CLOSINGS.contains(&line.trim().trim_end_matches([',', '.', '!', ' ']).to_lowercase().as_str());
+    let at = lines.iter().rposition(|line| is_closing(line)).filter(|at| *at >= from)?;
     let behind = lines.get(at + 1..)?;
     let short = behind.iter().all(|line| line.len() <= 120);
     (short && behind.iter().any(|line| says_how_to_reach(line))).then_some(at)
