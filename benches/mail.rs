@@ -154,6 +154,7 @@ fn context() -> MailContext {
         namespace: mail::NAMESPACE.to_owned(),
         account: String::new(),
         signed_replies: false,
+        agents: Vec::new(),
         mailboxes: Vec::new(),
         authserv_ids: Vec::new(),
         historic: false,

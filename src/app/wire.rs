@@ -60,6 +60,7 @@ impl MailChannel {
             namespace: self.namespace.clone(),
             account: crate::connector::mail::settings::account(&self.file.settings, &self.mailboxes, &self.file.id),
             signed_replies: crate::connector::mail::settings::signed_replies(&self.file.settings),
+            agents: crate::connector::mail::settings::agents(&self.file.settings),
             mailboxes: self.mailboxes.clone(),
             authserv_ids: self.authserv_ids.clone(),
             historic: false,

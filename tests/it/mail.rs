@@ -62,6 +62,7 @@ fn context() -> MailContext {
         namespace: mail::NAMESPACE.to_owned(),
         account: String::new(),
         signed_replies: false,
+        agents: Vec::new(),
         mailboxes: vec![Address::parse("email:support@acme.example").unwrap()],
         authserv_ids: Vec::new(),
         historic: false,

@@ -26,6 +26,7 @@ fn context() -> MailContext {
         namespace: mail::NAMESPACE.to_owned(),
         account: String::new(),
         signed_replies: false,
+        agents: vec!["@staff.example".to_owned()],
         mailboxes: vec![Address::parse("email:support@acme.example").unwrap()],
         authserv_ids: vec!["mx.acme.example".to_owned()],
         historic: false,
@@ -70,6 +71,8 @@ fn told(message: &MessageItem) -> Map<String, Value> {
     let extra = message.extra.get("mail").cloned().unwrap_or_else(|| json!({}));
     let told = json!({
         "from": message.from.as_ref().map(|from| json!({"address": from.address.as_str(), "name": from.name})),
+        "author": message.author,
+        "contact": message.contact.as_ref().map(|contact| contact.address.as_str()),
         "to": message.to.iter().map(|to| json!([to.address.as_str(), to.role])).collect::<Vec<_>>(),
         "subject": message.subject,
         "text": message.text,

@@ -13,6 +13,7 @@ use crate::connector::mail::scan::Scan;
 use crate::connector::mail::thread::{self, Evidence};
 use crate::connector::mail::{MailContext, auth, canon, fields, language, reply, special, words};
 use crate::connector::text::hex;
+use crate::model::address::Address;
 use crate::model::event::{Author, Automated, Direction};
 use crate::model::item::{ContactHint, Item, ItemBody, MessageItem, ReplyHint};
 use crate::model::key::KeyDigest;
@@ -42,18 +43,30 @@ pub fn build(raw: &Raw, scan: &Scan, context: &MailContext) -> Item {
     }
     let key = key(mail, scan, &evidence, context);
     let mut special = Map::new();
-    special::read(mail, scan, &content.text, &charsets, &mut special);
+    special::read(mail, scan, subject.as_deref().unwrap_or_default(), &content.text, &charsets, &mut special);
     let texts = Texts::of(&mut content, raw, scan, &charsets, context);
     let reported = matches!(class.automated, Some(Automated::Bounce | Automated::DeliveryStatus | Automated::FeedbackReport));
     let verified = authentication.as_ref().is_some_and(|found| found.verified);
+    let agent = verified && identity.from.as_ref().is_some_and(|from| is_agent(&from.address, context));
+    let claimed = special.get("forwarded").filter(|_| agent).and_then(|found| Address::parse(found.get("from")?.as_str()?).ok());
     let message_hint = |id: &str| context.digester.item(&context.namespace, &context.account, "message", &["mid", id], "");
     let message = MessageItem {
         threading: thread::place(&evidence, &identity, context),
         hints: evidence.message_id.iter().chain(&evidence.rewritten).map(|id| message_hint(id)).collect(),
         direction: Direction::Inbound,
-        author: if reported { Author::System } else { Author::Customer },
+        author: if reported {
+            Author::System
+        } else if agent {
+            Author::Agent
+        } else {
+            Author::Customer
+        },
         kind: "email".to_owned(),
-        contact: if reported { None } else { contact(&identity, verified, context) },
+        contact: match claimed {
+            _ if reported => None,
+            Some(customer) => Some(hint(customer, None, false, context)),
+            None => contact(&identity, verified, context),
+        },
         to: identity.to.clone(),
         subject: subject.map(|subject| cut(subject, LINE_BYTES_MAX).0),
         language: texts.reply_text.as_deref().or(texts.text.as_deref()).and_then(language::of),
@@ -104,13 +117,19 @@ fn charsets<'m>(mail: &'m [u8], scan: &Scan) -> Charsets<'m> {
 
 fn contact(identity: &Identity, verified: bool, context: &MailContext) -> Option<ContactHint> {
     let from = identity.from.as_ref()?;
-    Some(ContactHint {
-        digest: context.digester.address(&from.address),
-        address: from.address.clone(),
-        name: from.name.clone().map(|name| cut(name, LINE_BYTES_MAX).0),
-        verified,
-        also: Vec::new(),
-    })
+    Some(hint(from.address.clone(), from.name.clone(), verified, context))
+}
+
+fn hint(address: Address, name: Option<String>, verified: bool, context: &MailContext) -> ContactHint {
+    let name = name.map(|name| cut(name, LINE_BYTES_MAX).0);
+    ContactHint { digest: context.digester.address(&address), address, name, verified, also: Vec::new() }
+}
+
+/// One of our own people, by the settings of the channel.
+fn is_agent(address: &Address, context: &MailContext) -> bool {
+    let value = address.value();
+    let known = |agent: &String| if agent.starts_with('@') { value.ends_with(agent.as_str()) } else { value == agent };
+    context.agents.iter().any(known)
 }
 
 /// The texts of the item, cut to their limit.

@@ -72,6 +72,8 @@ pub struct MailContext {
     pub signed_replies: bool,
     /// Addresses of the mailbox itself (`email:…`): recipients of ours, told apart from other participants.
     pub mailboxes: Vec<Address>,
+    /// Addresses, or `@domain`, of our own people: what they verifiably forward is for the customer inside.
+    pub agents: Vec<String>,
     /// Names of our own border (RFC 8601 §2.5): only their `Authentication-Results` are believed. Empty: none are.
     pub authserv_ids: Vec<String>,
     /// It comes in through a backfill.

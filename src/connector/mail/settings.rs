@@ -15,6 +15,11 @@ pub fn authserv_ids(settings: &Map<String, Value>) -> Vec<String> {
     texts(settings, "authserv_ids")
 }
 
+/// `agents`: whose forwarded mails are taken for those of the customer inside; `@domain` means everybody there.
+pub fn agents(settings: &Map<String, Value>) -> Vec<String> {
+    texts(settings, "agents").iter().map(|text| text.trim().to_lowercase()).filter(|text| text.contains('@')).collect()
+}
+
 fn texts(settings: &Map<String, Value>, name: &str) -> Vec<String> {
     let list = settings.get(name).and_then(Value::as_array);
     list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::connector::mail::charset::{Charsets, cut};
 use crate::connector::mail::fields;
+use crate::connector::mail::reply::history;
 use crate::connector::mail::scan::{Entity, Scan};
 use crate::connector::mail::{MailLimits, transfer, words};
 
@@ -14,7 +15,7 @@ const PART_BYTES_MAX: usize = 64 * 1024;
 const VALUE_BYTES_MAX: usize = 998;
 
 /// Reads it into `said`.
-pub fn read(mail: &[u8], scan: &Scan, text: &str, charsets: &Charsets, said: &mut Map<String, Value>) {
+pub fn read(mail: &[u8], scan: &Scan, subject: &str, text: &str, charsets: &Charsets, said: &mut Map<String, Value>) {
     if let Some(protection) = protection(mail, scan, text) {
         said.insert("protection".to_owned(), json!(protection));
     }
@@ -28,12 +29,33 @@ pub fn read(mail: &[u8], scan: &Scan, text: &str, charsets: &Charsets, said: &mu
     }
     let reported = scan.root().media_type == "multipart/report";
     let attached = scan.leaves().map(|(_, leaf)| leaf).find(|leaf| matches!(leaf.media_type.as_str(), "message/rfc822" | "message/global"));
-    if let Some(part) = attached.filter(|_| !reported) {
-        let forwarded = forwarded(mail, part, charsets);
-        if !forwarded.is_empty() {
-            said.insert("forwarded".to_owned(), Value::Object(forwarded));
-        }
+    let forwarded = match attached.filter(|_| !reported) {
+        Some(part) => forwarded(mail, part, charsets),
+        None if is_forward(subject) => forwarded_in_text(text, charsets),
+        None => Map::new(),
+    };
+    if !forwarded.is_empty() {
+        said.insert("forwarded".to_owned(), Value::Object(forwarded));
     }
+}
+
+/// The prefixes of a forwarded mail's subject, in the languages of common programs.
+fn is_forward(subject: &str) -> bool {
+    const PREFIXES: [&str; 16] =
+        ["fwd", "fw", "wg", "tr", "rv", "enc", "vs", "vb", "doorst", "pd", "i", "ilt", "转发", "轉寄", "転送", "пересл"];
+    subject.split_once([':', '：']).is_some_and(|(prefix, _)| PREFIXES.contains(&prefix.trim().to_lowercase().as_str()))
+}
+
+/// The same of a mail whose text goes on behind a block of header lines.
+fn forwarded_in_text(text: &str, charsets: &Charsets) -> Map<String, Value> {
+    let mut said = Map::new();
+    let Some((from, subject)) = history::quoted_header(text) else { return said };
+    let from = words::addresses(from.replace("mailto:", "").replace('[', "<").replace(']', ">").as_bytes(), charsets);
+    if let Some(address) = from.into_iter().find_map(|one| one.address) {
+        said.insert("from".to_owned(), json!(address.as_str()));
+        said.extend(subject.map(|subject| ("subject".to_owned(), Value::String(cut(subject, VALUE_BYTES_MAX).0))));
+    }
+    said
 }
 
 /// How the content is protected; what is encrypted is an attachment that we cannot read.

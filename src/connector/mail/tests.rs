@@ -26,6 +26,7 @@ fn context() -> MailContext {
         namespace: NAMESPACE.to_owned(),
         account: String::new(),
         signed_replies: false,
+        agents: vec!["@staff.example".to_owned()],
         mailboxes: vec![Address::parse("email:support@acme.example").unwrap()],
         authserv_ids: vec!["mx.acme.example".to_owned()],
         historic: false,
@@ -224,6 +225,23 @@ fn only_the_configured_border_vouches_for_a_sender() {
     assert_eq!(verified(&good.replace("from=example.org", "from=evil.example")), Some(false));
     assert_eq!(verified(&format!("{good}From: other@example.org\n")), Some(false), "several From fields are never verified");
     assert_eq!(verified(&format!("{}{good}", "Received: by somebody\n".repeat(9))), None, "below foreign hops it may be forged");
+}
+
+#[test]
+fn a_mail_that_an_agent_forwards_is_for_the_customer_inside_if_the_agent_is_verified() {
+    let passed = "Authentication-Results: mx.acme.example; dmarc=pass header.from=staff.example\n";
+    let mail = |head: &str| {
+        message(format!(
+            "{head}From: Bob <bob@staff.example>\nSubject: Fwd: Question\n\nPlease help.\n\n---------- Forwarded message ---------\nFrom: Carl <carl@x.example>\nDate: Mon, 1 Jun 2026\nSubject: Question\nTo: bob@staff.example\n\nWhere is it?\n"
+        ))
+    };
+    let forwarded = mail(passed);
+    assert_eq!(forwarded.author, Author::Agent);
+    let contact = forwarded.contact.unwrap();
+    assert_eq!((contact.address.value(), contact.verified), ("carl@x.example", false));
+    assert_eq!(forwarded.from.unwrap().address.value(), "bob@staff.example");
+    let unverified = mail("");
+    assert_eq!((unverified.author, unverified.contact.unwrap().address.value()), (Author::Customer, "bob@staff.example"));
 }
 
 #[test]

@@ -29,6 +29,7 @@ pub fn read(connector: &str, declared: &Map<String, Value>, bytes: &[u8], now: T
         namespace: mail::NAMESPACE.to_owned(),
         account: settings::account(declared, &mailboxes, &id),
         signed_replies: settings::signed_replies(declared),
+        agents: settings::agents(declared),
         mailboxes,
         authserv_ids: settings::authserv_ids(declared),
         historic: false,

@@ -1,7 +1,7 @@
 //! Quoted history: lines with `>`, the line that announces them, and older mails that follow whole.
 
-use crate::connector::mail::reply::LINE_BYTES_MAX;
 use crate::connector::mail::reply::phrases::{ABOVE, DATE_WORDS, FIELDS, FROM, WHOLE, WROTE, WROTE_INSIDE};
+use crate::connector::mail::reply::{LINE_BYTES_MAX, LINES_MAX};
 
 /// Lines over which an announcement may be folded.
 const FOLDED_LINES_MAX: usize = 4;
@@ -230,6 +230,20 @@ fn names_address(line: &str) -> bool {
 
 fn is_cjk_date(line: &str) -> bool {
     line.contains('年') && line.contains('月') && line.contains('日') && has_number(line)
+}
+
+/// From and Subject of the first older mail that follows whole behind a block of header lines.
+pub fn quoted_header(text: &str) -> Option<(String, Option<String>)> {
+    let lines: Vec<&str> = text.lines().take(LINES_MAX).collect();
+    let at = (0..lines.len()).find(|at| is_header_block(&lines, *at))?;
+    let value = |line: &&str| {
+        let (_, value) = line.split_once([':', '：'])?;
+        Some(value.trim_matches(['*', ' ', '\t', '\u{a0}']).to_owned())
+    };
+    let subjects = FIELDS.last().copied().unwrap_or_default();
+    let is_subject = |line: &&&str| field_name(line).is_some_and(|name| subjects.contains(&name.as_str()));
+    let subject = lines.iter().skip(at + 1).take(BLOCK_LINES).find(is_subject).and_then(value);
+    Some((lines.get(at).and_then(value)?, subject.filter(|subject| !subject.is_empty())))
 }
 
 /// From, and two other kinds of fields close behind it.
