@@ -1,8 +1,9 @@
 //! Mail: the bytes of one mail in, one [`Item`] out. Pure: no files, no clock, no tasks; the time of receipt is a parameter.
 //!
-//! The way through the room: `scan` finds the MIME structure within limits, `fields` and `words` read header fields, `parts`
-//! sorts the leaves into bodies and files, `marks` and `reply` make the texts, `class`, `thread` and `identity` say what it is,
-//! where it belongs and who wrote it, `canon` gives it its key.
+//! The way through the room: `scan` finds the MIME structure within limits, `fields`, `parameters` and `words` read header fields,
+//! `parts` sorts the leaves into bodies and files (`tnef` looks into those of Outlook), `flowed`, `marks` and `reply` make the
+//! texts, `class` and `report` say what it is, `identity` and `auth` who wrote it, `thread`, `own` and `ticket` where it belongs,
+//! `special` what else it says, `canon` gives it its key.
 //!
 //! What must stay true: [`read`] takes any bytes, never panics outwards, does not recurse over the input, takes linear time
 //! and, beside the raw, memory bounded by the limits. `mail-parser` sees single header fields only, never a whole mail: its 0.11
