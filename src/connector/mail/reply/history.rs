@@ -12,7 +12,7 @@ const BLOCK_LINES: usize = 8;
 /// second value: the end was cut off.
 pub fn without(mut lines: Vec<&str>) -> (Vec<&str>, bool) {
     let quoted = Quoted::of(&lines);
-    let begins = (0..lines.len()).find(|at| begins_history(&lines, *at, &quoted));
+    let begins = (0..lines.len()).find(|at| begins_history(&lines, *at, &quoted)).map(|at| block_start(&lines, at));
     let says = |lines: &[&str]| lines.iter().any(|line| !line.trim().is_empty() && !is_quoted(line));
     let begins = begins.filter(|at| lines.get(..*at).is_some_and(says));
     if let Some(at) = begins {
@@ -145,7 +145,7 @@ fn is_divider(line: &str) -> bool {
         return true;
     }
     let by_whom = |known: &str| ruled && words.starts_with(known) && (known.ends_with(" by") || known.ends_with(" von"));
-    if WHOLE.iter().any(|known| words == *known || by_whom(known)) {
+    if ruled && words == "original" || WHOLE.iter().any(|known| words == *known || by_whom(known)) {
         return true;
     }
     // Zoho: the announcement between rules.
@@ -259,6 +259,16 @@ fn is_header_block(lines: &[&str], at: usize) -> bool {
         }
     }
     seen.iter().filter(|seen| **seen).count() >= 2
+}
+
+/// Where the header block around `at` begins: some programs put the date before From.
+fn block_start(lines: &[&str], at: usize) -> usize {
+    let is_field = |line: &&str| field_name(line).is_some_and(|name| FIELDS.iter().any(|kind| kind.contains(&name.as_str())));
+    if !is_header_block(lines, at) {
+        return at;
+    }
+    let before = lines.get(..at).unwrap_or_default();
+    at - before.iter().rev().take(FIELDS.len()).take_while(|line| is_field(line)).count()
 }
 
 /// The name in a line `Name: value`, in lower case; stars around it are what is left of bold type.

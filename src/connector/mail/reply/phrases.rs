@@ -84,7 +84,9 @@ pub const DATE_WORDS: [&str; 24] = [
 ];
 
 /// The words of a line over a mail that follows whole, between rules or before a colon.
-pub const WHOLE: [&str; 47] = [
+pub const WHOLE: [&str; 49] = [
+    "원본 메시지",
+    "원본 메일",
     "original message",
     "original appointment",
     "original mail",
