@@ -37,6 +37,7 @@ pub fn without(mut lines: Vec<&str>) -> (Vec<&str>, bool) {
     (kept, begins.is_some())
 }
 
+/// A line of an older mail, by its mark.
 pub fn is_quoted(line: &str) -> bool {
     line.trim_start().starts_with('>')
 }
