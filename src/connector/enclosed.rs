@@ -35,6 +35,7 @@ pub fn item(source: &Source<'_>, target: &Target, draft: &Draft, blobs: &mut Vec
         // The same mail by whatever road is one message.
         account: String::new(),
         signed_replies: false,
+        agents: Vec::new(),
         mailboxes: recipients.collect(),
         authserv_ids: Vec::new(),
         historic: source.historic,
