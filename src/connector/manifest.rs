@@ -252,6 +252,8 @@ pub enum Decode {
     Multipart,
     /// XML, also RSS and Atom.
     Xml,
+    /// Lines of text, as they are.
+    Text,
 }
 
 /// A body that is sealed.

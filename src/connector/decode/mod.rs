@@ -70,6 +70,7 @@ pub fn decode(kinds: &[Decode], then: Option<&Then>, content_type: &str, body: &
         Decode::Form => essence == "application/x-www-form-urlencoded",
         Decode::Multipart => essence == "multipart/form-data",
         Decode::Xml => essence == "text/xml" || essence == "application/xml" || essence.ends_with("+xml"),
+        Decode::Text => essence == "text/plain",
     };
     // One kind: it is what it is, whatever the header says. Several: the header must tell.
     let kind = match kinds {
@@ -81,6 +82,7 @@ pub fn decode(kinds: &[Decode], then: Option<&Then>, content_type: &str, body: &
         Some(Decode::Json) => Ok(Decoded::Json(body.clone())),
         Some(Decode::Form) => form(body, then, depth_max),
         Some(Decode::Multipart) => multipart(content_type, body),
+        Some(Decode::Text) => Ok(Decoded::Value(json!({"text": String::from_utf8_lossy(body)}), Vec::new())),
         Some(Decode::Xml) => match xml::to_json(body) {
             Some(value) => Ok(Decoded::Value(value, Vec::new())),
             None => Err(wrong(Code::Undecodable, "not XML, or XML with a DTD, or too deep")),

@@ -16,6 +16,8 @@ mod place;
 mod signature;
 mod sns;
 mod template;
+#[cfg(test)]
+mod tests;
 mod time;
 
 use secrecy::SecretString;

@@ -1,0 +1,25 @@
+# XMPP: one message stanza.
+
+def bare: split("/") | .[0];
+def resource: split("/") | if .[1] then .[1:] | join("/") else null end;
+
+# Who in a room gives the id: the room itself.
+def stanza_id($by): first([.["stanza-id"]] | flatten | .[] | objects | select(.["@by"] == $by) | .["@id"]) // null;
+
+def delay: first([.delay] | flatten | .[] | objects | .["@stamp"]) // null;
+
+def body: first([.body] | flatten | .[] | if isobject then .["#text"] else . end | values | select(. != "")) // null;
+
+.message as $stanza
+| if $stanza | isobject | not then ignored("unsupported_kind")
+  else $stanza | (.["@type"] == "groupchat") as $room | (.["@from"] // "") as $from | ($from | bare) as $bare
+    | if any($settings.own[]; . == $from or . == $bare) then ignored("own_echo")
+      elif .retract then {kind: "delete", key: [$bare, .retract["@id"]]}
+      elif body == null then ignored("state")
+      else {
+        key: [$bare, if .replace then .replace["@id"] else stanza_id($bare) // .["@id"] end],
+        external_id: (if .replace then .replace["@id"] else stanza_id($bare) // .["@id"] end), conversation: $bare,
+        from: {address: "xmpp:\(if $room then $from else $bare end)", handle: (if $room then $from | resource else null end)},
+        text: body, in_reply_to: (if .reply["@id"]? then [$bare, .reply["@id"]] else null end), direct: ($room | not)
+      } + (if .replace then {kind: "edit", revision: (stanza_id($bare) // .["@id"])} else {kind: "message", sent_at: delay} end) end
+  end
