@@ -33,7 +33,7 @@ pub enum TokenError {
     /// A person must act: the consent is gone, was never given, or the client is refused.
     #[error("{detail}")]
     Person {
-        /// `login_needed`, `consent_expired`, `auth_failed`.
+        /// `login_needed`, `consent_expired`, `auth_failed`, `tls`.
         code: Code,
         /// One line, without secrets.
         detail: String,

@@ -172,14 +172,27 @@ fn protocol(url: &Url, what: &str) -> TokenError {
 }
 
 fn unreachable(url: &Url, error: &reqwest::Error) -> TokenError {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let causes = || std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    if let Some(why) = causes().find_map(bad_certificate) {
+        // As at a mail server: somebody else may be listening there, or a person forgot to renew it.
+        return TokenError::Person { code: Code::Tls, detail: format!("{}: the certificate is not trusted: {why}", place(url)) };
+    }
     // The outer texts name the URL; the innermost is the system's own word.
-    let why = match causes.last() {
+    let why = match causes().last() {
         _ if error.is_timeout() => format!("no answer in {} s", WITHIN.as_secs()),
         Some(cause) => cause.to_string(),
         None => "the connection failed".to_owned(),
     };
     later(Code::Unreachable, url, &why, None)
+}
+
+fn bad_certificate(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    match cause.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::InvalidCertificate(why)) => Some(format!("{why:?}")),
+        Some(_) => None,
+        // The error of TLS travels inside of those of I/O, which do not name it as their source.
+        None => bad_certificate(cause.downcast_ref::<std::io::Error>()?.get_ref()?),
+    }
 }
 
 /// TLS with the system's roots; `SSL_CERT_FILE` holds too.

@@ -19,6 +19,8 @@ use omnigate::tokens::{Credential, Grant, OAuthSource};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
+use crate::support::daemon::{Daemon, Setup, free_address};
+use crate::support::dovecot::certificates;
 use crate::support::identity::{CLIENT_SECRET, Identity};
 use crate::support::servers::missing;
 
@@ -223,7 +225,7 @@ async fn trouble_is_told_from_a_consent_that_is_gone() {
     assert_eq!(source.consent_ends().await, Some(desk.clock.now().plus_ms(86_400_000)));
     let dead = Credential {
         name: "oauth/dead".to_owned(),
-        token_url: format!("http://{}/token", crate::support::daemon::free_address()).parse().unwrap(),
+        token_url: format!("http://{}/token", free_address()).parse().unwrap(),
         client_id: "omnigate".to_owned(),
         client_secret: None,
         scope: "mail".to_owned(),
@@ -279,4 +281,61 @@ async fn a_service_account_signs_for_whom_it_speaks() {
         let why = AccountKey::read(&bad.to_owned().into()).unwrap_err();
         assert!(!why.contains("AAAA"), "{why}");
     }
+}
+
+/// A token endpoint over TLS that knows one answer.
+async fn secure_endpoint(folder: &std::path::Path) -> std::net::SocketAddr {
+    use rustls::pki_types::pem::PemObject;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let certificate = rustls::pki_types::CertificateDer::from_pem_file(folder.join("cert.pem")).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut request = Vec::new();
+                while !String::from_utf8_lossy(&request).contains("grant_type=client_credentials") {
+                    let mut piece = [0; 1024];
+                    match stream.read(&mut piece).await {
+                        Ok(read) if read > 0 => request.extend_from_slice(&piece[..read]),
+                        _ => return,
+                    }
+                }
+                let body = r#"{"access_token":"over-tls","expires_in":"3600"}"#;
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+                let _ = stream.shutdown().await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_identity_provider_must_show_a_certificate_that_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = certificates(folder.path());
+    std::fs::write(folder.path().join("ca.pem"), ca).unwrap();
+    let endpoint = secure_endpoint(folder.path()).await;
+    let channel = format!(
+        "connector = \"imap\"\n[imap]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nuser = \"ana\"\n[oauth]\ngrant = \"client_credentials\"\n\
+         client_id = \"omnigate\"\nscopes = [\"mail\"]\ntoken_url = \"https://localhost:{}/token\"\n[secrets]\nclient_secret = {{ env = \"S\" }}\n",
+        free_address().port(),
+        endpoint.port()
+    );
+    let mut setup = Setup { channels: BTreeMap::from([("support".to_owned(), channel)]), ..Setup::default() };
+    setup.env = BTreeMap::from([("S".to_owned(), "secret".to_owned())]);
+    let check = |setup: &Setup| Daemon::prepare(setup.clone()).command(&["check", "--connect"]).1;
+    let refused = check(&setup);
+    assert!(refused.contains("tls: identity provider localhost:") && refused.contains("not trusted: UnknownIssuer"), "{refused}");
+    setup.env.insert("SSL_CERT_FILE".to_owned(), folder.path().join("ca.pem").to_str().unwrap().to_owned());
+    let passed = check(&setup);
+    assert!(passed.contains("unreachable: connecting to 127.0.0.1:"), "the token was got, the mail server is what is dead: {passed}");
 }
