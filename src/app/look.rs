@@ -48,10 +48,7 @@ pub async fn check_connect(loaded: &load::Loaded) -> Vec<Looked> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let digester = Digester::new(&[0; INSTANCE_KEY_BYTES]);
     let mut connectors = Connectors::of(&loaded.config, &Disk);
-    let tokens = match tokens(loaded, digester.clone(), clock.clone()) {
-        Ok(tokens) => tokens,
-        Err(line) => return vec![Looked { ok: false, kind: "gateway", name: loaded.config.instance.name.clone(), line }],
-    };
+    let tokens = tokens(loaded, digester.clone(), clock.clone());
     let built = wire::channels(loaded, &mut connectors, &digester, &clock, &tokens);
     let channel = |ok: bool, name: &str, line: String| Looked { ok, kind: "channel", name: name.to_owned(), line };
     let mut rows: Vec<Looked> = built.failed.into_iter().map(|failed| channel(false, &failed.id, failed.detail)).collect();
@@ -98,7 +95,7 @@ pub async fn reconcile(loaded: &load::Loaded, channel: &str) -> Result<Vec<Folde
     if by_consent {
         return Err(format!("channel `{channel}` logs in by a person's consent, which only the daemon uses: start it"));
     }
-    let tokens = tokens(loaded, Digester::new(&[0; INSTANCE_KEY_BYTES]), clock.clone())?;
+    let tokens = tokens(loaded, Digester::new(&[0; INSTANCE_KEY_BYTES]), clock.clone());
     let mail = wire::mail_channel(file, &tokens)?;
     let store = SqliteStore::open_read_only(&loaded.config.instance.data_dir).map_err(|error| error.to_string())?;
     let backfill = mail.settings.first_run == FirstRun::Backfill;
@@ -107,7 +104,7 @@ pub async fn reconcile(loaded: &load::Loaded, channel: &str) -> Result<Vec<Folde
 }
 
 /// Tokens with the consents of the store, if there is one. Nothing is written.
-fn tokens(loaded: &load::Loaded, digester: Digester, clock: Arc<dyn Clock>) -> Result<Tokens, String> {
+fn tokens(loaded: &load::Loaded, digester: Digester, clock: Arc<dyn Clock>) -> Tokens {
     let instance = &loaded.config.instance;
     let key = key::instance_key(&instance.key, &Disk, None).ok();
     let store = SqliteStore::open_read_only(&instance.data_dir).ok();

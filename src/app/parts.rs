@@ -188,7 +188,7 @@ pub async fn open(config: &Config, key: InstanceKey) -> Result<(Parts, WriterTas
     let readers = Readers::start(READER_THREADS, mail::PARSE_STACK_BYTES).map_err(|error| start_error("reader threads", error))?;
     let digester = Digester::new(key.current());
     let keep = SealedKeep { store: store.clone(), writer: Some(writer.clone()), sealer: Sealer::new(key.all()), random: random.clone() };
-    let tokens = Tokens::new(Arc::new(keep), digester.clone(), clock.clone()).map_err(|error| start_error("tokens", error))?;
+    let tokens = Tokens::new(Arc::new(keep), digester.clone(), clock.clone());
     let parts = Parts {
         files: Files { store: store.clone(), blobs: blobs.clone() },
         digester,

@@ -2,7 +2,7 @@
 //! provider is asked once for all of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -29,30 +29,36 @@ const GOOGLE_SCOPE: &str = "https://mail.google.com/";
 pub struct Tokens {
     keep: Arc<dyn TokenKeep>,
     digester: Digester,
-    endpoint: Endpoint,
+    /// Made for the first channel that needs it: reading the system's certificates takes tens of milliseconds.
+    endpoint: OnceLock<Endpoint>,
     clock: Arc<dyn Clock>,
     sources: Mutex<HashMap<[u8; 32], Arc<OAuthSource>>>,
 }
 
 impl Tokens {
     /// No sources yet; consents are kept in `keep`.
-    ///
-    /// # Errors
-    /// One line, if the HTTP client cannot be made.
-    pub fn new(keep: Arc<dyn TokenKeep>, digester: Digester, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        Ok(Self { keep, digester, endpoint: Endpoint::new()?, clock, sources: Mutex::default() })
+    pub fn new(keep: Arc<dyn TokenKeep>, digester: Digester, clock: Arc<dyn Clock>) -> Self {
+        Self { keep, digester, endpoint: OnceLock::new(), clock, sources: Mutex::default() }
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, String> {
+        if let Some(endpoint) = self.endpoint.get() {
+            return Ok(endpoint.clone());
+        }
+        let made = Endpoint::new()?;
+        Ok(self.endpoint.get_or_init(|| made).clone())
     }
 
     /// The source of a channel with `[oauth]`.
     ///
     /// # Errors
-    /// One line: which secret cannot be used.
+    /// One line: which secret cannot be used, or why the HTTP client cannot be made.
     pub fn source(&self, file: &ChannelFile, oauth: &OAuth) -> Result<Arc<OAuthSource>, String> {
-        let credential = credential(file, oauth, &self.digester)?;
+        let (credential, endpoint) = (credential(file, oauth, &self.digester)?, self.endpoint()?);
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         // Those of channels that are gone or were changed.
         sources.retain(|_, source| Arc::strong_count(source) > 1);
-        let made = || Arc::new(OAuthSource::new(credential, self.endpoint.clone(), self.keep.clone(), self.clock.clone()));
+        let made = || Arc::new(OAuthSource::new(credential, endpoint, self.keep.clone(), self.clock.clone()));
         Ok(sources.entry(whole(file, oauth)).or_insert_with(made).clone())
     }
 }
@@ -196,7 +202,7 @@ mod tests {
             .file("c/channels/q.toml", channel("b@acme.example", "refresh_token"))
             .var("S", "secret");
         let loaded = load(Path::new("c/omnigate.toml"), &source).unwrap();
-        let tokens = Tokens::new(Arc::new(NoKeep), Digester::new(&[7; 32]), Arc::new(SystemClock::default())).unwrap();
+        let tokens = Tokens::new(Arc::new(NoKeep), Digester::new(&[7; 32]), Arc::new(SystemClock::default()));
         let of = |id: &str| {
             let file = loaded.channels[id].as_ref().unwrap();
             tokens.source(file, file.oauth.as_ref().unwrap()).unwrap()

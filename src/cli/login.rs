@@ -107,7 +107,7 @@ async fn keep(loaded: &Loaded, file: &ChannelFile, oauth: &OAuth, given: Given) 
     let (key, _) = app::run::keys(loaded).map_err(|error| Failure::Failed(error.to_string()))?;
     let store = Arc::new(open(&loaded.config.instance.data_dir)?);
     let keep = SealedKeep { store: store.clone(), writer: None, sealer: Sealer::new(key.all()), random: Arc::new(SystemRandom::default()) };
-    let tokens = Tokens::new(Arc::new(keep), Digester::new(key.current()), Arc::new(SystemClock::default())).map_err(Failure::Failed)?;
+    let tokens = Tokens::new(Arc::new(keep), Digester::new(key.current()), Arc::new(SystemClock::default()));
     let source = tokens.source(file, oauth).map_err(Failure::Refused)?;
     source.adopt(given.refresh_token, given.ends_in).await.map_err(refused)?;
     Ok(store.close().await?)
