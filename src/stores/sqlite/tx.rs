@@ -63,22 +63,29 @@ impl SqlTx<'_> {
         Ok(found.optional()?)
     }
 
-    fn with_addresses(&self, found: Option<(RowNumber, ContactId, Option<String>)>) -> Result<Option<(RowNumber, Contact)>, StoreError> {
-        let Some((row, id, name)) = found else { return Ok(None) };
-        // Sorted, so that the order in events is decided and not left to the index.
-        let mut list = self.conn.prepare_cached("SELECT address FROM contact_addresses WHERE contact = ?1 ORDER BY address")?;
-        let mut addresses = Vec::new();
-        let mut found = list.query([row])?;
+    /// A contact by a statement whose rows are its number, its id, its name and one of its addresses.
+    fn contact_where(&self, sql: &str, parameter: impl rusqlite::ToSql) -> Result<Option<(RowNumber, Contact)>, StoreError> {
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut found = statement.query([parameter])?;
+        let mut contact: Option<(RowNumber, Contact)> = None;
         while let Some(line) = found.next()? {
-            let text = line.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
-            addresses.push(Address::parse(text).map_err(|_| broken("a stored address does not read"))?);
+            let (_, contact) = match &mut contact {
+                Some(known) => known,
+                none => none.insert((
+                    line.get(0)?,
+                    Contact { id: ContactId::from_bytes(rows::id(line, 1)?), name: line.get(2)?, addresses: Vec::new() },
+                )),
+            };
+            if let Some(text) = line.get_ref(3)?.as_str_or_null().map_err(rusqlite::Error::from)? {
+                contact.addresses.push(Address::parse(text).map_err(|_| broken("a stored address does not read"))?);
+            }
         }
-        Ok(Some((row, Contact { id, name, addresses })))
+        // Sorted here, so that the order in events is decided and not left to the index: nearly always there is one.
+        if let Some((_, contact)) = &mut contact {
+            contact.addresses.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        }
+        Ok(contact)
     }
-}
-
-fn contact_head(row: &rusqlite::Row<'_>) -> rusqlite::Result<(RowNumber, ContactId, Option<String>)> {
-    Ok((row.get(0)?, ContactId::from_bytes(rows::id(row, 1)?), row.get(2)?))
 }
 
 impl Tx for SqlTx<'_> {
@@ -256,15 +263,15 @@ impl Tx for SqlTx<'_> {
 
     fn contact_by_address(&mut self, digest: KeyDigest) -> Result<Option<(RowNumber, Contact)>, StoreError> {
         // A merge binds the addresses to the contact that stays, so one step resolves it.
-        let sql = "SELECT c.row, c.id, c.name FROM contact_addresses a JOIN contacts c ON c.row = a.contact WHERE a.digest = ?1";
-        let found = self.conn.prepare_cached(sql)?.query_row([digest.0], contact_head).optional()?;
-        self.with_addresses(found)
+        let sql = "SELECT c.row, c.id, c.name, b.address FROM contact_addresses a JOIN contacts c ON c.row = a.contact
+                   JOIN contact_addresses b ON b.contact = c.row WHERE a.digest = ?1";
+        self.contact_where(sql, digest.0)
     }
 
     fn contact(&mut self, row: RowNumber) -> Result<Option<Contact>, StoreError> {
-        let sql = "SELECT row, id, name FROM contacts WHERE row = ?1";
-        let found = self.conn.prepare_cached(sql)?.query_row([row], contact_head).optional()?;
-        Ok(self.with_addresses(found)?.map(|(_, contact)| contact))
+        let sql =
+            "SELECT c.row, c.id, c.name, b.address FROM contacts c LEFT JOIN contact_addresses b ON b.contact = c.row WHERE c.row = ?1";
+        Ok(self.contact_where(sql, row)?.map(|(_, contact)| contact))
     }
 
     fn open_contact(&mut self, id: ContactId, name: Option<&str>) -> Result<RowNumber, StoreError> {
