@@ -20,7 +20,7 @@ use crate::server::api::verbs::{BackfillAsked, ReconcileAsked};
 pub enum ChannelCommand {
     /// List the channels and how they are
     List,
-    /// Log in at the identity provider of a channel with [oauth], once
+    /// Log in at the identity provider of a channel with OAuth, once
     Login(login::LoginArgs),
 }
 
