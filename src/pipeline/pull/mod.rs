@@ -164,7 +164,9 @@ impl PullChannel {
         loop {
             self.clock.sleep(STALE_LOOK).await;
             let silent = pulse.silent_for(self.clock.monotonic());
-            if silent >= STALE_AFTER {
+            // What was told already has a better reason than that.
+            let told = || self.board.read().get(&self.id).is_some_and(|status| status.state == ChannelMode::Degraded.as_str());
+            if silent >= STALE_AFTER && !told() {
                 let detail = format!("not seen working for {} min", silent.as_secs() / 60);
                 pulse.ail();
                 self.turn(ChannelMode::Degraded, Some(Code::Stale), Some(detail), 0).await;
