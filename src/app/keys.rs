@@ -120,7 +120,7 @@ mod tests {
         fill(&ring, &clock, &mut client).await;
         assert!(ring.wanted(clock.now()).is_empty(), "a failure is tried again after a while only");
         let later = crate::model::time::Time(clock.now().0 + 10_000);
-        assert_eq!(ring.wanted(later), [url.clone()], "and then it is");
+        assert_eq!(ring.wanted(later), std::slice::from_ref(&url), "and then it is");
         let document = get(client.as_ref().unwrap(), &url).await.unwrap();
         ring.put(&url, &document, later).unwrap();
         assert!(ring.wanted(later).is_empty());

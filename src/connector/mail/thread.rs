@@ -1,7 +1,7 @@
 //! Which conversation a mail belongs to.
 //!
-//! Evidence, best first: what this gateway made and signed ([`own`](crate::connector::mail::own)), In-Reply-To, then References from right to left (RFC 5322 §3.6.4), then what Exchange leaves when it
-//! rewrites ids, then the number of a ticket in the subject. A subject by itself never is.
+//! Evidence, best first: what this gateway made and signed ([`own`]), In-Reply-To, then References from right to left (RFC 5322
+//! §3.6.4), then what Exchange leaves when it rewrites ids, then the number of a ticket in the subject. A subject by itself never is.
 //!
 //! Knowing a Message-ID proves little: forged headers let a stranger speak in somebody's conversation. So every id is tried two
 //! ways. First together with the *circle* of the sender: a mail registers its id once for each circle of the people it was from
