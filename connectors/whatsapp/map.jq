@@ -23,12 +23,12 @@ def words:
   elif .type == "order" then [.order.text, (.order.product_items[]? | "\(.quantity) x \(.product_retailer_id)")] | map(select(. != null)) | join("\n")
   else media.caption end;
 
-def content($value): {
+def content($value; $text; $files): {
   kind: "message",
   account: $value.metadata.phone_number_id,
   key: .id,
-  text: words,
-  attachments: files,
+  text: $text,
+  attachments: $files,
   in_reply_to: .context.id,
   sent_at: (.timestamp | time_auto),
   extra: ({group_id, payload: .button.payload, reply_id: (.interactive | .button_reply.id // .list_reply.id),
@@ -36,7 +36,7 @@ def content($value): {
     voice: (if .audio.voice then true else null end)})
 };
 
-def inbound($value): content($value) + {
+def inbound($value; $text; $files): content($value; $text; $files) + {
   conversation: (.group_id // .from // .from_user_id),
   from: sender($value),
   to: [{address: "whatsapp:\($value.metadata.display_phone_number | digits)"}],
@@ -52,11 +52,11 @@ def reaction($value): {
 def message($value):
   if .type == "reaction" then reaction($value)
   elif .type == "system" then ignored("system")
-  elif words == null and files == [] then ignored("unsupported_kind")
-  else inbound($value) end;
+  else words as $text | files as $files
+    | if $text == null and $files == [] then ignored("unsupported_kind") else inbound($value; $text; $files) end end;
 
 # Staff who write in the WhatsApp app of the same number.
-def outbound($value): content($value) + {
+def outbound($value): content($value; words; files) + {
   conversation: .to, direction: "outbound",
   from: {address: "whatsapp:\(.from | digits)"}, to: [{address: "whatsapp:\(.to)"}]
 };
