@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 use crate::connector::decode::{self, Decoded};
-use crate::connector::draft::{self, Draft};
+use crate::connector::draft::{self, Draft, DraftKind};
 use crate::connector::jq::{Filter, Input, JqError, Output};
 use crate::connector::load::{Connector, HEADERS, QUERY};
 use crate::connector::manifest::{Answer, Decrypt, Webhook};
@@ -269,6 +269,11 @@ impl Hook {
                     }
                     match self.target(draft.account.as_ref().map(|account| account.0.as_str())) {
                         Some(target) => read.items.push(normalize::item(&source, &target, draft, &mut read.blobs)),
+                        // What is ignored need not belong to anybody: notices about a whole app name no account.
+                        None if draft.kind == DraftKind::Ignore && draft.account.is_none() => {
+                            let target = Target { facts: self.nobody(), account: String::new(), own_address: None };
+                            read.items.push(normalize::item(&source, &target, draft, &mut read.blobs));
+                        }
                         None => {
                             let detail = "no channel of the hook has this account";
                             read.items.push(normalize::quarantined(&self.nobody(), Code::UnknownAccount, detail));

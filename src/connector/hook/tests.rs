@@ -137,6 +137,9 @@ fn channels_share_a_hook_only_with_accounts_and_the_same_secrets() {
     assert_eq!(channels, ["b", "", "a"]);
     assert!(matches!(&all.items[1].body, ItemBody::Quarantined { code: Code::UnknownAccount, .. }));
     assert_ne!(all.items[0].key, all.items[2].key, "keys belong to the account");
+    let notice = json!({"entry": [{"changes": [{"field": "message_template_status_update", "value": {"event": "APPROVED"}}]}]}).to_string();
+    let all = read(&shared, &Verified::from_store(crate::model::raw::RawHead::default(), Bytes::from(notice)), NOW);
+    assert!(matches!(&all.items[..], [item] if matches!(item.body, ItemBody::Ignored { .. })), "a notice is nobody's, and no trouble");
 }
 
 #[test]
