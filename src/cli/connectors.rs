@@ -184,7 +184,7 @@ fn new(context: &Context, name: &str, into: Option<&Path>) -> Result<(), Failure
 
 fn eject(context: &Context, name: &str, into: Option<&Path>) -> Result<(), Failure> {
     if name == "lib" {
-        let files = [("omnigate.jq".to_owned(), desk_library().as_bytes().to_vec())].into();
+        let files = [("omnigate.jq".to_owned(), desk_library().as_bytes().into())].into();
         let root = write(&Folder { name: "lib".to_owned(), origin: "lib".to_owned(), files }, &target(context, into)?)?;
         return print(&format!("{}: jq -L {} 'include \"omnigate\"; …' payload.json", root.display(), root.display()));
     }

@@ -13,7 +13,7 @@ pub fn folder(name: &str) -> Folder {
         ("fixtures/text_message/payload.json", include_str!("skeleton/payload.json")),
         ("fixtures/text_message/expected.json", include_str!("skeleton/expected.json")),
     ];
-    let files = files.into_iter().map(|(path, text)| (path.to_owned(), text.replace("NAME", name).into_bytes())).collect();
+    let files = files.into_iter().map(|(path, text)| (path.to_owned(), text.replace("NAME", name).into_bytes().into())).collect();
     Folder { name: name.to_owned(), origin: name.to_owned(), files }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::settings::{Config, Mapping};
 use crate::config::source::Source;
-use crate::connector::folder::{self, Folder, MANIFEST_FILE};
+use crate::connector::folder::{self, Files, Folder, MANIFEST_FILE};
 use crate::connector::jq::Limits;
 use crate::connector::load::Connector;
 use crate::connector::problem::{Problem, did_you_mean};
@@ -81,13 +81,13 @@ pub fn read_folder(path: &Path, source: &dyn Source) -> Option<Folder> {
     Some(Folder { name, origin: path.display().to_string(), files })
 }
 
-fn collect(path: &Path, prefix: &str, depth: usize, source: &dyn Source, files: &mut BTreeMap<String, Vec<u8>>) {
+fn collect(path: &Path, prefix: &str, depth: usize, source: &dyn Source, files: &mut Files) {
     let named = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(|name| format!("{prefix}{name}"));
     for file in source.list(path).unwrap_or_default() {
         if files.len() < FOLDER_FILES_MAX
             && let (Some(name), Ok(bytes)) = (named(&file), source.read(&file))
         {
-            files.insert(name, bytes);
+            files.insert(name, bytes.into());
         }
     }
     if depth > 0 {

@@ -285,10 +285,10 @@ fn case(connector: &Arc<Connector>, name: String, produced: &mut BTreeSet<String
     let file = |part: &str| connector.folder.files.get(&format!("fixtures/{name}/{part}"));
     let expected = file("expected.json").and_then(|bytes| serde_json::from_slice(bytes).ok());
     let mut result = CaseResult { case: name.clone(), actual: Value::Null, events: Vec::new(), expected, problem: None };
-    let whole = file("message.eml").map(|bytes| (bytes.clone(), false));
+    let whole = file("message.eml").map(|bytes| (bytes.to_vec(), false));
     let (bytes, whole_request) = match (file("request.http"), file("payload.json"), file("payload.txt")) {
         _ if whole.is_some() => whole.unwrap_or_default(),
-        (Some(bytes), ..) => (bytes.clone(), true),
+        (Some(bytes), ..) => (bytes.to_vec(), true),
         (None, Some(bytes), _) | (None, None, Some(bytes)) => (bytes.strip_suffix(b"\n").unwrap_or(bytes).to_vec(), false),
         _ => {
             result.problem = Some("has none of request.http, payload.json, message.eml".to_owned());

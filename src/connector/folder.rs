@@ -4,6 +4,7 @@
 //! admin replaces the embedded one of the same name whole, never file by file: half of one version beside half of another
 //! would be a connector that nobody tested.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use include_dir::{Dir, include_dir};
@@ -15,6 +16,10 @@ pub const MANIFEST_FILE: &str = "connector.toml";
 /// The mapping.
 pub const MAP_FILE: &str = "map.jq";
 
+/// Files of a folder: paths inside of it (forward slashes) and their bytes. What is embedded is read where it lies: most of it are
+/// fixtures, which a daemon never looks at.
+pub type Files = BTreeMap<String, Cow<'static, [u8]>>;
+
 /// The files of one connector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
@@ -22,8 +27,8 @@ pub struct Folder {
     pub name: String,
     /// Where it is, for problems: `connectors/slack`, or the admin's path.
     pub origin: String,
-    /// Paths inside the folder (forward slashes) and their bytes.
-    pub files: BTreeMap<String, Vec<u8>>,
+    /// Its files.
+    pub files: Files,
 }
 
 impl Folder {
@@ -64,10 +69,10 @@ pub fn merged(admin: impl IntoIterator<Item = Folder>) -> BTreeMap<String, Folde
     all
 }
 
-fn collect(dir: &Dir<'_>, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
+fn collect(dir: &'static Dir<'_>, prefix: &str, files: &mut Files) {
     for file in dir.files() {
         let path = file.path().to_string_lossy().replace('\\', "/");
-        files.insert(path.strip_prefix(prefix).unwrap_or(&path).to_owned(), file.contents().to_vec());
+        files.insert(path.strip_prefix(prefix).unwrap_or(&path).to_owned(), Cow::Borrowed(file.contents()));
     }
     for inner in dir.dirs() {
         collect(inner, prefix, files);

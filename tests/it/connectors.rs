@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use omnigate::connector::decode::wechat;
 use omnigate::connector::fixtures::{self, TryInput};
-use omnigate::connector::folder::Folder;
+use omnigate::connector::folder::{Files, Folder};
 use omnigate::connector::jq::Limits;
 use omnigate::connector::load::Connector;
 use omnigate::connector::manifest::Engine;
@@ -32,13 +32,13 @@ fn data(name: &str) -> Value {
 
 /// The folders as they are on disk: a build that is older than a fixture must not hide it.
 fn folders() -> Vec<Folder> {
-    fn walk(base: &std::path::Path, at: &std::path::Path, files: &mut BTreeMap<String, Vec<u8>>) {
+    fn walk(base: &std::path::Path, at: &std::path::Path, files: &mut Files) {
         for entry in std::fs::read_dir(at).unwrap().map(Result::unwrap) {
             if entry.file_type().unwrap().is_dir() {
                 walk(base, &entry.path(), files);
             } else {
                 let path = entry.path().strip_prefix(base).unwrap().to_str().unwrap().replace('\\', "/");
-                files.insert(path, std::fs::read(entry.path()).unwrap());
+                files.insert(path, std::fs::read(entry.path()).unwrap().into());
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use omnigate::connector::fixtures;
-use omnigate::connector::folder::Folder;
+use omnigate::connector::folder::{Files, Folder};
 use omnigate::connector::mail::{self, MailContext, MailLimits};
 use omnigate::logic::digest::Digester;
 use omnigate::model::address::Address;
@@ -19,13 +19,13 @@ use omnigate::model::time::Time;
 use crate::support::contract::assert_valid;
 use crate::support::mailgen;
 
-fn read_folder(root: &Path, at: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
+fn read_folder(root: &Path, at: &Path, files: &mut Files) {
     for entry in std::fs::read_dir(at).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             read_folder(root, &path, files);
         } else {
-            files.insert(path.strip_prefix(root).unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap());
+            files.insert(path.strip_prefix(root).unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap().into());
         }
     }
 }
