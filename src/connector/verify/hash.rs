@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::connector::verify::hmac::Algorithm;
 use crate::connector::verify::place::{Place, Presented};
-use crate::connector::verify::signature::Signature;
+use crate::connector::verify::signature::{Evidence, Signature};
 use crate::connector::verify::template::{Filling, Template};
 use crate::connector::verify::time::Timestamp;
 use crate::connector::verify::{With, same};
@@ -48,12 +48,7 @@ impl HashCheck {
 
     /// Whether any secret proves the request.
     pub fn proves(&self, request: &Presented<'_>, with: With<'_>) -> Option<bool> {
-        let time = match &self.timestamp {
-            Some(rule) => Some(rule.of(request, with.now)?),
-            None => None,
-        };
-        let given = request.at(&self.signature.place())?;
-        let signatures = self.signature.decoded(&given);
+        let Evidence { time, signatures } = self.signature.evidence(self.timestamp.as_ref(), request, with.now)?;
         let mut proven = false;
         for secret in with.secrets.iter().map(|secret| secret.expose_secret()).filter(|secret| !secret.is_empty()) {
             let filling =

@@ -9,7 +9,7 @@ use sha2::Digest;
 
 use crate::connector::text::hex;
 use crate::connector::verify::place::{Place, Presented};
-use crate::connector::verify::signature::{KeyForm, Signature};
+use crate::connector::verify::signature::{Evidence, KeyForm, Signature};
 use crate::connector::verify::template::{Filling, Template};
 use crate::connector::verify::time::Timestamp;
 use crate::connector::verify::{With, same};
@@ -92,22 +92,16 @@ impl HmacCheck {
     /// # Errors
     /// What is wrong.
     pub fn valid(&self) -> Result<(), String> {
-        self.signature.place().single()?;
-        self.timestamp.as_ref().map_or(Ok(()), |time| time.signed_in(&self.signed))
+        self.signature.fits(&self.signed, self.timestamp.as_ref())
     }
 
     /// Whether any secret proves the request.
     pub fn proves(&self, request: &Presented<'_>, with: With<'_>) -> Option<bool> {
-        let time = match &self.timestamp {
-            Some(rule) => Some(rule.of(request, with.now)?),
-            None => None,
-        };
-        let given = request.at(&self.signature.place())?;
+        let Evidence { time, signatures } = self.signature.evidence(self.timestamp.as_ref(), request, with.now)?;
         let algorithm = self.algorithm(request)?;
         if !self.body_hash(request)? {
             return Some(false);
         }
-        let signatures = self.signature.decoded(&given);
         let mut proven = false;
         for url in urls(request.url, self.ports) {
             let filling = Filling { time: time.as_deref(), url: &url, own: self.signature.query.as_deref(), ..Filling::default() };

@@ -5,14 +5,13 @@
 //! a [`KeyRing`] that somebody else fills: nothing here touches the network.
 
 mod der;
-mod ecdsa;
-mod ed25519;
 mod fixed;
 mod hash;
 mod hmac;
 mod jwt;
 mod keys;
 mod place;
+mod public_key;
 mod signature;
 mod sns;
 mod template;
@@ -41,9 +40,9 @@ pub enum Kind {
     /// A plain hash over a text with the secret in it.
     Hash(hash::HashCheck),
     /// A signature by an Ed25519 key.
-    Ed25519(ed25519::Ed25519Check),
+    Ed25519(public_key::Ed25519Check),
     /// A signature by an elliptic curve key.
-    Ecdsa(ecdsa::EcdsaCheck),
+    Ecdsa(public_key::EcdsaCheck),
     /// A signed token that says whom it is for, and what it vouches for.
     Jwt(jwt::JwtCheck),
     /// Amazon SNS: a signature by a certificate that the message names.

@@ -5,7 +5,10 @@ use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
-use crate::connector::verify::place::Place;
+use crate::connector::verify::place::{Place, Presented};
+use crate::connector::verify::template::Template;
+use crate::connector::verify::time::Timestamp;
+use crate::model::time::Time;
 
 /// Signatures tried of one header; platforms send one, or two while a secret rotates.
 const SIGNATURES_MAX: usize = 8;
@@ -77,8 +80,27 @@ impl Signature {
         }
     }
 
+    /// Whether it names one place, and the signed time, if there is one, is part of what is signed.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn fits(&self, signed: &Template, timestamp: Option<&Timestamp>) -> Result<(), String> {
+        self.place().single()?;
+        timestamp.map_or(Ok(()), |time| time.signed_in(signed))
+    }
+
+    /// What a request brings along to be checked; `None`: a part is missing, or the signed time is off.
+    pub fn evidence(&self, timestamp: Option<&Timestamp>, request: &Presented<'_>, now: Time) -> Option<Evidence> {
+        let time = match timestamp {
+            Some(rule) => Some(rule.of(request, now)?),
+            None => None,
+        };
+        let signatures = self.decoded(&request.at(&self.place())?);
+        Some(Evidence { time, signatures })
+    }
+
     /// The bytes of each signature that is there.
-    pub fn decoded(&self, given: &str) -> Vec<Vec<u8>> {
+    fn decoded(&self, given: &str) -> Vec<Vec<u8>> {
         let one = |text: &str| {
             let text = text.trim().strip_prefix(&self.prefix)?;
             decode(self.encoding, text)
@@ -88,6 +110,15 @@ impl Signature {
             None => one(given).into_iter().collect(),
         }
     }
+}
+
+/// What a signed request brings along.
+#[derive(Debug)]
+pub struct Evidence {
+    /// The signed time as it is written.
+    pub time: Option<String>,
+    /// The bytes of each signature.
+    pub signatures: Vec<Vec<u8>>,
 }
 
 fn engine(encoding: Encoding) -> GeneralPurpose {
