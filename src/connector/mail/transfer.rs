@@ -35,21 +35,28 @@ fn uuencode_into(encoded: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
         sink(encoded);
         return;
     };
-    let mut piece = Vec::with_capacity(PIECE_BYTES + 64);
     let lines = encoded.get(start..).unwrap_or_default().split(|byte| *byte == b'\n').skip(1);
-    for line in lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)) {
-        if line == b"end" {
-            break;
-        }
-        let Some((length, digits)) = line.split_first() else { continue };
-        let digit = |byte: Option<&u8>| u32::from(byte.copied().unwrap_or(b' ').wrapping_sub(b' ') & 0x3f);
-        let mut left = usize::from(length.wrapping_sub(b' ') & 0x3f);
-        for group in digits.chunks(4) {
-            let bits = digit(group.first()) << 18 | digit(group.get(1)) << 12 | digit(group.get(2)) << 6 | digit(group.get(3));
-            let [_, x, y, z] = bits.to_be_bytes();
-            piece.extend([x, y, z].iter().take(left));
-            left = left.saturating_sub(3);
-        }
+    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).take_while(|line| *line != b"end");
+    line_by_line(lines, uuencode_line, sink);
+}
+
+fn uuencode_line(line: &[u8], piece: &mut Vec<u8>) {
+    let Some((length, digits)) = line.split_first() else { return };
+    let digit = |byte: Option<&u8>| u32::from(byte.copied().unwrap_or(b' ').wrapping_sub(b' ') & 0x3f);
+    let mut left = usize::from(length.wrapping_sub(b' ') & 0x3f);
+    for group in digits.chunks(4) {
+        let bits = digit(group.first()) << 18 | digit(group.get(1)) << 12 | digit(group.get(2)) << 6 | digit(group.get(3));
+        let [_, x, y, z] = bits.to_be_bytes();
+        piece.extend([x, y, z].iter().take(left));
+        left = left.saturating_sub(3);
+    }
+}
+
+/// Decodes lines into pieces, and hands over each piece that is full, and the last.
+fn line_by_line<'a>(lines: impl Iterator<Item = &'a [u8]>, decode: fn(&[u8], &mut Vec<u8>), sink: &mut dyn FnMut(&[u8]) -> bool) {
+    let mut piece = Vec::with_capacity(PIECE_BYTES + 1024);
+    for line in lines {
+        decode(line, &mut piece);
         if piece.len() >= PIECE_BYTES {
             if !sink(&piece) {
                 return;
@@ -177,23 +184,14 @@ fn flush_group(group: u32, digits: u8, into: &mut [u8]) -> usize {
 }
 
 fn quoted_printable_into(encoded: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
-    let mut piece = Vec::with_capacity(PIECE_BYTES + 1024);
     let mut rest = encoded;
-    while !rest.is_empty() {
+    let lines = std::iter::from_fn(|| {
         let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
         let (line, tail) = rest.split_at(end.min(rest.len()));
         rest = tail;
-        quoted_printable_line(line, &mut piece);
-        if piece.len() >= PIECE_BYTES {
-            if !sink(&piece) {
-                return;
-            }
-            piece.clear();
-        }
-    }
-    if !piece.is_empty() {
-        sink(&piece);
-    }
+        (!line.is_empty()).then_some(line)
+    });
+    line_by_line(lines, quoted_printable_line, sink);
 }
 
 fn quoted_printable_line(line: &[u8], piece: &mut Vec<u8>) {
