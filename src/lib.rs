@@ -1,6 +1,6 @@
 //! omnigate: an omnichannel message ingestion gateway.
 //!
-//! Layers, nothing points down the page: `model` · `logic`, `ports` · `connector` · `config` · `telemetry` ·
+//! Layers, nothing points down the page: `model` · `logic`, `ports` · `connector` · `config` · `telemetry` · `http` ·
 //! `engines`, `tokens`, `destinations`, `stores`, `server` · `pipeline` · `app` · `cli`. `ARCHITECTURE.md` tells the way of a message.
 
 pub mod app;
@@ -9,6 +9,7 @@ pub mod config;
 pub mod connector;
 pub mod destinations;
 pub mod engines;
+pub mod http;
 pub mod logic;
 pub mod model;
 pub mod pipeline;

@@ -16,6 +16,7 @@ const PAGE: &[(&str, &[&str])] = &[
     ("connector", &[]),
     ("config", &[]),
     ("telemetry", &["connector", "config"]),
+    ("http", &["connector", "config"]),
     ("engines", &["config"]),
     ("tokens", &["engines", "config"]),
     ("destinations", &["engines", "tokens", "config"]),

@@ -10,6 +10,7 @@ use reqwest::Client;
 use tokio::sync::watch;
 
 use crate::connector::verify::KeyRing;
+use crate::http::tls;
 use crate::pipeline::intake::HookIntake;
 use crate::ports::clock::Clock;
 
@@ -68,13 +69,7 @@ async fn fill(ring: &KeyRing, clock: &dyn Clock, client: &mut Option<Client>) {
 }
 
 fn http() -> Result<Client, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    // Certificates that cannot be read are left out: the rest still opens connections.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let tls = tls.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
-    let builder = Client::builder().tls_backend_preconfigured(tls).redirect(reqwest::redirect::Policy::none());
+    let builder = Client::builder().tls_backend_preconfigured(tls::with_roots()).redirect(reqwest::redirect::Policy::none());
     builder.no_proxy().timeout(WITHIN).pool_max_idle_per_host(0).build().map_err(|error| error.without_url().to_string())
 }
 

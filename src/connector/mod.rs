@@ -3,6 +3,7 @@
 //! The way of a request: `hook` guards it (`verify`), decodes it (`decode`), runs the map (`jq`), checks the drafts (`draft`)
 //! and makes items of them (`normalize`). Mail goes through `mail`.
 
+pub mod call;
 pub mod decode;
 pub mod draft;
 pub mod enclosed;

@@ -4,14 +4,16 @@
 //! bounded: connecting, the whole exchange, and what is read of the answer. Proxies from the environment are not used: where a
 //! request goes is decided by the configuration and the egress guard alone.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use reqwest::{Client, Method, Request, Response, Url};
 
-use crate::destinations::egress::{GuardedResolver, RefusedAddress, allowed, literal_refused};
 use crate::destinations::shape::Shape;
+use crate::http::client::{causes, innermost};
+use crate::http::egress::{GuardedResolver, RefusedAddress, allowed, literal_refused};
+use crate::http::tls;
 use crate::logic::schedule::of_http_status;
 use crate::logic::standard_webhooks::{SecretError, Signer};
 use crate::model::codes::Code;
@@ -87,7 +89,7 @@ impl Webhook {
         let signer = Signer::new(&options.secrets)?;
         let headers = fixed_headers(&options.headers)?;
         let mut builder = Client::builder()
-            .tls_backend_preconfigured(tls(url.scheme() == "https"))
+            .tls_backend_preconfigured(if url.scheme() == "https" { tls::with_roots() } else { tls::without_roots() })
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -178,7 +180,7 @@ impl Webhook {
             return Ok(format!("connected to {place}, without TLS"));
         }
         let name = rustls::pki_types::ServerName::try_from(bare.to_owned()).map_err(|error| failed(&error))?;
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(tls(true)));
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(tls::with_roots()));
         let stream = connector.connect(name, stream).await.map_err(|error| failed(&error))?;
         let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str().map(str::to_owned));
         Ok(format!("connected to {place}, {}", version.unwrap_or_else(|| "TLS".to_owned())))
@@ -248,29 +250,6 @@ fn fixed_headers(extra: &[(String, String)]) -> Result<HeaderMap, WebhookError> 
     Ok(headers)
 }
 
-/// TLS as all destinations speak it: the system's roots (`SSL_CERT_FILE` holds for them too), read once a process since it takes
-/// tens of milliseconds. Without `roots`, for plain http, nothing is read.
-fn tls(roots: bool) -> rustls::ClientConfig {
-    static WITH_ROOTS: OnceLock<rustls::ClientConfig> = OnceLock::new();
-    let make = |store: rustls::RootCertStore| {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider);
-        // The provider knows TLS 1.2 and 1.3, so the defaults cannot be refused.
-        builder.with_safe_default_protocol_versions().ok().map(|builder| builder.with_root_certificates(store).with_no_client_auth())
-    };
-    let made = if roots {
-        WITH_ROOTS.get().cloned().or_else(|| {
-            let mut store = rustls::RootCertStore::empty();
-            // Certificates that cannot be read are left out: the rest still opens connections.
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            make(store).map(|config| WITH_ROOTS.get_or_init(|| config).clone())
-        })
-    } else {
-        make(rustls::RootCertStore::empty())
-    };
-    made.unwrap_or_else(|| rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
-}
-
 async fn drain(mut response: Response) {
     let mut left = ANSWER_BYTES_MAX;
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -284,15 +263,6 @@ async fn drain(mut response: Response) {
 
 fn is_refused(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| cause.is::<RefusedAddress>())
-}
-
-fn innermost(error: &reqwest::Error) -> String {
-    // The outer texts name the URL, whose query may hold a secret; the innermost is the system's own word.
-    causes(error).last().map_or_else(|| "failed".to_owned(), ToString::to_string)
-}
-
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-    std::iter::successors(std::error::Error::source(error), |cause| cause.source())
 }
 
 #[cfg(test)]

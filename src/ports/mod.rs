@@ -8,6 +8,8 @@ pub mod clock;
 pub mod control;
 pub mod destination;
 pub mod expression;
+pub mod feed;
+pub mod http;
 pub mod inspect;
 pub mod intake;
 pub mod publish;

@@ -10,6 +10,7 @@ use reqwest::{Client, Response, Url};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::http::tls;
 use crate::model::codes::Code;
 use crate::ports::token::TokenError;
 
@@ -86,7 +87,7 @@ impl Endpoint {
     /// One line, if the HTTP client cannot be made.
     pub fn new() -> Result<Self, String> {
         let client = Client::builder()
-            .tls_backend_preconfigured(tls()?)
+            .tls_backend_preconfigured(tls::with_roots())
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .timeout(WITHIN)
@@ -196,15 +197,6 @@ fn bad_certificate(cause: &(dyn std::error::Error + 'static)) -> Option<String> 
 }
 
 /// TLS with the system's roots; `SSL_CERT_FILE` holds too.
-fn tls() -> Result<rustls::ClientConfig, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    // Certificates that cannot be read are left out: the rest still opens connections.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    Ok(builder.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]

@@ -1,0 +1,9 @@
+//! HTTP out: the one client behind [`ports::http`](crate::ports::http), TLS as everything that calls out speaks it, and the guard
+//! over where a call may lead.
+//!
+//! What must stay true: everything is bounded, redirects are never followed, proxies of the environment are not used, and no error
+//! text shows a path, a query or content (I7).
+
+pub mod client;
+pub mod egress;
+pub mod tls;
