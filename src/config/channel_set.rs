@@ -22,6 +22,9 @@ type Sharing = Vec<(Arc<ChannelFile>, Arc<Connector>)>;
 
 /// Checks all channels that are right so far. `texts` are the contents of their files.
 pub fn check(config: &Config, connectors: &mut Connectors, channels: &mut Channels, texts: &BTreeMap<String, String>) {
+    for (id, failed) in channels.iter_mut().filter_map(|(id, channel)| Some((id, channel.as_mut().err()?))) {
+        also_unknown(connectors, failed, texts.get(id).map(String::as_str).unwrap_or_default());
+    }
     let mut hooks: BTreeMap<String, Sharing> = BTreeMap::new();
     let sound: Vec<Arc<ChannelFile>> = channels.values().filter_map(|channel| channel.as_ref().ok()).cloned().collect();
     for channel in sound {
@@ -41,6 +44,19 @@ pub fn check(config: &Config, connectors: &mut Connectors, channels: &mut Channe
     }
 }
 
+/// What is wrong with a file otherwise does not hide that its connector does not exist: all problems at once.
+fn also_unknown(connectors: &mut Connectors, failed: &mut FailedChannel, text: &str) {
+    let (Some(name), Some(file)) = (&failed.connector, failed.problems.first().map(|problem| problem.file.clone())) else { return };
+    if connectors.get(name).is_none() {
+        failed.problems.push(unknown_connector(connectors, name, &file, text));
+    }
+}
+
+fn unknown_connector(connectors: &Connectors, name: &str, shown: &str, text: &str) -> Problem {
+    let advice = connectors.suggestion(name).unwrap_or_else(|| "`omnigate connector list` shows them".to_owned());
+    placed(Problem::whole(shown, format!("there is no connector `{name}`")).suggest(advice), text, &["connector"])
+}
+
 fn fail(channels: &mut Channels, channel: &ChannelFile, problems: Vec<Problem>) {
     let failed = FailedChannel { connector: Some(channel.connector.clone()), code: Code::ChannelConfig, problems };
     channels.insert(channel.id.clone(), Err(failed));
@@ -56,11 +72,7 @@ fn against_connector(
     let shown = channel.file.display().to_string();
     let loaded = match connectors.get(&channel.connector) {
         Some(loaded) => loaded,
-        None => {
-            let advice = connectors.suggestion(&channel.connector).unwrap_or_else(|| "`omnigate connector list` shows them".to_owned());
-            let problem = Problem::whole(&shown, format!("there is no connector `{}`", channel.connector)).suggest(advice);
-            return Err(vec![placed(problem, text, &["connector"])]);
-        }
+        None => return Err(vec![unknown_connector(connectors, &channel.connector, &shown, text)]),
     };
     let connector = loaded.map_err(|mut problems| {
         let broken = Problem::whole(&shown, format!("the connector `{}` cannot be used", channel.connector));

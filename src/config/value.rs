@@ -247,7 +247,8 @@ fn read_plain(reading: &mut Reading<'_>, key: &Key, value: &Spanned<DeValue<'_>>
         }
         (Kind::Duration(..) | Kind::Keep, DeValue::Integer(number)) => Err(Some(format!("write the unit: \"{}s\"", number.as_str()))),
         (Kind::Size(..), DeValue::Integer(number)) => Err(Some(format!("write the unit: \"{} B\"", number.as_str()))),
-        (Kind::Names | Kind::Texts, _) => Err(None),
+        (Kind::Tables(_), DeValue::Array(_)) => Err(Some(format!("each has a name: write [{0}.NAME] instead of [[{0}]]", key.name))),
+        (Kind::List(_), DeValue::Table(_)) => Err(Some(format!("there may be several, without names: write [[{}]]", key.name))),
         _ => Err(None),
     };
     match read {

@@ -313,3 +313,39 @@ c/omnigate.toml:2:8: `when`: undefined filter `lowr`
 "#,
     );
 }
+
+#[test]
+fn a_connector_that_does_not_exist_is_told_beside_everything_else() {
+    check_channel(
+        "connector = \"slak\"\n[secrets]\nsigning_secret = { env = \"NOWHERE\" }\n",
+        r#"
+c/channels/bad.toml:1:1: there is no connector `slak`
+  |
+1 | connector = "slak"
+  | ^^^^^^^^^^^^^^^^^^ did you mean "slack"?
+
+c/channels/bad.toml:3:18: the environment variable NOWHERE of `signing_secret` is not set
+  |
+3 | signing_secret = { env = "NOWHERE" }
+  |                  ^^^^^^^^^^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn tables_written_as_lists_and_jq_that_ends_too_soon_are_explained() {
+    check_main(
+        "[[destination]]\nname = \"crm\"\n[[route]]\nwhen = \".data.message.kind = \"\nto = []\n",
+        r#"
+c/omnigate.toml:1:1: `destination` must be a table
+  |
+1 | [[destination]]
+  | ^^^^^^^^^^^^^^^ each has a name: write [destination.NAME] instead of [[destination]]
+
+c/omnigate.toml:4:8: `when`: not jq: term expected here
+  |
+4 | when = ".data.message.kind = "
+  |        ^^^^^^^^^^^^^^^^^^^^^^^
+"#,
+    );
+}

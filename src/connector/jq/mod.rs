@@ -324,13 +324,13 @@ fn checked(file: &str, code: &str, vars: &[&str]) -> Result<(Facts, Option<fast:
     let tokens = lex::Lexer::new(code).lex().map_err(|errors| {
         errors
             .into_iter()
-            .map(|(expected, at)| Problem::at(file, code, span(code, at), format!("expected {}", expected.as_str())))
+            .map(|(expected, at)| Problem::at(file, code, span(code, at), format!("not jq: {} expected here", expected.as_str())))
             .collect::<Vec<_>>()
     })?;
     let term = parse::Parser::new(&tokens).parse(|parser| parser.term()).map_err(|errors| {
         let one = |(expected, found): parse::TError<'_, &str>| {
             let place = found.map_or(code.len()..code.len(), |token: &lex::Token<&str>| span(code, token.0));
-            Problem::at(file, code, place, format!("expected {}", expected.as_str()))
+            Problem::at(file, code, place, format!("not jq: {} expected here", expected.as_str()))
         };
         errors.into_iter().map(one).collect::<Vec<_>>()
     })?;
