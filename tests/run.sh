@@ -121,6 +121,38 @@ node_clients() {
     echo "$want" >"$stamp"
 }
 
+# SDKs of platforms, which sign requests and judge signatures: the other side of our hooks.
+python_sdks() {
+    local stamp="$servers/sdks-python/.installed"
+    local want="twilio==9.13.0 slack_sdk==3.47.0 line-bot-sdk==3.27.0 discord-interactions==0.4.0 svix==2.9.1 messagebird==2.2.0 plivo==4.63.0
+        vonage-jwt==1.1.5 sendgrid==6.12.5 viberbot==1.0.12 wechatpy==1.8.18 gidgethub==6.0.0 pywa==4.5.0 telnyx==4.189.0 google-auth==2.62.2
+        PyJWT==2.15.1 PyNaCl==1.6.2 cryptography==50.0.2 pycryptodome==4.4.0"
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
+        echo "all there"
+        return 0
+    fi
+    python3 -m venv --clear "$servers/sdks-python"
+    # shellcheck disable=SC2086 # a list of words
+    "$servers/sdks-python/bin/python" -m pip install --quiet --disable-pip-version-check $want
+    echo "$want" >"$stamp"
+}
+
+node_sdks() {
+    local stamp="$servers/sdks-node/node_modules/.installed"
+    local want="@octokit/webhooks@14.2.0 svix@2.5.0 standardwebhooks@1.1.1 twilio@6.2.0 @line/bot-sdk@11.2.0 discord-interactions@4.4.0 messagebird@4.0.1
+        plivo@4.79.0 @vonage/jwt@1.17.1 @sendgrid/eventwebhook@8.0.0 @slack/events-api@3.0.1 mailgun-js@0.22.0 twitter-autohook@1.7.2"
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
+        echo "all there"
+        return 0
+    fi
+    mkdir -p "$servers/sdks-node"
+    echo '{"private": true}' >"$servers/sdks-node/package.json"
+    # No scripts of theirs: one of them would fetch a tunnel that nobody needs.
+    # shellcheck disable=SC2086 # a list of words
+    npm install --prefix "$servers/sdks-node" --ignore-scripts --no-audit --no-fund --no-progress --silent $want
+    echo "$want" >"$stamp"
+}
+
 # The closing line of the runner comes last of this step: nextest if it is there (a process and a time limit per test).
 run_tests() {
     if cargo nextest --version >/dev/null 2>&1; then
@@ -136,6 +168,8 @@ if [ "$mode" = full ]; then
     step "servers: courier" courier_server
     step "clients: python" python_clients
     step "clients: node" node_clients
+    step "sdks: python" python_sdks
+    step "sdks: node" node_sdks
 fi
 step "format" cargo fmt --check
 step "lints" cargo clippy --quiet --all-targets --no-deps -- -D warnings

@@ -55,7 +55,8 @@ fn folders() -> Vec<Folder> {
     all
 }
 
-fn connector(name: &str) -> Arc<Connector> {
+/// A connector as it is on disk.
+pub fn connector(name: &str) -> Arc<Connector> {
     let folder = folders().into_iter().find(|folder| folder.name == name).unwrap();
     Arc::new(Connector::load(folder, Limits::default()).unwrap_or_else(|problems| panic!("{}", render(&problems))))
 }

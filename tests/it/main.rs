@@ -32,6 +32,7 @@ mod real_mail_kill;
 mod real_mail_oracle;
 mod real_oauth;
 mod real_reconcile;
+mod real_sdks;
 mod real_tokens;
 mod server;
 mod store;

@@ -36,6 +36,7 @@ enum Part {
     Secret,
     Url,
     UrlNoQuery,
+    /// MessageBird: the query's pairs by name, written anew as a form is.
     QuerySorted,
     FormSorted,
     /// Vonage: every pair behind an ampersand, without the signature itself, `&` and `=` of values as `_`.
@@ -138,7 +139,7 @@ impl Part {
             Self::Secret => out.extend_from_slice(with.secret.as_bytes()),
             Self::Url => out.extend_from_slice(with.url.as_bytes()),
             Self::UrlNoQuery => out.extend_from_slice(no_query.as_bytes()),
-            Self::QuerySorted => out.extend_from_slice(sorted(query.as_bytes(), "=", "&").as_bytes()),
+            Self::QuerySorted => out.extend_from_slice(encoded(query).as_bytes()),
             Self::FormSorted if request.is_form() => out.extend_from_slice(sorted(request.body, "", "").as_bytes()),
             Self::FormSorted => {}
             Self::QueryAmpersands => {
@@ -164,6 +165,22 @@ impl Part {
         }
         Some(())
     }
+}
+
+/// A query by name, values in their order, encoded as RFC 3986 §2.3 and forms do: what was written as `%20` becomes `+`.
+fn encoded(query: &str) -> String {
+    let mut fields: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).collect();
+    fields.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let written = |text: &str| -> String {
+        let one = |byte: u8| match byte {
+            b' ' => "+".to_owned(),
+            b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        };
+        text.bytes().map(one).collect()
+    };
+    fields.iter().map(|(key, value)| format!("{}={}", written(key), written(value))).collect::<Vec<_>>().join("&")
 }
 
 /// Decoded fields by name, distinct values sorted.
