@@ -32,7 +32,7 @@ use tokio::sync::Semaphore;
 
 use self::error::closed;
 use self::open::Which;
-use self::raws::Raws;
+use self::raws::{Pile, Raws, Staging};
 use self::thread::Owner;
 use self::writer::Writer;
 use crate::model::delivery::{Due, Outgoing, Position};
@@ -126,6 +126,7 @@ pub struct SqliteStore {
     // Threads end before the lock is let go: fields are dropped in this order.
     writer: Option<Owner<Writer>>,
     raws: Option<Owner<Raws>>,
+    pile: Arc<Pile>,
     syncer: Option<Syncer>,
     readers: Arc<Readers>,
     folder: PathBuf,
@@ -152,7 +153,7 @@ impl SqliteStore {
             Durability::Process => Some(Syncer::start(&folder).map_err(|e| open::unusable(&path, e))?),
         };
         let readers = Arc::new(Readers::new(folder.clone()));
-        Ok(Self { writer: Some(writer), raws: Some(raws), syncer, readers, folder, raws_mark: AtomicI64::new(0) })
+        Ok(Self { writer: Some(writer), raws: Some(raws), pile: Arc::default(), syncer, readers, folder, raws_mark: AtomicI64::new(0) })
     }
 
     /// Opens the folder for reading only, for commands while no daemon runs. Writes answer [`StoreError::Unavailable`].
@@ -165,7 +166,7 @@ impl SqliteStore {
         open::check_current(&conn, &Which::Main.path(folder), Which::Main)?;
         readers.put(conn);
         let (readers, folder) = (Arc::new(readers), folder.to_owned());
-        Ok(Self { writer: None, raws: None, syncer: None, readers, folder, raws_mark: AtomicI64::new(0) })
+        Ok(Self { writer: None, raws: None, pile: Arc::default(), syncer: None, readers, folder, raws_mark: AtomicI64::new(0) })
     }
 
     /// The folder it was opened in.
@@ -222,10 +223,9 @@ impl SqliteStore {
         let Some(raws) = &self.raws else { return };
         let writer::Leavings { repeated, parsed } = leavings;
         if !repeated.is_empty() || !parsed.is_empty() {
-            raws.hint(move |raws| {
-                let _ = raws.remove(&repeated);
-                let _ = raws.forget_batches(&parsed);
-            });
+            self.pile.leave(parsed, repeated);
+            let pile = self.pile.clone();
+            raws.hint(move |raws| raws.work_off(&pile));
         }
     }
 }
@@ -318,9 +318,18 @@ impl Drop for Syncer {
 impl Store for SqliteStore {
     fn stage(&self, raws: Vec<Arc<RawRecord>>, batch: Option<ParseBatch>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let done = self.raws()?.call(move |owned| owned.stage(&raws, batch.as_ref())).await;
+            let (answer, answered) = tokio::sync::oneshot::channel();
+            let owner = self.raws()?;
+            self.pile.stage(Staging { raws, batch, answer });
+            let pile = self.pile.clone();
+            owner
+                .call(move |raws| {
+                    raws.work_off(&pile);
+                    Ok(())
+                })
+                .await?;
             self.wrote();
-            done
+            answered.await.map_err(|_| error::closed())?
         })
     }
 

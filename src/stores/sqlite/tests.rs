@@ -45,9 +45,8 @@ fn open(folder: &std::path::Path) -> SqliteStore {
     SqliteStore::open(Options { folder: folder.to_owned(), durability: Durability::Power, publisher, clock, random }).unwrap()
 }
 
-/// A raw that says nothing, and a memo that takes room: the ledger row and the memo stand or fall together with their batch.
-fn batch(number: u128) -> Vec<Write> {
-    let raw = RawRecord {
+fn raw(number: u128) -> RawRecord {
+    RawRecord {
         id: RawId(number),
         source: "chat".into(),
         via: Via::Webhook,
@@ -55,8 +54,12 @@ fn batch(number: u128) -> Vec<Write> {
         head: RawHead::default(),
         bytes: 0,
         place: RawPlace::Row(bytes::Bytes::new()),
-    };
-    let admission = Admission { raw: Arc::new(raw), delivery_key: None, items: Vec::new() };
+    }
+}
+
+/// A raw that says nothing, and a memo that takes room: the ledger row and the memo stand or fall together with their batch.
+fn batch(number: u128) -> Vec<Write> {
+    let admission = Admission { raw: Arc::new(raw(number)), delivery_key: None, items: Vec::new() };
     vec![
         Write::Admit { admissions: vec![admission], source: None },
         Write::Memo { key: format!("memo {number}"), value: Some("x".repeat(10_000)) },
@@ -90,4 +93,45 @@ async fn a_full_disk_takes_nothing_by_halves_and_goes_on_when_there_is_room() {
     let totals = store.totals().await.unwrap();
     assert_eq!(totals.received["chat"], taken as u64 + 1);
     assert_eq!(totals.fates["chat"]["ignored"], taken as u64 + 1);
+}
+
+#[test]
+fn what_waits_is_staged_in_one_commit_and_one_that_fails_fails_alone() {
+    let mut conn = rusqlite::Connection::open_in_memory().unwrap();
+    conn.execute_batch(include_str!("migrations/raws_0001.sql")).unwrap();
+    conn.execute_batch("CREATE TEMP TRIGGER t BEFORE INSERT ON raws WHEN NEW.source = 'bad' BEGIN SELECT RAISE(FAIL, 'no'); END").unwrap();
+    let commits = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = commits.clone();
+    conn.commit_hook(Some(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        false
+    }))
+    .unwrap();
+    let (mut raws, pile) = (super::raws::Raws { conn }, super::raws::Pile::default());
+    let mut number = 0;
+    let mut lay = |source: &str, bytes: u64| {
+        number += 1;
+        let raw = RawRecord { id: RawId(number), source: source.into(), bytes, ..raw(number) };
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        pile.stage(super::raws::Staging { raws: vec![Arc::new(raw)], batch: None, answer });
+        answered
+    };
+    let waiting: Vec<_> = (0..50).map(|_| lay("chat", 10)).collect();
+    raws.work_off(&pile);
+    assert!(waiting.into_iter().all(|answered| answered.blocking_recv() == Ok(Ok(()))));
+    assert_eq!(commits.swap(0, std::sync::atomic::Ordering::Relaxed), 1);
+
+    let mixed: Vec<_> = ["chat", "bad", "chat"].map(|source| lay(source, 10)).into();
+    raws.work_off(&pile);
+    let answers: Vec<bool> = mixed.into_iter().map(|answered| answered.blocking_recv().unwrap().is_ok()).collect();
+    assert_eq!(answers, [true, false, true]);
+
+    let large: Vec<_> = (0..3).map(|_| lay("chat", 10 * 1024 * 1024)).collect();
+    commits.store(0, std::sync::atomic::Ordering::Relaxed);
+    // Each of those who wait asks for a turn; a commit takes what fits.
+    (0..3).for_each(|_| raws.work_off(&pile));
+    assert!(large.into_iter().all(|answered| answered.blocking_recv() == Ok(Ok(()))));
+    assert_eq!(commits.load(std::sync::atomic::Ordering::Relaxed), 3);
+    let kept: i64 = raws.conn.query_row("SELECT count(*) FROM raws", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 55);
 }
