@@ -11,10 +11,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use omnigate::connector::draft;
 use omnigate::connector::folder;
-use omnigate::connector::hook::{ChannelSpec, Guarded, Hook, HookLimits, ReadContext, Verified};
+use omnigate::connector::hook::{Guarded, Hook, Verified};
 use omnigate::connector::jq::{Filter, Input, Limits};
 use omnigate::connector::load::{Connector, MAP_VARS};
 use omnigate::connector::manifest::Engine;
+use omnigate::connector::reader::{ChannelSpec, ReadContext, ReadLimits};
 use omnigate::logic::digest::Digester;
 use omnigate::model::event::Priority;
 use omnigate::model::item::ItemBody;
@@ -69,7 +70,7 @@ fn micros(rounds: u32, mut work: impl FnMut()) -> f64 {
 fn one(name: &str, sample: &Value, rounds: u32) {
     let Some(folder) = folder::embedded().remove(name) else { return };
     let connector = Arc::new(Connector::load(folder, Limits::default()).unwrap());
-    if connector.manifest.engine != Engine::Webhook || sample["body"].is_string() {
+    if connector.manifest.is_mail() || sample["body"].is_string() {
         return;
     }
     let body = Bytes::from(serde_json::to_vec(&sample["body"]).unwrap());
@@ -85,7 +86,7 @@ fn one(name: &str, sample: &Value, rounds: u32) {
         map: None,
         new_after_ms: None,
     };
-    let hook = Hook::build("bench", Arc::clone(&connector), vec![spec], Digester::new(&[1; 32]), HookLimits::default()).unwrap();
+    let hook = Hook::build("bench", Arc::clone(&connector), vec![spec], Digester::new(&[1; 32]), ReadLimits::default()).unwrap();
     let headers = [("content-type", "application/json"), ("user-agent", "x"), ("host", "hooks.example.org")];
     let request = HookRequest {
         hook: "bench".to_owned(),

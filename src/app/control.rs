@@ -8,10 +8,13 @@ use bytes::Bytes;
 
 use crate::app::gateway::Gateway;
 use crate::app::wire;
+use crate::config::channel_set;
+use crate::config::connectors::Connectors;
 use crate::config::load;
 use crate::config::source::Disk;
-use crate::connector::hook::{ReadContext, Verified};
+use crate::connector::hook::Verified;
 use crate::connector::mail;
+use crate::connector::reader::{Read, ReadContext, Reader};
 use crate::model::codes::Code;
 use crate::model::id::{AttachmentId, ContactId, RawId};
 use crate::model::item::{Item, ItemBody};
@@ -84,15 +87,35 @@ impl Gateway {
             let item = self.parts.readers.run(std::time::Duration::from_secs(120), read).await;
             return item.map(|item| vec![item]).map_err(|_| ControlError::Failed("reading the mail failed again".to_owned()));
         }
+        if matches!(raw.via, Via::Poll | Via::Stream) {
+            return self.read_fed(&loaded, raw).await;
+        }
         let served = self.parts.intake.served();
         let entry =
             served.get(&raw.source).ok_or_else(|| ControlError::Missing(format!("the hook `{}` is no longer served", raw.source)))?;
         let verified = Verified::from_store(raw.head, raw.body);
         let read = entry.hook.read(&verified, &ReadContext { received_at: raw.received_at, historic: false });
+        self.keep_files(read).await
+    }
+
+    async fn keep_files(&self, read: Read) -> Result<Vec<Item>, ControlError> {
         for (key, bytes) in read.blobs {
             self.parts.blobs.put(&key, bytes).await.map_err(failed)?;
         }
         Ok(read.items)
+    }
+
+    /// A payload that we asked for; its channel may be asked no longer.
+    async fn read_fed(&self, loaded: &load::Loaded, raw: Raw) -> Result<Vec<Item>, ControlError> {
+        let file = loaded.channels.get(&raw.source).and_then(|channel| channel.as_ref().ok());
+        let file = file.ok_or_else(|| ControlError::Missing(format!("the channel `{}` is no longer configured", raw.source)))?;
+        let connector = Connectors::of(&loaded.config, &Disk).get(&file.connector).and_then(Result::ok);
+        let connector = connector.ok_or_else(|| ControlError::Missing(format!("there is no connector `{}`", file.connector)))?;
+        let limits = channel_set::limits(&loaded.config);
+        let reader = Reader::build(connector, channel_set::spec(file), &[], self.parts.digester.clone(), limits);
+        let reader = reader.map_err(|problems| ControlError::Refused(crate::connector::problem::render(&problems)))?;
+        let context = ReadContext { received_at: raw.received_at, historic: false };
+        self.keep_files(reader.read(raw.via, &raw.head, &raw.body, &context)).await
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::app::feeds::{Feeding, Road};
 use crate::app::outward;
 use crate::app::parts::{self, MailReader, Parts};
 use crate::app::wire::{self, Channels, Failed, MailChannel};
@@ -25,6 +26,7 @@ use crate::config::source::Disk;
 use crate::engines::imap::ImapSource;
 use crate::logic::file_url::FileUrlVerifier;
 use crate::model::codes::Code;
+use crate::model::raw::Via;
 use crate::model::time::Time;
 use crate::pipeline::board::ChannelMode;
 use crate::pipeline::deliver::{DeliverOptions, DeliverPorts, DeliverTask, Ended};
@@ -58,6 +60,8 @@ pub struct Running {
     pub loaded: Option<Loaded>,
     /// Pulled channels.
     pub pulls: HashMap<String, Pulling>,
+    /// Polls and streams.
+    pub feeds: HashMap<Road, Feeding>,
     /// Destinations.
     pub destinations: HashMap<String, JoinHandle<Ended>>,
 }
@@ -247,7 +251,7 @@ impl Gateway {
             self.parts.board.remove(id);
             self.parts.metrics.forget_channel(id);
         }
-        let Channels { hooks, behind, mail, failed, disabled } = built;
+        let Channels { hooks, behind, mail, feeds, failed, disabled } = built;
         for (hook, files) in &behind {
             for file in files {
                 let known = before.get(&file.id).filter(|known| known.state == ChannelMode::Running.as_str());
@@ -263,12 +267,14 @@ impl Gateway {
             self.fail(failed, now).await;
         }
         self.apply_mail(running, loaded, mail, now).await;
+        self.apply_feeds(running, loaded, feeds, now).await;
     }
 
-    async fn fail(&self, failed: Failed, now: Time) {
+    /// A channel cannot run: the board shows it, operators hear of it.
+    pub async fn fail(&self, failed: Failed, now: Time) {
         tracing::error!(messaging.destination.name = %failed.id, error.type = %failed.code, detail = %failed.detail, "channel failed");
         self.parts.board.place(&failed.id, status(&failed.connector, ChannelMode::Connecting, now));
-        self.parts.board.turn(&failed.id, ChannelMode::Failed, Some(failed.code), Some(failed.detail), now);
+        self.parts.board.turn(&failed.id, Via::Webhook, ChannelMode::Failed, Some(failed.code), Some(failed.detail), now);
         let channel = crate::model::event::Channel { id: failed.id, connector: failed.connector, labels: BTreeMap::new() };
         let state =
             crate::model::event::ChannelState { channel, code: failed.code.as_str().to_owned(), since: now, counts: BTreeMap::new() };
@@ -358,15 +364,16 @@ impl Gateway {
         let _ = self.stop.send(true);
         let mut running = self.running.lock().await;
         let pulls: Vec<Pulling> = running.pulls.drain().map(|(_, pulling)| pulling).collect();
-        for pulling in &pulls {
-            let _ = pulling.stop.send(true);
+        let feeds: Vec<Feeding> = running.feeds.drain().map(|(_, feeding)| feeding).collect();
+        for stop in pulls.iter().map(|pulling| &pulling.stop).chain(feeds.iter().map(|feeding| &feeding.stop)) {
+            let _ = stop.send(true);
         }
         let listeners: Vec<JoinHandle<()>> = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
         for task in listeners {
             let _ = task.await;
         }
-        for pulling in pulls {
-            let _ = pulling.task.await;
+        for task in pulls.into_iter().map(|pulling| pulling.task).chain(feeds.into_iter().map(|feeding| feeding.task)) {
+            let _ = task.await;
         }
         self.parts.writer.stop_admitting();
         for name in self.parts.lanes.names() {
@@ -393,7 +400,8 @@ async fn bind(address: std::net::SocketAddr, what: &str) -> Result<TcpListener, 
     TcpListener::bind(address).await.map_err(|error| start_error(&format!("{what} listener on {address}"), error))
 }
 
-fn status(connector: &str, mode: ChannelMode, now: Time) -> ChannelStatus {
+/// What the board shows of a channel at first.
+pub fn status(connector: &str, mode: ChannelMode, now: Time) -> ChannelStatus {
     ChannelStatus {
         connector: connector.to_owned(),
         state: mode.as_str().to_owned(),

@@ -56,7 +56,7 @@ impl Gateway {
         for (mark, state) in marked {
             let state = SourceState { low_water: state.low_water.min(mark), ..state };
             let commit = SourceCommit { state, rows: Vec::new(), parsed: None, lease_epoch };
-            self.parts.writer.admit_staged(Vec::new(), Some(commit)).await.map_err(failed)?;
+            self.parts.writer.admit_staged(Vec::new(), Some(commit.into())).await.map_err(failed)?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 pub mod consents;
 pub mod control;
 pub mod demo;
+pub mod feeds;
 pub mod files;
 pub mod gateway;
 pub mod keys;

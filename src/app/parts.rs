@@ -66,7 +66,7 @@ pub struct Parts {
     /// Parses mails.
     pub readers: Arc<Readers>,
     /// Lets few mailboxes log in at one server at once.
-    pub gate: Arc<crate::pipeline::pull::pace::Gate>,
+    pub gate: Arc<crate::pipeline::sessions::pace::Gate>,
     /// Sources of tokens.
     pub tokens: Arc<Tokens>,
     /// The instance key.

@@ -8,11 +8,12 @@ use crate::config::channel_set;
 use crate::config::connectors::Connectors;
 use crate::config::load::Loaded;
 use crate::config::settings::{AfterMail, ChannelFile, Config, FirstRun, ImapTls, OnExhausted as OnExhaustedFile, OverLimit, Sasl};
-use crate::connector::hook::{Hook, HookLimits};
+use crate::connector::hook::Hook;
 use crate::connector::load::Connector;
 use crate::connector::mail::{MailContext, MailLimits};
-use crate::connector::manifest::Engine;
+use crate::connector::mode::Mode;
 use crate::connector::problem::Problem;
+use crate::connector::reader::Reader;
 use crate::engines::imap;
 use crate::logic::digest::Digester;
 use crate::model::codes::Code;
@@ -73,6 +74,18 @@ impl MailChannel {
     }
 }
 
+/// A road of a channel that is asked for its messages, or listens.
+pub struct FedChannel {
+    /// Its file.
+    pub file: Arc<ChannelFile>,
+    /// `poll` or `stream`.
+    pub mode: Mode,
+    /// Reads its payloads.
+    pub reader: Arc<Reader>,
+    /// Its limits.
+    pub limits: Arc<Limits>,
+}
+
 /// Everything the channel files amount to.
 #[derive(Default)]
 pub struct Channels {
@@ -82,14 +95,16 @@ pub struct Channels {
     pub behind: BTreeMap<String, Vec<Arc<ChannelFile>>>,
     /// Mail channels.
     pub mail: Vec<MailChannel>,
+    /// Polls and streams.
+    pub feeds: Vec<FedChannel>,
     /// Channels that cannot run.
     pub failed: Vec<Failed>,
     /// Channels that are switched off.
     pub disabled: Vec<Arc<ChannelFile>>,
 }
 
-/// A channel and its connector, on the way to its hook.
-type Sharing = (Arc<ChannelFile>, Arc<Connector>);
+/// A channel and its connector, on the way to its hook, with the limits that its roads share.
+type Sharing = (Arc<ChannelFile>, Arc<Connector>, Arc<Limits>);
 
 /// Builds all channels. One that fails, fails alone.
 pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digester, clock: &Arc<dyn Clock>, tokens: &Tokens) -> Channels {
@@ -117,45 +132,62 @@ pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digeste
             connectors.get(&file.connector).unwrap_or_else(|| Err(vec![Problem::whole(&file.connector, "there is no such connector")]));
         match connector {
             Err(problems) => out.failed.push(failed(&file, &problems)),
-            Ok(connector) if connector.manifest.engine == Engine::Imap => match mail_channel(&file, tokens) {
+            Ok(connector) if connector.manifest.is_mail() => match mail_channel(&file, tokens) {
                 Ok(channel) => out.mail.push(channel),
                 Err(detail) => {
                     out.failed.push(Failed { id: id.clone(), connector: file.connector.clone(), code: Code::ChannelConfig, detail });
                 }
             },
-            Ok(connector) => groups.entry(file.hook.clone()).or_default().push((file, connector)),
+            Ok(connector) => {
+                let limits = Arc::new(Limits::new(&rules(&file), clock.clone()));
+                let (hooks, asked): (Vec<Mode>, Vec<Mode>) =
+                    channel_set::modes(&file, &connector.manifest).into_iter().partition(|mode| *mode == Mode::Webhook);
+                if !asked.is_empty() {
+                    let spec = channel_set::spec(&file);
+                    match Reader::build(connector.clone(), spec, &asked, digester.clone(), channel_set::limits(&loaded.config)) {
+                        Err(problems) => {
+                            out.failed.push(failed(&file, &problems));
+                            continue;
+                        }
+                        Ok(reader) => {
+                            let reader = Arc::new(reader);
+                            let fed = |mode| FedChannel { file: file.clone(), mode, reader: reader.clone(), limits: limits.clone() };
+                            out.feeds.extend(asked.into_iter().map(fed));
+                        }
+                    }
+                }
+                if !hooks.is_empty() {
+                    groups.entry(file.hook.clone()).or_default().push((file, connector, limits));
+                }
+            }
         }
     }
     for (name, group) in groups {
-        build_hook(&name, group, &loaded.config, digester, clock, &mut out);
+        build_hook(&name, group, &loaded.config, digester, &mut out);
     }
     out
 }
 
 /// Builds one hook; channels whose files are to blame are left out and the rest is tried again.
-fn build_hook(name: &str, mut group: Vec<Sharing>, config: &Config, digester: &Digester, clock: &Arc<dyn Clock>, out: &mut Channels) {
-    let limits = HookLimits {
-        body_bytes_max: config.server.body_bytes_max,
-        file_bytes_max: usize::try_from(config.attachments.bytes_max).unwrap_or(usize::MAX),
-        files_max: config.attachments.count_max,
-    };
-    while let Some((_, connector)) = group.first().cloned() {
-        let specs = group.iter().map(|(file, _)| channel_set::spec(file)).collect();
+fn build_hook(name: &str, mut group: Vec<Sharing>, config: &Config, digester: &Digester, out: &mut Channels) {
+    let limits = channel_set::limits(config);
+    while let Some((_, connector, _)) = group.first().cloned() {
+        let specs = group.iter().map(|(file, ..)| channel_set::spec(file)).collect();
         let problems = match Hook::build(name, connector.clone(), specs, digester.clone(), limits) {
             Ok(hook) => {
-                let accept_timeout = group.iter().map(|(file, _)| file.accept_timeout).min().unwrap_or_default();
-                let limits = group.iter().map(|(file, _)| (file.id.clone(), Limits::new(&rules(file), clock.clone()))).collect();
+                let accept_timeout = group.iter().map(|(file, ..)| file.accept_timeout).min().unwrap_or_default();
+                let limits = group.iter().map(|(file, _, limits)| (file.id.clone(), limits.clone())).collect();
                 let entry = HookEntry { hook, connector: connector.manifest.name.clone(), limits, accept_timeout };
                 out.hooks.insert(name.to_owned(), Arc::new(entry));
-                out.behind.insert(name.to_owned(), group.into_iter().map(|(file, _)| file).collect());
+                out.behind.insert(name.to_owned(), group.into_iter().map(|(file, ..)| file).collect());
                 return;
             }
             Err(problems) => problems,
         };
         let blamed = |file: &ChannelFile| problems.iter().any(|problem| problem.file == file.file.display().to_string());
-        let anyone = group.iter().any(|(file, _)| blamed(file));
-        let (bad, good): (Vec<_>, Vec<_>) = group.into_iter().partition(|(file, _)| !anyone || blamed(file));
-        out.failed.extend(bad.iter().map(|(file, _)| failed(file, &problems)));
+        let anyone = group.iter().any(|(file, ..)| blamed(file));
+        let (bad, good): (Vec<_>, Vec<_>) = group.into_iter().partition(|(file, ..)| !anyone || blamed(file));
+        out.failed.extend(bad.iter().map(|(file, ..)| failed(file, &problems)));
         group = good;
     }
 }

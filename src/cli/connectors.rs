@@ -17,7 +17,8 @@ use crate::config::value::is_name;
 use crate::connector::fixtures::{self, Report};
 use crate::connector::folder::{Folder, desk_library};
 use crate::connector::jq::Limits;
-use crate::connector::manifest::Engine;
+use crate::connector::manifest::Manifest;
+use crate::connector::mode::Mode;
 
 /// `connector …`.
 #[derive(Debug, Subcommand)]
@@ -87,13 +88,13 @@ fn list(context: &Context) -> Result<(), Failure> {
         rows.push(match connectors.get(&name) {
             Some(Ok(connector)) => {
                 let manifest = &connector.manifest;
-                json!({ "name": name, "title": manifest.title, "engine": engine(manifest.engine), "from": from, "about": manifest.about })
+                json!({ "name": name, "title": manifest.title, "modes": modes(manifest), "from": from, "about": manifest.about })
             }
-            _ => json!({ "name": name, "title": "(broken)", "engine": "", "from": from, "about": "omnigate connector test shows why" }),
+            _ => json!({ "name": name, "title": "(broken)", "modes": "", "from": from, "about": "omnigate connector test shows why" }),
         });
     }
-    context.output.list(&rows, "no connectors", &["connector", "title", "engine", "from", "about"], |row| {
-        ["name", "title", "engine", "from", "about"].iter().map(|key| text(row, key)).collect()
+    context.output.list(&rows, "no connectors", &["connector", "title", "modes", "from", "about"], |row| {
+        ["name", "title", "modes", "from", "about"].iter().map(|key| text(row, key)).collect()
     })
 }
 
@@ -101,11 +102,8 @@ fn text(row: &Value, key: &str) -> String {
     row.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn engine(engine: Engine) -> &'static str {
-    match engine {
-        Engine::Webhook => "webhook",
-        Engine::Imap => "imap",
-    }
+fn modes(manifest: &Manifest) -> String {
+    manifest.modes().into_iter().map(Mode::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn from(folder: &Folder, embedded: &Connectors) -> String {
@@ -131,7 +129,7 @@ fn show(context: &Context, name: &str) -> Result<(), Failure> {
     let secrets: serde_json::Map<String, Value> =
         manifest.secrets.iter().map(|(name, secret)| (name.clone(), json!({ "help": secret.help, "optional": secret.optional }))).collect();
     let value = json!({
-        "name": name, "title": manifest.title, "about": manifest.about, "engine": engine(manifest.engine),
+        "name": name, "title": manifest.title, "about": manifest.about, "modes": modes(manifest),
         "settings": settings, "secrets": secrets,
     });
     let readme = connector.folder.text("README.md").unwrap_or_default().to_owned();

@@ -21,7 +21,8 @@ use crate::config::settings::ChannelFile;
 use crate::config::source::{Disk, EveryVariableSet};
 use crate::connector::fixtures::{self, TryInput};
 use crate::connector::load::Connector;
-use crate::connector::manifest::{Engine, SettingType};
+use crate::connector::manifest::SettingType;
+use crate::connector::mode::Mode;
 use crate::model::raw::Via;
 use crate::ports::clock::Clock;
 
@@ -147,8 +148,12 @@ fn input(args: &TryArgs, bytes: Vec<u8>, connector: &Connector, channel: Option<
         Some(ViaArg::Webhook) => Via::Webhook,
         Some(ViaArg::Poll) => Via::Poll,
         Some(ViaArg::Stream) => Via::Stream,
-        None if manifest.engine == Engine::Imap => Via::Imap,
-        None => Via::Webhook,
+        None => match manifest.modes().first() {
+            Some(Mode::Imap) => Via::Imap,
+            Some(Mode::Poll) => Via::Poll,
+            Some(Mode::Stream) => Via::Stream,
+            Some(Mode::Webhook) | None => Via::Webhook,
+        },
     };
     Ok(TryInput {
         whole_request: extension == "http" || looks_like_request(&bytes),

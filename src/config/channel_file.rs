@@ -9,6 +9,7 @@ use crate::config::oauth;
 use crate::config::read::{Reading, Section};
 use crate::config::secrets::error_text;
 use crate::config::settings::{AfterMail, ChannelFile, ChannelLimits, FirstRun, ImapSettings, ImapTls, OverLimit, Sasl, SenderLimit};
+use crate::connector::mode::Mode;
 use crate::model::event::Priority;
 
 /// Reads a channel file. What is wrong is in `reading`; the result may only be used if that holds no error.
@@ -25,6 +26,9 @@ pub fn read(reading: &mut Reading<'_>, id: &str, file: &Path) -> Option<ChannelF
         connector: root.text("connector").unwrap_or_default(),
         enabled: root.flag("enabled").unwrap_or(true),
         account: root.text("account"),
+        modes: root.texts("mode").unwrap_or_default().iter().filter_map(|word| Mode::parse(word)).collect(),
+        first_run: first_run(&root),
+        backfill_items_max: root.integer("backfill_items_max").and_then(|number| u64::try_from(number).ok()).unwrap_or(1),
         hook: root.text("hook").unwrap_or_else(|| id.to_owned()),
         labels: root.text_map("labels").unwrap_or_default(),
         priority: match root.text("priority").as_deref() {
@@ -148,7 +152,7 @@ fn imap_settings(reading: &mut Reading<'_>, section: &Section, digest: &mut Sha2
         sasl: section.text("sasl").map(|word| if word == "oauthbearer" { Sasl::OAuthBearer } else { Sasl::XOAuth2 }),
         folders,
         after,
-        first_run: if section.text("first_run").as_deref() == Some("backfill") { FirstRun::Backfill } else { FirstRun::FromNow },
+        first_run: first_run(section),
         poll_interval: section.duration("poll_interval").unwrap_or_default(),
         idle: section.flag("idle").unwrap_or(true),
         mail_bytes_max: section.size("mail_bytes_max").unwrap_or(0),
@@ -157,6 +161,10 @@ fn imap_settings(reading: &mut Reading<'_>, section: &Section, digest: &mut Sha2
         day_bytes_max: section.size("day_bytes_max"),
         namespace: section.text("namespace").unwrap_or_default(),
     })
+}
+
+fn first_run(section: &Section) -> FirstRun {
+    if section.text("first_run").as_deref() == Some("backfill") { FirstRun::Backfill } else { FirstRun::FromNow }
 }
 
 fn is_loopback(host: &str) -> bool {

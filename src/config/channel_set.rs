@@ -7,10 +7,12 @@ use std::sync::Arc;
 use crate::config::connectors::Connectors;
 use crate::config::oauth::{self, OAuthGrant};
 use crate::config::settings::{ChannelFile, Config, FailedChannel};
-use crate::connector::hook::{ChannelSpec, Hook, HookLimits};
+use crate::connector::hook::Hook;
 use crate::connector::load::Connector;
-use crate::connector::manifest::Engine;
+use crate::connector::manifest::Manifest;
+use crate::connector::mode::Mode;
 use crate::connector::problem::{Problem, did_you_mean};
+use crate::connector::reader::{ChannelSpec, ReadLimits, Reader};
 use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
 use crate::model::codes::Code;
 
@@ -26,12 +28,25 @@ pub fn check(config: &Config, connectors: &mut Connectors, channels: &mut Channe
         also_unknown(connectors, failed, texts.get(id).map(String::as_str).unwrap_or_default());
     }
     let mut hooks: BTreeMap<String, Sharing> = BTreeMap::new();
+    let mut asked: BTreeMap<String, String> = BTreeMap::new();
     let sound: Vec<Arc<ChannelFile>> = channels.values().filter_map(|channel| channel.as_ref().ok()).cloned().collect();
     for channel in sound {
         let text = texts.get(&channel.id).map(String::as_str).unwrap_or_default();
         match against_connector(config, connectors, &channel, text) {
             Err(problems) => fail(channels, &channel, problems),
-            Ok(connector) if connector.manifest.engine == Engine::Webhook && channel.enabled => {
+            Ok(connector) if channel.enabled && !connector.manifest.is_mail() => {
+                let modes = modes(&channel, &connector.manifest);
+                if modes != [Mode::Webhook]
+                    && let Some(other) = asked.insert(account(&channel), channel.id.clone())
+                {
+                    let message = format!("channel `{other}` asks for the messages of this account already");
+                    let problem = Problem::whole(&channel.file.display().to_string(), message).suggest("give each its own `account`");
+                    fail(channels, &channel, vec![placed(problem, text, &["account", "connector"])]);
+                    continue;
+                }
+                if !modes.contains(&Mode::Webhook) {
+                    continue;
+                }
                 let sharing = hooks.entry(channel.hook.clone()).or_default();
                 let wrong = sharing.first().and_then(|(owner, known)| shared(config, &channel, owner, known, &connector, sharing));
                 match wrong {
@@ -79,12 +94,10 @@ fn against_connector(
         problems.push(placed(broken, text, &["connector"]));
         problems
     })?;
-    let problems = match connector.manifest.engine {
-        Engine::Imap => mailbox(&connector, channel, text),
-        Engine::Webhook => {
-            let built =
-                Hook::build(&channel.hook, connector.clone(), vec![spec(channel)], Digester::new(&[0; INSTANCE_KEY_BYTES]), limits(config));
-            let mut problems = built.err().unwrap_or_default();
+    let problems = match connector.manifest.is_mail() {
+        true => mailbox(&connector, channel, text),
+        false => {
+            let mut problems = by_modes(config, &connector, channel);
             if channel.imap.is_some() {
                 problems.push(Problem::whole(&shown, format!("`[imap]` is not for the connector `{}`", channel.connector)));
             }
@@ -96,6 +109,41 @@ fn against_connector(
     };
     let place = |problem: Problem| if problem.line == 0 && problem.file == shown { placed_by_name(problem, text) } else { problem };
     if problems.is_empty() { Ok(connector) } else { Err(problems.into_iter().map(place).collect()) }
+}
+
+/// How the messages of a channel come.
+pub fn modes(channel: &ChannelFile, manifest: &Manifest) -> Vec<Mode> {
+    if channel.modes.is_empty() { manifest.modes().into_iter().take(1).collect() } else { channel.modes.clone() }
+}
+
+/// The account that the cursors of a channel belong to, where it is asked for its messages.
+pub fn account(channel: &ChannelFile) -> String {
+    format!("feed:{}:{}", channel.connector, channel.account.as_ref().unwrap_or(&channel.id))
+}
+
+/// What each way that messages come needs.
+fn by_modes(config: &Config, connector: &Arc<Connector>, channel: &ChannelFile) -> Vec<Problem> {
+    let shown = channel.file.display().to_string();
+    let possible = connector.manifest.modes();
+    let mut problems = Vec::new();
+    let chosen = modes(channel, &connector.manifest);
+    for mode in chosen.iter().filter(|mode| !possible.contains(mode)) {
+        let known: Vec<&str> = possible.iter().map(|mode| mode.as_str()).collect();
+        let message = format!("`mode`: the connector `{}` knows no {}", channel.connector, mode.as_str());
+        problems.push(Problem::whole(&shown, message).suggest(format!("it knows {}", known.join(", "))));
+    }
+    let digester = || Digester::new(&[0; INSTANCE_KEY_BYTES]);
+    if chosen.contains(&Mode::Webhook) {
+        let built = Hook::build(&channel.hook, connector.clone(), vec![spec(channel)], digester(), limits(config));
+        problems.extend(built.err().unwrap_or_default());
+    }
+    let asked: Vec<Mode> = chosen.into_iter().filter(|mode| *mode != Mode::Webhook).collect();
+    if !asked.is_empty() {
+        let built = Reader::build(connector.clone(), spec(channel), &asked, digester(), limits(config));
+        let more = built.err().unwrap_or_default().into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>();
+        problems.extend(more);
+    }
+    problems
 }
 
 /// What a mailbox needs.
@@ -171,8 +219,8 @@ fn shared(
 }
 
 /// The limits of a hook, as the main file says.
-pub fn limits(config: &Config) -> HookLimits {
-    HookLimits {
+pub fn limits(config: &Config) -> ReadLimits {
+    ReadLimits {
         body_bytes_max: config.server.body_bytes_max,
         file_bytes_max: usize::try_from(config.attachments.bytes_max).unwrap_or(usize::MAX),
         files_max: config.attachments.count_max,

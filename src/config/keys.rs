@@ -26,6 +26,8 @@ pub enum Kind {
     Rate,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// One of these words, or a list of them.
+    Choices(&'static [&'static str]),
     /// A path; relative ones start at the file's folder.
     Path,
     /// An `http` or `https` URL.
@@ -102,8 +104,8 @@ const GIB: u64 = 1 << 30;
 
 use self::Default::{Is, Required, Unset};
 use self::Kind::{
-    Bool, Choice, Duration, Durations, Free, HeaderMap, Integer, Jq, Keep, List, Listen, Name, Names, Networks, Number, Path, Rate,
-    SecretMap, SecretPlace, Secrets, Size, Table, Tables, Text, TextMap, Texts, Url,
+    Bool, Choice, Choices, Duration, Durations, Free, HeaderMap, Integer, Jq, Keep, List, Listen, Name, Names, Networks, Number, Path,
+    Rate, SecretMap, SecretPlace, Secrets, Size, Table, Tables, Text, TextMap, Texts, Url,
 };
 
 /// The main file.
@@ -277,6 +279,24 @@ pub const CHANNEL: &[Key] = &[
     key("connector", Name, Required("\"slack\""), "The connector: `omnigate connector list` shows them."),
     key("enabled", Bool, Is("true"), "`false`: known, but not started."),
     key("account", Text, Unset("\"T0001\""), "Which account of the platform; where the connector can tell it, it need not be written."),
+    key(
+        "mode",
+        Choices(&["webhook", "poll", "stream"]),
+        Unset("[\"webhook\", \"poll\"]"),
+        "How its messages come, one way or several: what comes by two ways is one message. Unset: the connector's default.",
+    ),
+    key(
+        "first_run",
+        Choice(&["from_now", "backfill"]),
+        Is("\"from_now\""),
+        "Channels that are asked (`mode = \"poll\"`): `backfill` takes in what is already there, marked historic. Mailboxes: in [imap].",
+    ),
+    key(
+        "backfill_items_max",
+        Integer(1, 10_000_000),
+        Is("1000"),
+        "With `first_run = \"backfill\"`: about this many of the newest things of every list that is asked for.",
+    ),
     key("hook", Name, Unset("\"meta\""), "Callback `/hooks/<hook>` that several channels of one connector share. Unset: the channel's id."),
     key("labels", TextMap, Unset("{ brand = \"acme\" }"), "Labels; they stand in every event and can be routed by."),
     key("priority", Choice(&["low", "normal", "high", "urgent"]), Is("\"normal\""), "Priority of its messages."),

@@ -208,6 +208,7 @@ fn kind_schema(kind: Kind) -> Map<String, Value> {
         Kind::Size(..) => text(r"^\s*[0-9]+\s*([kKMGT]?B|[KMGT]iB)\s*$"),
         Kind::Rate => text(r"^\s*[1-9][0-9]*\s*/\s*(s|sec|m|min|h|hour|d|day)\s*$"),
         Kind::Choice(words) => json!({ "enum": words }),
+        Kind::Choices(words) => json!({ "anyOf": [{ "enum": words }, list(json!({ "enum": words }))] }),
         Kind::Url => json!({ "type": "string", "format": "uri", "pattern": "^https?://" }),
         Kind::Listen => text(r"^.+:[0-9]{1,5}$"),
         Kind::Networks | Kind::Texts => list(json!({ "type": "string" })),

@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::config::oauth::OAuth;
 use crate::config::units::{Network, Rate};
+use crate::connector::mode::Mode;
 use crate::connector::problem::Problem;
 use crate::model::codes::Code;
 use crate::model::event::Priority;
@@ -299,6 +300,12 @@ pub struct ChannelFile {
     pub enabled: bool,
     /// Which account of the platform.
     pub account: Option<String>,
+    /// How its messages come; the connector's default if empty.
+    pub modes: Vec<Mode>,
+    /// What happens at the first run, where it is asked for its messages.
+    pub first_run: FirstRun,
+    /// How many things of every list a backfill takes in.
+    pub backfill_items_max: u64,
     /// The hook it shares with others; its id if it says none.
     pub hook: String,
     /// Labels, in every event.

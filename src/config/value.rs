@@ -117,6 +117,9 @@ pub fn expectation(kind: Kind) -> String {
         Kind::Keep => "a duration such as \"30d\", or \"never\"".to_owned(),
         Kind::Size(from, to) => format!("a size from \"{}\" to \"{}\"", units::size_text(from), units::size_text(to)),
         Kind::Rate => "a rate such as \"50/s\", \"20/min\" or \"1000/h\"".to_owned(),
+        Kind::Choices(words) => {
+            format!("one of {}, or a list of them", words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", "))
+        }
         Kind::Choice(words) => match words {
             [only] => format!("\"{only}\" or left out"),
             [words @ .., last] => {
@@ -221,7 +224,9 @@ fn read_plain(reading: &mut Reading<'_>, key: &Key, value: &Spanned<DeValue<'_>>
         (Kind::Free, DeValue::Table(table)) => {
             Ok(Value::Free(table.iter().map(|(name, value)| (name.get_ref().to_string(), json(value.get_ref()))).collect()))
         }
-        (Kind::Networks | Kind::Texts | Kind::Names | Kind::Durations, DeValue::Array(list)) => return read_list(reading, key, list),
+        (Kind::Networks | Kind::Texts | Kind::Names | Kind::Durations | Kind::Choices(_), DeValue::Array(list)) => {
+            return read_list(reading, key, list);
+        }
         (kind, DeValue::String(text)) => {
             return match text_value(kind, text).and_then(|read| in_range(kind, read)) {
                 Ok(Value::Path(path)) => Some(Value::Path(reading.folder.join(path))),
@@ -267,7 +272,10 @@ fn text_value(kind: Kind, text: &str) -> Result<Value, Option<String>> {
         Kind::Path if !text.is_empty() => Ok(Value::Path(PathBuf::from(text))),
         Kind::Name if is_name(text) => Ok(Value::Text(text.to_owned())),
         Kind::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
-        Kind::Choice(words) => Err(did_you_mean(text, words.iter().copied()).map(|near| format!("did you mean \"{near}\"?"))),
+        Kind::Choices(words) if words.contains(&text) => Ok(Value::Texts(vec![text.to_owned()])),
+        Kind::Choice(words) | Kind::Choices(words) => {
+            Err(did_you_mean(text, words.iter().copied()).map(|near| format!("did you mean \"{near}\"?")))
+        }
         Kind::Duration(..) => units::duration(text).map(Value::Duration).map_err(|_| None),
         Kind::Keep if text == "never" => Ok(Value::Keep(None)),
         Kind::Keep => units::duration(text).map(|span| Value::Keep(Some(span))).map_err(|_| None),
@@ -309,6 +317,7 @@ fn read_list(reading: &mut Reading<'_>, key: &Key, list: &toml::de::DeArray<'_>)
         let wrong = match key.kind {
             Kind::Networks => Network::parse(text).map(|network| networks.push(network)).err(),
             Kind::Durations => units::duration(text).map(|span| durations.push(span)).err(),
+            Kind::Choices(words) if !words.contains(&&**text) => Some(format!("must be {}", expectation(key.kind))),
             Kind::Names if !is_name(text) => Some(format!("must be {}", expectation(Kind::Name))),
             _ => {
                 texts.push(text.to_string());

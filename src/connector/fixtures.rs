@@ -13,17 +13,17 @@ use serde_json::{Value, json};
 
 use crate::connector::draft::DRAFT_KINDS;
 use crate::connector::folder::Folder;
-use crate::connector::hook::{ChannelSpec, Guarded, Hook, HookLimits, Outcome, ReadContext};
+use crate::connector::hook::{Guarded, Hook, Outcome};
 use crate::connector::jq::Limits;
 use crate::connector::load::Connector;
 use crate::connector::mail;
-use crate::connector::manifest::Engine;
 use crate::connector::preview;
 use crate::connector::problem::Problem;
+use crate::connector::reader::{ChannelSpec, ReadContext, ReadLimits, Reader};
 use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
 use crate::model::event::{Event, Priority};
 use crate::model::item::{Item, ItemBody};
-use crate::model::raw::Via;
+use crate::model::raw::{RawHead, Via};
 use crate::model::time::Time;
 use crate::ports::intake::{HookAnswer, HookRequest};
 
@@ -101,7 +101,7 @@ impl Tried {
 /// # Errors
 /// Settings or map do not fit the connector.
 pub fn try_input(connector: &Arc<Connector>, input: &TryInput) -> Result<Tried, Vec<Problem>> {
-    if connector.manifest.engine == Engine::Imap {
+    if connector.manifest.is_mail() {
         let item = mail::trial::read(&connector.manifest.name, &input.settings, &input.bytes, input.now);
         return Ok(Tried::of(vec![item], input.now));
     }
@@ -120,7 +120,14 @@ pub fn try_input(connector: &Arc<Connector>, input: &TryInput) -> Result<Tried, 
         new_after_ms: None,
     };
     let digester = Digester::new(&[0; INSTANCE_KEY_BYTES]);
-    let limits = HookLimits::default();
+    if connector.manifest.webhook.is_none() {
+        let reader = Reader::build_for_trial(Arc::clone(connector), spec, digester)?;
+        let context = ReadContext { received_at: input.now, historic: false };
+        let head = RawHead { headers: input.headers.clone(), ..RawHead::default() };
+        let read = reader.read(input.via, &head, &Bytes::copy_from_slice(&input.bytes), &context);
+        return Ok(Tried::of(read.items, input.now));
+    }
+    let limits = ReadLimits::default();
     let hook = Hook::build_for_trial(Arc::clone(connector), spec, digester, limits, !input.skip_verify, input.via)?;
     let request = request(&id, input).map_err(|message| vec![Problem::whole("the request", message)])?;
     Ok(match hook.guard(&request, input.now) {

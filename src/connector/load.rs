@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::connector::folder::{Folder, MANIFEST_FILE, MAP_FILE};
 use crate::connector::jq::{Facts, Filter, Limits};
-use crate::connector::manifest::{Answer, Decrypt, Engine, Handshake, Manifest, Webhook};
+use crate::connector::manifest::{Answer, Decrypt, Handshake, Manifest, Webhook};
 use crate::connector::problem::{Problem, did_you_mean};
 use crate::connector::verify::Kind;
 use crate::model::codes::Code;
@@ -68,7 +68,7 @@ impl Connector {
         if let Some(webhook) = &manifest.webhook {
             echoes = webhook_parts(&file, &manifest, webhook, limits, &mut problems);
         }
-        let map = match (folder.text(MAP_FILE), manifest.engine, manifest.own_map) {
+        let map = match (folder.text(MAP_FILE), manifest.is_mail(), manifest.own_map) {
             (Some(code), ..) => match Filter::compile(&folder.place(MAP_FILE), code, &MAP_VARS, limits) {
                 Ok(map) => {
                     problems.extend(code_problems(&file, &manifest, map.facts()));
@@ -79,8 +79,8 @@ impl Connector {
                     None
                 }
             },
-            (None, Engine::Webhook, false) => {
-                problems.push(Problem::whole(&folder.place(MAP_FILE), "missing: a webhook connector needs a map"));
+            (None, false, false) => {
+                problems.push(Problem::whole(&folder.place(MAP_FILE), "missing: a connector needs a map"));
                 None
             }
             (None, ..) => None,

@@ -8,11 +8,12 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::connector::call::auth::AuthSpec;
+use crate::connector::mode::Mode;
 use crate::connector::problem::{Problem, did_you_mean};
 
 /// Primitives that later versions carry out; named apart, so that the error says so.
-const LATER: &[&str] =
-    &["whoami", "auth", "media", "poll", "stream", "subscribe", "reply", "enrich", "coalesce", "correlate", "mode", "capabilities"];
+const LATER: &[&str] = &["whoami", "media", "poll", "stream", "subscribe", "reply", "enrich", "coalesce", "correlate", "capabilities"];
 
 /// What a `connector.toml` says.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -24,9 +25,9 @@ pub struct Manifest {
     pub title: String,
     /// One sentence: what it is for.
     pub about: String,
-    /// What moves its bytes.
+    /// How its payloads can come, the default first. Unset: every way that it describes.
     #[serde(default)]
-    pub engine: Engine,
+    pub mode: Vec<Mode>,
     /// What a conversation is.
     #[serde(default)]
     pub unit: Unit,
@@ -61,6 +62,9 @@ pub struct Manifest {
     /// Secrets by name, with help text.
     #[serde(default)]
     pub secrets: BTreeMap<String, Secret>,
+    /// How its requests prove who asks, by name.
+    #[serde(default)]
+    pub auth: BTreeMap<String, AuthSpec>,
     /// How requests are taken.
     #[serde(default)]
     pub webhook: Option<Webhook>,
@@ -68,17 +72,6 @@ pub struct Manifest {
 
 fn text_kind() -> String {
     "text".to_owned()
-}
-
-/// The engine that moves a connector's bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Engine {
-    /// HTTP requests to a hook.
-    #[default]
-    Webhook,
-    /// A mailbox.
-    Imap,
 }
 
 /// What a conversation is.
@@ -107,6 +100,9 @@ pub struct Setting {
     /// It must be set.
     #[serde(default)]
     pub required: bool,
+    /// The modes that need it; all if empty.
+    #[serde(default, rename = "for")]
+    pub modes: Vec<Mode>,
     /// One sentence for the admin.
     pub help: String,
 }
@@ -175,6 +171,23 @@ pub struct Secret {
     /// The channel may do without it.
     #[serde(default)]
     pub optional: bool,
+    /// The modes that need it; all if empty.
+    #[serde(default, rename = "for")]
+    pub modes: Vec<Mode>,
+}
+
+impl Secret {
+    /// Whether one of these modes needs it.
+    pub fn is_for(&self, modes: &[Mode]) -> bool {
+        Mode::needed(&self.modes, modes)
+    }
+}
+
+impl Setting {
+    /// Whether one of these modes needs it.
+    pub fn is_for(&self, modes: &[Mode]) -> bool {
+        Mode::needed(&self.modes, modes)
+    }
 }
 
 /// How requests are taken.
@@ -400,9 +413,7 @@ impl Manifest {
         let manifest: Self = toml::from_str(text).map_err(|error| vec![toml_problem(file, text, &error)])?;
         let mut problems = Vec::new();
         let mut wrong = |message: String| problems.push(Problem::whole(file, message));
-        if manifest.engine == Engine::Webhook && manifest.webhook.is_none() {
-            wrong("a connector of the webhook engine needs [webhook]".to_owned());
-        }
+        manifest.check_modes(&mut wrong);
         for (name, setting) in &manifest.settings {
             if setting.help.trim().is_empty() {
                 wrong(format!("setting `{name}` has no help text"));
@@ -429,6 +440,36 @@ impl Manifest {
             }
         }
         if problems.is_empty() { Ok(manifest) } else { Err(problems) }
+    }
+
+    /// What `mode` names is described, and what is described is named.
+    fn check_modes(&self, wrong: &mut impl FnMut(String)) {
+        if self.modes().is_empty() {
+            wrong("needs [webhook], [poll.NAME] or [stream]".to_owned());
+        }
+        for mode in &self.mode {
+            if *mode != Mode::Imap && !self.described().contains(mode) {
+                wrong(format!("`mode` names {}, which nothing describes", mode.as_str()));
+            }
+        }
+        for mode in self.described().into_iter().filter(|mode| !self.modes().contains(mode)) {
+            wrong(format!("`mode` does not name {}, which is described", mode.as_str()));
+        }
+    }
+
+    /// The ways that its tables describe.
+    fn described(&self) -> Vec<Mode> {
+        self.webhook.iter().map(|_| Mode::Webhook).collect()
+    }
+
+    /// How its payloads can come, the default first.
+    pub fn modes(&self) -> Vec<Mode> {
+        if self.mode.is_empty() { self.described() } else { self.mode.clone() }
+    }
+
+    /// It reads mailboxes.
+    pub fn is_mail(&self) -> bool {
+        self.mode == [Mode::Imap]
     }
 
     fn setting_names(&self) -> Vec<(&'static str, &str)> {
@@ -517,7 +558,11 @@ mod tests {
             "is not a duration",
         );
         refused(&format!("{HEAD}[webhook]\ndecode = \"json\"\n[settings.a]\ntype = \"text\"\nhelp = \" \"\n"), "has no help text");
-        refused(HEAD, "needs [webhook]");
+        refused(HEAD, "needs [webhook], [poll.NAME] or [stream]");
+        refused(
+            &format!("mode = [\"poll\", \"webhook\"]\n{HEAD}[webhook]\ndecode = \"json\"\n"),
+            "`mode` names poll, which nothing describes",
+        );
     }
 
     #[test]

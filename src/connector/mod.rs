@@ -1,7 +1,7 @@
 //! Connectors: folders → typed connectors. Bytes in, values out; no I/O, no clock, no environment.
 //!
-//! The way of a request: `hook` guards it (`verify`), decodes it (`decode`), runs the map (`jq`), checks the drafts (`draft`)
-//! and makes items of them (`normalize`). Mail goes through `mail`.
+//! The way of a request: `hook` guards it (`verify`). However a payload comes, `reader` decodes it (`decode`), runs the map (`jq`),
+//! checks the drafts (`draft`) and makes items of them (`normalize`). Mail goes through `mail`.
 
 pub mod call;
 pub mod decode;
@@ -15,8 +15,10 @@ pub mod jq;
 pub mod load;
 pub mod mail;
 pub mod manifest;
+pub mod mode;
 pub mod normalize;
 pub mod preview;
 pub mod problem;
+pub mod reader;
 pub mod text;
 pub mod verify;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::model::codes::Code;
+use crate::model::raw::Via;
 use crate::model::time::Time;
 use crate::ports::control::ChannelStatus;
 
@@ -41,7 +42,14 @@ impl ChannelMode {
 /// States of all channels.
 #[derive(Debug, Default)]
 pub struct Board {
-    channels: Mutex<BTreeMap<String, ChannelStatus>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    channels: BTreeMap<String, ChannelStatus>,
+    /// What does not work of a channel, by the way its messages come: one that works again does not make the other work.
+    ailing: BTreeMap<(String, Via), (Option<String>, Option<String>)>,
 }
 
 /// What changed on the board.
@@ -61,18 +69,36 @@ pub enum Turned {
 impl Board {
     /// Puts a channel on the board, or replaces it.
     pub fn place(&self, id: &str, status: ChannelStatus) {
-        self.lock().insert(id.to_owned(), status);
+        let mut known = self.lock();
+        known.channels.insert(id.to_owned(), status);
+        known.show_ailing(id);
+    }
+
+    /// A channel is no longer connected this way.
+    pub fn leave(&self, id: &str, road: Via) {
+        self.lock().ailing.remove(&(id.to_owned(), road));
     }
 
     /// Takes a channel off.
     pub fn remove(&self, id: &str) {
-        self.lock().remove(id);
+        let mut known = self.lock();
+        known.channels.remove(id);
+        known.ailing.retain(|(channel, _), _| channel != id);
     }
 
-    /// A channel turned to `mode`. Tells whether operators should hear of it.
-    pub fn turn(&self, id: &str, mode: ChannelMode, code: Option<Code>, detail: Option<String>, now: Time) -> Turned {
-        let mut channels = self.lock();
-        let Some(status) = channels.get_mut(id) else { return Turned::Same };
+    /// A channel turned to `mode`, as far as messages come by `road`. Tells whether operators should hear of it.
+    pub fn turn(&self, id: &str, road: Via, mode: ChannelMode, code: Option<Code>, detail: Option<String>, now: Time) -> Turned {
+        let mut known = self.lock();
+        let place = (id.to_owned(), road);
+        if mode == ChannelMode::Degraded {
+            known.ailing.insert(place, (code.map(|code| code.as_str().to_owned()), detail.clone()));
+        } else {
+            known.ailing.remove(&place);
+            if mode == ChannelMode::Running && known.show_ailing(id) {
+                return Turned::Same;
+            }
+        }
+        let Some(status) = known.channels.get_mut(id) else { return Turned::Same };
         let bad = |state: &str| state == ChannelMode::Degraded.as_str() || state == ChannelMode::Failed.as_str();
         let (was_bad, is_bad) = (bad(&status.state), bad(mode.as_str()));
         let since = status.since;
@@ -91,7 +117,7 @@ impl Board {
 
     /// Part of a channel does not work, while the rest goes on.
     pub fn note(&self, id: &str, code: Code, detail: String) {
-        if let Some(status) = self.lock().get_mut(id) {
+        if let Some(status) = self.lock().channels.get_mut(id) {
             status.code = Some(code.as_str().to_owned());
             status.detail = Some(detail);
         }
@@ -99,17 +125,58 @@ impl Board {
 
     /// A channel heard from its platform.
     pub fn heard(&self, id: &str, now: Time) {
-        if let Some(status) = self.lock().get_mut(id) {
+        if let Some(status) = self.lock().channels.get_mut(id) {
             status.last_received = Some(now);
         }
     }
 
     /// A copy of all.
     pub fn read(&self) -> BTreeMap<String, ChannelStatus> {
-        self.lock().clone()
+        self.lock().channels.clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, ChannelStatus>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Shows what of a channel does not work; false if all of it does.
+    fn show_ailing(&mut self, id: &str) -> bool {
+        let Some((_, (code, detail))) = self.ailing.iter().find(|((channel, _), _)| channel == id) else { return false };
+        if let Some(status) = self.channels.get_mut(id) {
+            ChannelMode::Degraded.as_str().clone_into(&mut status.state);
+            (status.code, status.detail) = (code.clone(), detail.clone());
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn one_road_that_works_again_does_not_make_the_other_work() {
+        let board = Board::default();
+        let status = ChannelStatus {
+            connector: "x".to_owned(),
+            state: ChannelMode::Connecting.as_str().to_owned(),
+            code: None,
+            detail: None,
+            since: Time(1),
+            last_received: None,
+            hook: None,
+        };
+        board.place("a", status.clone());
+        let turn = |road, mode, code| board.turn("a", road, mode, code, None, Time(2));
+        assert_eq!(turn(Via::Poll, ChannelMode::Degraded, Some(Code::Throttled)), Turned::Degraded);
+        assert_eq!(turn(Via::Stream, ChannelMode::Degraded, Some(Code::AuthFailed)), Turned::Same);
+        assert_eq!(turn(Via::Poll, ChannelMode::Running, None), Turned::Same);
+        assert_eq!(board.read()["a"].code.as_deref(), Some("auth_failed"));
+        board.place("a", status);
+        assert_eq!(board.read()["a"].state, "degraded", "a reload does not mend it");
+        assert_eq!(turn(Via::Stream, ChannelMode::Running, None), Turned::Recovered { since: Time(1) });
     }
 }

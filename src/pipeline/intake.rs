@@ -9,22 +9,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::connector::hook::{Guarded, Hook, Outcome, ReadContext, Verified};
+use crate::connector::hook::{Guarded, Hook, Outcome, Verified};
+use crate::connector::reader::ReadContext;
 use crate::logic::ids::IdMaker;
 use crate::model::codes::Code;
 use crate::model::id::RawId;
-use crate::model::item::{Fate, Hold, HoldReason, Item, ItemBody};
-use crate::model::raw::{RAW_ROW_BYTES_MAX, Via};
+use crate::model::item::Fate;
+use crate::model::raw::Via;
 use crate::model::time::Time;
 use crate::pipeline::board::Board;
-use crate::pipeline::limits::{Limits, Pace};
+use crate::pipeline::limits::{self, Limits, Waiting};
+use crate::pipeline::raws::{NewRaw, blob_failed};
 use crate::pipeline::writer::{AdmitError, WriterHandle};
 use crate::ports::BoxFuture;
-use crate::ports::blobs::{BlobError, Blobs};
+use crate::ports::blobs::Blobs;
 use crate::ports::clock::{Clock, Random};
 use crate::ports::intake::{HookAnswer, HookRequest, Intake};
-use crate::ports::store::{Admission, RawPlace, RawRecord, StoreError};
-use crate::telemetry::metrics::{LimitScope, Metrics};
+use crate::ports::store::{Admission, RawRecord, StoreError};
+use crate::telemetry::metrics::Metrics;
 
 /// Longest wait for a rate limit before the platform is asked to come again; below the deadline of the strictest platform.
 const SLOW_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -40,7 +42,7 @@ pub struct HookEntry {
     /// The connector's name, for metrics.
     pub connector: String,
     /// Limits by channel id.
-    pub limits: HashMap<String, Limits>,
+    pub limits: HashMap<String, Arc<Limits>>,
     /// Longest time until the answer; then the platform is asked to come again.
     pub accept_timeout: Duration,
 }
@@ -67,22 +69,6 @@ pub struct IntakeParts {
     pub board: Arc<Board>,
     /// Counts.
     pub metrics: Arc<Metrics>,
-}
-
-/// Key of the blob that holds a large raw.
-pub fn blob_key(id: RawId) -> String {
-    let name = id.to_string().to_ascii_lowercase();
-    // The last two digits are random: folders fill evenly.
-    let shard = name.get(name.len().saturating_sub(2)..).unwrap_or("00");
-    format!("raws/{shard}/{name}")
-}
-
-/// A failed blob as a store error: full is full, wherever.
-pub fn blob_failed(error: &BlobError) -> StoreError {
-    match error {
-        BlobError::Full => StoreError::Full,
-        other => StoreError::Unavailable { detail: other.to_string() },
-    }
 }
 
 impl HookIntake {
@@ -117,9 +103,10 @@ impl HookIntake {
         for item in &read.items {
             self.parts.board.heard(&item.channel.public.id, now);
         }
-        match self.pace(entry, &mut read.items, now).await {
-            Ok(()) => {}
-            Err(wait) => return (overload(entry, &verified, wait.as_secs()), Some(Code::RateLimited)),
+        let deadline = self.parts.clock.monotonic() + SLOW_WAIT_MAX.min(entry.accept_timeout / 2);
+        let clock = Waiting { clock: &*self.parts.clock, metrics: &self.parts.metrics, deadline: Some(deadline) };
+        if let Err(wait) = limits::pace(&mut read.items, |channel| entry.limits.get(channel).map(|limits| &**limits), now, clock).await {
+            return (overload(entry, &verified, wait.as_secs()), Some(Code::RateLimited));
         }
         let admitted = async {
             for (key, bytes) in read.blobs {
@@ -143,63 +130,15 @@ impl HookIntake {
 
     /// The raw as it is kept; a large body goes to the blob store first.
     async fn record(&self, entry: &HookEntry, verified: &Verified, now: Time) -> Result<Arc<RawRecord>, AdmitError> {
-        let id = RawId(self.parts.ids.next(now.0, &*self.parts.random));
-        let body = verified.body().clone();
-        let bytes = body.len() as u64;
-        let place = if body.len() > RAW_ROW_BYTES_MAX {
-            let key = blob_key(id);
-            self.parts.blobs.put(&key, body).await.map_err(|error| AdmitError::Store(blob_failed(&error)))?;
-            RawPlace::Blob(key)
-        } else {
-            RawPlace::Row(body)
+        let raw = NewRaw {
+            id: RawId(self.parts.ids.next(now.0, &*self.parts.random)),
+            source: entry.hook.name().to_owned(),
+            via: Via::Webhook,
+            received_at: now,
+            head: verified.head().clone(),
+            body: verified.body().clone(),
         };
-        let (source, head) = (entry.hook.name().to_owned(), verified.head().clone());
-        Ok(Arc::new(RawRecord { id, source, via: Via::Webhook, received_at: now, head, bytes, place }))
-    }
-
-    /// Applies the limits of each item's channel. `Err`: come again after this time.
-    async fn pace(&self, entry: &HookEntry, items: &mut [Item], now: Time) -> Result<(), Duration> {
-        if entry.limits.values().all(Limits::is_empty) {
-            return Ok(());
-        }
-        let deadline = self.parts.clock.monotonic() + SLOW_WAIT_MAX.min(entry.accept_timeout / 2);
-        for item in items {
-            let Some(limits) = entry.limits.get(&item.channel.public.id) else { continue };
-            self.wait_for(&item.channel.public.id, LimitScope::Channel, deadline, || limits.channel()).await?;
-            let ItemBody::Message(message) = &mut item.body else { continue };
-            let Some(sender) = message.contact.as_ref().map(|contact| contact.digest) else { continue };
-            if let Some(span) = self.wait_for(&item.channel.public.id, LimitScope::Sender, deadline, || limits.sender(&sender)).await? {
-                message.hold = Some(Hold { reason: HoldReason::Held, until: now.plus(span) });
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits while a limit says so, until `deadline`. `Some`: hold the item that long.
-    async fn wait_for(
-        &self,
-        channel: &str,
-        scope: LimitScope,
-        deadline: Duration,
-        mut ask: impl FnMut() -> Pace,
-    ) -> Result<Option<Duration>, Duration> {
-        loop {
-            match ask() {
-                Pace::Go => return Ok(None),
-                Pace::Hold(span) => {
-                    self.parts.metrics.rate_limited(channel, scope);
-                    return Ok(Some(span));
-                }
-                Pace::Wait(span) if self.parts.clock.monotonic() + span <= deadline => {
-                    self.parts.metrics.rate_limited(channel, scope);
-                    self.parts.clock.sleep(span).await;
-                }
-                Pace::Wait(span) => {
-                    self.parts.metrics.rate_limited(channel, scope);
-                    return Err(span);
-                }
-            }
-        }
+        Ok(Arc::new(raw.keep(&*self.parts.blobs).await?))
     }
 }
 

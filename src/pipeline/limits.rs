@@ -1,7 +1,7 @@
 //! Rate limits of the receiving side: per channel and per sender (GCRA by `governor`), on the gateway's own clock.
 //!
 //! A limit never drops: `slow` makes the request wait, and beyond a bound asks the platform to come again; `hold` admits the
-//! item as pending. What a limit did is counted by the caller.
+//! item as pending.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,8 +12,11 @@ use governor::state::keyed::HashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
+use crate::model::item::{Hold, HoldReason, Item, ItemBody};
 use crate::model::key::KeyDigest;
+use crate::model::time::Time;
 use crate::ports::clock::Clock;
+use crate::telemetry::metrics::{LimitScope, Metrics};
 
 /// Senders remembered at once per channel; beyond it those that are within their rate are forgotten, which changes nothing for them.
 const SENDERS_KEPT_MAX: usize = 100_000;
@@ -125,12 +128,65 @@ impl Limits {
     }
 }
 
+/// Where limits wait, and how long they may.
+#[derive(Clone, Copy)]
+pub struct Waiting<'a> {
+    /// Sleeps.
+    pub clock: &'a dyn Clock,
+    /// Counts.
+    pub metrics: &'a Metrics,
+    /// Whoever sent it gives up then (monotonic); sources that we ask wait as long as it takes.
+    pub deadline: Option<Duration>,
+}
+
+/// Applies the limits of each item's channel.
+///
+/// # Errors
+/// It would take longer than the deadline: come again after this time.
+pub async fn pace<'l>(
+    items: &mut [Item],
+    limits_of: impl Fn(&str) -> Option<&'l Limits>,
+    now: Time,
+    waiting: Waiting<'_>,
+) -> Result<(), Duration> {
+    for item in items {
+        let channel = &item.channel.public.id;
+        let Some(limits) = limits_of(channel).filter(|limits| !limits.is_empty()) else { continue };
+        waiting.until(channel, LimitScope::Channel, || limits.channel()).await?;
+        let ItemBody::Message(message) = &mut item.body else { continue };
+        let Some(sender) = message.contact.as_ref().map(|contact| contact.digest) else { continue };
+        if let Some(span) = waiting.until(channel, LimitScope::Sender, || limits.sender(&sender)).await? {
+            message.hold = Some(Hold { reason: HoldReason::Held, until: now.plus(span) });
+        }
+    }
+    Ok(())
+}
+
+impl Waiting<'_> {
+    /// Waits while a limit says so. `Some`: hold the item that long.
+    async fn until(&self, channel: &str, scope: LimitScope, mut ask: impl FnMut() -> Pace) -> Result<Option<Duration>, Duration> {
+        loop {
+            let pace = ask();
+            if pace != Pace::Go {
+                self.metrics.rate_limited(channel, scope);
+            }
+            match pace {
+                Pace::Go => return Ok(None),
+                Pace::Hold(span) => return Ok(Some(span)),
+                Pace::Wait(span) if self.deadline.is_none_or(|deadline| self.clock.monotonic() + span <= deadline) => {
+                    self.clock.sleep(span).await;
+                }
+                Pace::Wait(span) => return Err(span),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::model::time::Time;
     use crate::ports::BoxFuture;
 
     struct Hand(Mutex<Duration>);

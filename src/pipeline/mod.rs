@@ -1,14 +1,17 @@
 //! The pipeline: receive, guard, normalize, admit, deliver, settle, supervise. Knows ports, no adapter.
 //!
-//! [`intake`] takes hook requests, [`pull`] asks pulled sources, both hand admissions to the one [`writer`]; deliver
+//! [`intake`] takes hook requests, [`pull`] asks mailboxes, [`feed`] polls and streams, all hand admissions to the one [`writer`]; deliver
 //! hands events to destinations and its decisions to the same writer; [`keep`] does housekeeping in between.
 
 pub mod board;
 pub mod deliver;
+pub mod feed;
 pub mod intake;
 pub mod keep;
 pub mod limits;
 pub mod parse;
 pub mod pull;
+pub mod raws;
 pub mod reconcile;
+pub mod sessions;
 pub mod writer;

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::model::codes::Code;
-use crate::ports::store::{Admission, RawRecord, SourceCommit, Store, StoreError, Write, Written};
+use crate::ports::store::{Admission, Moved, RawRecord, Store, StoreError, Write, Written};
 
 /// Decisions and other small writes that may wait. Deliveries in flight are far fewer.
 const DECISIONS_QUEUED_MAX: usize = 4096;
@@ -177,7 +177,7 @@ impl WriterHandle {
     ///
     /// # Errors
     /// [`AdmitError`], never `QueueFull`.
-    pub async fn admit_staged(&self, admissions: Vec<Admission>, source: Option<SourceCommit>) -> Result<Written, AdmitError> {
+    pub async fn admit_staged(&self, admissions: Vec<Admission>, source: Option<Moved>) -> Result<Written, AdmitError> {
         let bytes = self.weight(&admissions.iter().collect::<Vec<_>>());
         self.open()?;
         let permit = self.shared.bytes.acquire_many(bytes).await.map_err(|_| AdmitError::Stopping)?;

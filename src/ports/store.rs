@@ -3,6 +3,7 @@
 //! [`Store`] is what the gateway calls: one `commit` for many writes (group commit), reads apart. Inside that one transaction the
 //! verbs of `logic` work on [`crate::ports::tx::Tx`].
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -163,6 +164,35 @@ pub struct SourceCommit {
     pub lease_epoch: u64,
 }
 
+/// The cursors of an account that a batch of a poll or stream changes, in the transaction that admits it.
+#[derive(Debug, Clone)]
+pub struct CursorCommit {
+    /// The account ([`crate::ports::feed::FeedSource::account`]).
+    pub account: String,
+    /// Values by name, each at most [`CURSOR_BYTES_MAX`]; `None` takes one away.
+    pub cursors: Vec<(String, Option<String>)>,
+    /// Fencing token of the account's lease ([`pull_lease`]).
+    pub lease_epoch: u64,
+}
+
+/// Bytes of one cursor at most.
+pub const CURSOR_BYTES_MAX: usize = 16 * 1024;
+
+/// What moves with admissions, in their transaction (design §2 step 5).
+#[derive(Debug, Clone)]
+pub enum Moved {
+    /// A folder of a mailbox.
+    Folder(SourceCommit),
+    /// Cursors of a poll or stream.
+    Cursors(CursorCommit),
+}
+
+impl From<SourceCommit> for Moved {
+    fn from(commit: SourceCommit) -> Self {
+        Self::Folder(commit)
+    }
+}
+
 /// One write of a group commit.
 #[derive(Debug, Clone)]
 pub enum Write {
@@ -170,8 +200,8 @@ pub enum Write {
     Admit {
         /// The raws.
         admissions: Vec<Admission>,
-        /// The cursor.
-        source: Option<SourceCommit>,
+        /// What covers them.
+        source: Option<Moved>,
     },
     /// The outcome of an attempt.
     Decide(Decision),
@@ -376,6 +406,9 @@ pub trait Store: Send + Sync {
 
     /// Batches whose parsing was interrupted.
     fn interrupted<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<Vec<ParseBatch>, StoreError>>;
+
+    /// The cursors of a polled or streamed account, by name.
+    fn cursors<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<BTreeMap<String, String>, StoreError>>;
 
     /// A memo.
     fn memo<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<String>, StoreError>>;

@@ -13,7 +13,7 @@ use crate::model::item::{Fate, FilePlace, HoldReason};
 use crate::model::key::KeyDigest;
 use crate::model::time::Time;
 use crate::model::view::DestinationMode;
-use crate::ports::store::{RawRecord, SourceCommit, StoreError};
+use crate::ports::store::{CursorCommit, RawRecord, SourceCommit, StoreError};
 
 /// Row numbers of a store; small integers, only meaningful inside it.
 pub type RowNumber = i64;
@@ -310,6 +310,9 @@ pub trait Tx {
 
     /// Writes a folder's state and rows. Refused with [`StoreError::Fenced`] by a newer lease.
     fn write_source(&mut self, commit: &SourceCommit) -> Result<(), StoreError>;
+
+    /// Writes cursors of an account. Refused with [`StoreError::Fenced`] by a newer lease.
+    fn write_cursors(&mut self, commit: &CursorCommit) -> Result<(), StoreError>;
 
     /// Refuses a write of an older holder of the lease `name` with [`StoreError::Fenced`]. A lease nobody took has epoch 0.
     fn fence(&mut self, name: &str, epoch: u64) -> Result<(), StoreError>;

@@ -17,6 +17,7 @@ mod contract;
 mod deliver;
 mod docs;
 mod faults;
+mod feed_loop;
 mod imap_hazards;
 mod imap_quirks;
 mod kill;

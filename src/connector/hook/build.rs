@@ -6,65 +6,35 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-use crate::connector::hook::{ChannelSpec, Hook, HookChannel, HookLimits};
-use crate::connector::jq::Filter;
-use crate::connector::load::{Connector, MAP_VARS, kinds, settings_with_defaults, undeclared};
+use crate::connector::hook::Hook;
+use crate::connector::load::{Connector, kinds};
 use crate::connector::manifest::Manifest;
-use crate::connector::normalize::Target;
-use crate::connector::problem::{Problem, did_you_mean};
+use crate::connector::mode::Mode;
+use crate::connector::problem::Problem;
+use crate::connector::reader::{ChannelSpec, Parts, ReadLimits};
 use crate::connector::verify::{KeyRing, Kind};
 use crate::logic::digest::Digester;
-use crate::model::address::Address;
-use crate::model::event::Channel;
-use crate::model::item::ChannelFacts;
 use crate::model::raw::Via;
-
-/// The account's own address, if its account can be written as one.
-pub(super) fn own_address(manifest: &Manifest, account: &str) -> Option<Address> {
-    Address::parse(&format!("{}:{account}", manifest.scheme())).ok()
-}
 
 pub(super) fn build(
     name: &str,
     connector: Arc<Connector>,
     channels: Vec<ChannelSpec>,
     digester: Digester,
-    limits: HookLimits,
+    limits: ReadLimits,
     trial: bool,
 ) -> Result<Hook, Vec<Problem>> {
     let mut problems = Vec::new();
     let Some(first) = channels.first().cloned() else { return Err(vec![Problem::whole(name, "a hook without channels")]) };
-    let mut settings = Map::new();
-    for spec in &channels {
-        let filled = fill(&connector.manifest, spec, trial, &mut problems);
-        if settings.is_empty() {
-            settings = filled;
-        } else if filled != settings {
-            problems.push(Problem::whole(&spec.file, format!("channels that share the hook `{name}` must have the same settings")));
-        }
-        check_secrets(&connector.manifest, spec, &mut problems);
-    }
     check_sharing(name, &connector.manifest, &channels, &mut problems);
-    let verify = choose(&connector.manifest, &first, &settings, trial, &mut problems);
-    let own_map = own_map(&connector, &first, trial, &mut problems);
+    let (name, modes) = (name.to_owned(), vec![Mode::Webhook]);
+    let reader = Parts { name, connector, channels, digester, limits, modes, trial }.build(&mut problems);
+    let settings = reader.settings.as_object().cloned().unwrap_or_default();
+    let verify = choose(&reader.connector.manifest, &first, &settings, trial, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
-    let channels = channels.into_iter().map(|spec| channel(&connector.manifest, spec)).collect();
-    Ok(Hook {
-        name: name.to_owned(),
-        connector,
-        channels,
-        settings: Value::Object(settings),
-        own_map,
-        keys: key_ring(verify.as_ref()),
-        verify,
-        secrets: first.secrets,
-        digester,
-        limits,
-        via: Via::Webhook,
-        trusted: false,
-    })
+    Ok(Hook { reader, keys: key_ring(verify.as_ref()), verify, via: Via::Webhook, trusted: false })
 }
 
 /// A ring that knows already what it will be asked for.
@@ -72,42 +42,6 @@ fn key_ring(verify: Option<&(Vec<Kind>, Vec<SecretString>)>) -> Arc<KeyRing> {
     let ring = KeyRing::default();
     verify.iter().flat_map(|(kinds, _)| kinds).flat_map(Kind::key_urls).for_each(|url| ring.expect(url));
     Arc::new(ring)
-}
-
-/// Settings with defaults, each of its declared type.
-fn fill(manifest: &Manifest, spec: &ChannelSpec, trial: bool, problems: &mut Vec<Problem>) -> Map<String, Value> {
-    let mut filled = settings_with_defaults(manifest);
-    for (name, value) in &spec.settings {
-        let Some(setting) = manifest.settings.get(name) else {
-            let problem =
-                Problem::whole(&spec.file, format!("unknown setting `{name}`: connector `{}` does not declare it", manifest.name));
-            problems.push(match did_you_mean(name, manifest.settings.keys().map(String::as_str)) {
-                Some(near) => problem.suggest(format!("did you mean `{near}`?")),
-                None => problem,
-            });
-            continue;
-        };
-        match setting.kind.read(value) {
-            Some(read) => drop(filled.insert(name.clone(), read)),
-            None => problems.push(Problem::whole(&spec.file, format!("setting `{name}`: expected {}", setting.kind.wanted()))),
-        }
-    }
-    for (name, setting) in &manifest.settings {
-        if setting.required && !trial && !spec.settings.contains_key(name) {
-            problems.push(Problem::whole(&spec.file, format!("setting `{name}` is missing")).suggest(setting.help.clone()));
-        }
-    }
-    filled
-}
-
-fn check_secrets(manifest: &Manifest, spec: &ChannelSpec, problems: &mut Vec<Problem>) {
-    for name in spec.secrets.keys().filter(|name| !manifest.secrets.contains_key(*name)) {
-        let problem = Problem::whole(&spec.file, format!("unknown secret `{name}`: connector `{}` does not declare it", manifest.name));
-        problems.push(match did_you_mean(name, manifest.secrets.keys().map(String::as_str)) {
-            Some(near) => problem.suggest(format!("did you mean `{near}`?")),
-            None => problem,
-        });
-    }
 }
 
 /// Channels may share a hook only if the payload tells them apart, and if what proves a request proves it for all of them.
@@ -184,39 +118,4 @@ fn choose(
         problems.push(Problem::whole(&spec.file, message).suggest("set it in [secrets], or say verify = \"none\""));
     }
     None
-}
-
-fn own_map(connector: &Connector, spec: &ChannelSpec, trial: bool, problems: &mut Vec<Problem>) -> Option<Filter> {
-    match (&spec.map, connector.manifest.own_map) {
-        (Some(_), false) => {
-            problems.push(Problem::whole(
-                &spec.file,
-                format!("connector `{}` has its own map: `map` belongs to connector `generic`", connector.manifest.name),
-            ));
-            None
-        }
-        (Some((file, code)), true) => {
-            let compiled = Filter::compile(file, code, &MAP_VARS, connector.limits).map_err(|wrong| problems.extend(wrong)).ok();
-            if let Some(map) = &compiled {
-                problems.extend(undeclared(file, &connector.manifest, map.facts()));
-            }
-            compiled
-        }
-        (None, true) if !trial => {
-            problems.push(Problem::whole(&spec.file, "`map` or `map_file` is missing: this connector has no map of its own"));
-            None
-        }
-        (None, _) => None,
-    }
-}
-
-fn channel(manifest: &Manifest, spec: ChannelSpec) -> HookChannel {
-    let account = spec.account.clone().unwrap_or_else(|| spec.id.clone());
-    let facts = ChannelFacts {
-        public: Channel { id: spec.id, connector: manifest.name.clone(), labels: spec.labels },
-        priority: spec.priority,
-        new_after_ms: spec.new_after_ms,
-    };
-    let own_address = spec.account.as_deref().and_then(|account| own_address(manifest, account));
-    HookChannel { account: spec.account, target: Target { facts: Arc::new(facts), account, own_address } }
 }

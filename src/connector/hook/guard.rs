@@ -52,7 +52,7 @@ fn parameter(query: &str, name: &str) -> Option<String> {
 }
 
 pub(super) fn guard(hook: &Hook, request: &HookRequest, now: Time) -> Guarded {
-    let Some(webhook) = hook.connector.manifest.webhook.as_ref() else { return refuse(404, Code::UnknownHook) };
+    let Some(webhook) = hook.reader.connector.manifest.webhook.as_ref() else { return refuse(404, Code::UnknownHook) };
     if let Some(early) = method(hook, webhook, request) {
         return early;
     }
@@ -129,7 +129,7 @@ fn method(hook: &Hook, webhook: &Webhook, request: &HookRequest) -> Option<Guard
 /// A GET with a challenge. `None`: it is no such request.
 fn challenged(hook: &Hook, handshake: &Handshake, request: &HookRequest) -> Option<Guarded> {
     let query = request.target.split_once('?').map_or("", |(_, query)| query);
-    let secrets = |name: &str| hook.secrets.get(name).map_or(&[][..], Vec::as_slice);
+    let secrets = |name: &str| hook.reader.secrets.get(name).map_or(&[][..], Vec::as_slice);
     let (asked, known) = match handshake {
         // With our token in clear (Meta, WebSub).
         Handshake::QueryEcho { token, secret, challenge, require } => {
@@ -193,7 +193,7 @@ enum Origin {
 }
 
 fn origin(hook: &Hook, webhook: &Webhook, given: Option<&str>) -> Origin {
-    let list = webhook.origins.as_deref().and_then(|name| hook.settings.get(name)).and_then(Value::as_array);
+    let list = webhook.origins.as_deref().and_then(|name| hook.reader.settings.get(name)).and_then(Value::as_array);
     let Some(list) = list.filter(|list| !list.is_empty()) else { return Origin::Any };
     let given = given.unwrap_or_default().trim_end_matches('/').to_ascii_lowercase();
     let known = list.iter().filter_map(Value::as_str).any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(&given));
@@ -208,13 +208,13 @@ fn allow_origin(answer: &mut HookAnswer, origin: &str) {
 
 /// The URL that the platform called, for schemes that sign it.
 fn public_url(hook: &Hook, request: &HookRequest) -> String {
-    let base = hook.settings.get("public_url").and_then(Value::as_str);
+    let base = hook.reader.settings.get("public_url").and_then(Value::as_str);
     let base = base.map(|base| base.trim_end_matches('/').to_owned());
     format!("{}{}", base.unwrap_or_else(|| format!("https://{}", header(request, "host").unwrap_or_default())), request.target)
 }
 
 fn unproven(hook: &Hook, webhook: &Webhook, request: &HookRequest) -> Option<Guarded> {
-    let depth = hook.connector.limits.depth_max;
+    let depth = hook.reader.connector.limits.depth_max;
     let content_type = header(request, "content-type").unwrap_or_default();
     let decoded = decode::decode(webhook.decode.all(), webhook.then.as_ref(), content_type, &request.body, depth);
     let error = match decoded {
@@ -227,11 +227,11 @@ fn unproven(hook: &Hook, webhook: &Webhook, request: &HookRequest) -> Option<Gua
 
 /// The answer to a handshake inside a proven JSON body.
 fn echo(hook: &Hook, body: &Bytes) -> Option<HookAnswer> {
-    let json = hook.connector.manifest.webhook.as_ref().is_some_and(|webhook| webhook.decode.all().contains(&Decode::Json));
+    let json = hook.reader.connector.manifest.webhook.as_ref().is_some_and(|webhook| webhook.decode.all().contains(&Decode::Json));
     if !json || body.len() > 64 * CHALLENGE_BYTES_MAX {
         return None;
     }
-    for echo in &hook.connector.echoes {
+    for echo in &hook.reader.connector.echoes {
         let hinted = body.windows(echo.hint.len().max(1)).any(|window| window == echo.hint.as_bytes());
         if !hinted || !echo.when.truthy(body, &[]).unwrap_or(false) {
             continue;
@@ -274,7 +274,7 @@ fn without_parameter(target: &str, name: &str) -> String {
 }
 
 pub(super) fn answer(hook: &Hook, verified: &Verified, outcome: Outcome) -> HookAnswer {
-    let Some(webhook) = hook.connector.manifest.webhook.as_ref() else { return empty(404) };
+    let Some(webhook) = hook.reader.connector.manifest.webhook.as_ref() else { return empty(404) };
     let respond = &webhook.respond;
     let mut answer = match outcome {
         Outcome::Accepted => plain(&respond.accepted),
@@ -287,7 +287,7 @@ pub(super) fn answer(hook: &Hook, verified: &Verified, outcome: Outcome) -> Hook
     };
     let browser = verified.head.header("accept").is_some_and(|accept| accept.contains("text/html"));
     if let (Some(setting), true, false) = (&respond.browser, browser, matches!(outcome, Outcome::Overload { .. })) {
-        answer = match hook.settings.get(setting).and_then(Value::as_str) {
+        answer = match hook.reader.settings.get(setting).and_then(Value::as_str) {
             // Read as a URL when the hook was built, so it holds no line end.
             Some(url) => HookAnswer { headers: vec![("location".to_owned(), url.to_owned())], ..empty(303) },
             None => plain(&Answer {

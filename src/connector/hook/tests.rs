@@ -8,10 +8,11 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::connector::folder;
-use crate::connector::hook::{ChannelSpec, Guarded, Hook, HookLimits, Outcome, Read, ReadContext, Verified};
+use crate::connector::hook::{Guarded, Hook, Outcome, Verified};
 use crate::connector::jq::Limits;
 use crate::connector::load::Connector;
 use crate::connector::problem::render;
+use crate::connector::reader::{ChannelSpec, Read, ReadContext, ReadLimits};
 use crate::logic::digest::Digester;
 use crate::model::codes::Code;
 use crate::model::event::{AttachmentState, Priority};
@@ -42,7 +43,7 @@ fn spec(id: &str, secrets: &[(&str, &str)], settings: Value) -> ChannelSpec {
 }
 
 fn hook(name: &str, channels: Vec<ChannelSpec>) -> Result<Hook, String> {
-    Hook::build("hook", connector(name), channels, Digester::new(&[1; 32]), HookLimits::default()).map_err(|problems| render(&problems))
+    Hook::build("hook", connector(name), channels, Digester::new(&[1; 32]), ReadLimits::default()).map_err(|problems| render(&problems))
 }
 
 #[track_caller]

@@ -22,7 +22,7 @@ use crate::model::key::KeyDigest;
 use crate::model::time::Time;
 use crate::ports::clock::Random;
 use crate::ports::publish::Publish;
-use crate::ports::store::{Admission, ItemFate, SourceCommit, StoreError, Written};
+use crate::ports::store::{Admission, ItemFate, Moved, StoreError, Written};
 use crate::ports::tx::{Claim, FateChange, LedgerEntry, RowNumber, Tx};
 
 pub use pending::{contact_of, erased, release};
@@ -51,19 +51,16 @@ impl Context<'_> {
 ///
 /// # Errors
 /// What the store says; nothing of the write may stay.
-pub fn admit(
-    tx: &mut dyn Tx,
-    admissions: Vec<Admission>,
-    source: Option<&SourceCommit>,
-    context: &Context<'_>,
-) -> Result<Written, StoreError> {
+pub fn admit(tx: &mut dyn Tx, admissions: Vec<Admission>, source: Option<&Moved>, context: &Context<'_>) -> Result<Written, StoreError> {
     let mut verb = Verb::new(tx, context);
     for admission in admissions {
         let fates = verb.admission(admission)?;
         verb.written.fates.push(fates);
     }
-    if let Some(commit) = source {
-        verb.tx.write_source(commit)?;
+    match source {
+        Some(Moved::Folder(commit)) => verb.tx.write_source(commit)?,
+        Some(Moved::Cursors(commit)) => verb.tx.write_cursors(commit)?,
+        None => {}
     }
     Ok(verb.written)
 }

@@ -14,15 +14,16 @@ use tokio::task::JoinHandle;
 use crate::model::codes::Code;
 use crate::model::id::RawId;
 use crate::model::item::{Hold, HoldReason, Item, ItemBody};
-use crate::model::raw::{RAW_ROW_BYTES_MAX, Raw, Via};
+use crate::model::raw::{Raw, Via};
 use crate::model::time::Time;
 use crate::pipeline::parse::ReadError;
 use crate::pipeline::pull::roll::{FLOOD_HOLD, Flood};
 use crate::pipeline::pull::segments::{Segment, segments};
-use crate::pipeline::pull::{Ended, PullChannel, ReadPulled};
-use crate::pipeline::writer::AdmitError;
+use crate::pipeline::pull::{PullChannel, ReadPulled};
+use crate::pipeline::raws::NewRaw;
+use crate::pipeline::sessions::Ended;
 use crate::ports::pull::{PullError, Pulled, PulledBatch, PulledState};
-use crate::ports::store::{Admission, ParseBatch, RawPlace, RawRecord, SourceCommit, SourceRow, SourceRowState, SourceState};
+use crate::ports::store::{Admission, ParseBatch, RawRecord, SourceCommit, SourceRow, SourceRowState, SourceState};
 
 /// Batches on their way at most: one is parsed while another is committed.
 const BATCHES_MAX: usize = 2;
@@ -196,7 +197,7 @@ impl PullChannel {
             hold(&mut admissions, Time(now.0.saturating_add(i64::try_from(FLOOD_HOLD.as_millis()).unwrap_or(i64::MAX))));
             self.flooded().await;
         }
-        let written = self.writer.admit_staged(admissions, Some(source)).await?;
+        let written = self.writer.admit_staged(admissions, Some(source.into())).await?;
         if let Some(flood) = &how.flood {
             flood.count(&written);
         }
@@ -216,7 +217,7 @@ impl PullChannel {
     /// Takes away the row of a batch that is no longer being parsed.
     pub(super) async fn forget(&self, state: SourceState, batch: RawId) -> Result<(), Ended> {
         let source = SourceCommit { state, rows: Vec::new(), parsed: Some(batch), lease_epoch: self.lease_epoch };
-        self.writer.admit_staged(Vec::new(), Some(source)).await?;
+        self.writer.admit_staged(Vec::new(), Some(source.into())).await?;
         Ok(())
     }
 
@@ -224,16 +225,9 @@ impl PullChannel {
     async fn keep(&self, thing: Pulled, now: Time) -> Result<Kept, Ended> {
         let id = RawId(self.ids.next(now.0, &*self.random));
         let received_at = thing.internal_date.filter(|date| date.0 > 0 && *date <= now).unwrap_or(now);
-        let place = if thing.body.len() > RAW_ROW_BYTES_MAX {
-            let key = crate::pipeline::intake::blob_key(id);
-            let put = self.blobs.put(&key, thing.body.clone()).await;
-            put.map_err(|error| Ended::Store(AdmitError::Store(crate::pipeline::intake::blob_failed(&error))))?;
-            RawPlace::Blob(key)
-        } else {
-            RawPlace::Row(thing.body.clone())
-        };
-        let (source, bytes) = (self.id.clone(), thing.body.len() as u64);
-        let record = RawRecord { id, source: source.clone(), via: Via::Imap, received_at, head: thing.head.clone(), bytes, place };
+        let source = self.id.clone();
+        let (head, body) = (thing.head.clone(), thing.body.clone());
+        let record = NewRaw { id, source: source.clone(), via: Via::Imap, received_at, head, body }.keep(&*self.blobs).await?;
         let raw = Raw { id, source, via: Via::Imap, received_at, head: thing.head, body: thing.body };
         Ok(Kept { raw, record: Arc::new(record), uid: thing.uid, print: thing.print, state: thing.state })
     }

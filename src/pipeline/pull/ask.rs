@@ -9,10 +9,11 @@ use std::time::Duration;
 use crate::model::codes::Code;
 use crate::model::time::Time;
 use crate::pipeline::pull::admit::{Batch, Line};
-use crate::pipeline::pull::pace::{Budget, Pulse};
 use crate::pipeline::pull::roll::Rolls;
 use crate::pipeline::pull::segments::take_suspects;
-use crate::pipeline::pull::{Ended, PullChannel, backfill_key, stopped};
+use crate::pipeline::pull::{PullChannel, backfill_key};
+use crate::pipeline::sessions::pace::{Budget, Pulse};
+use crate::pipeline::sessions::{Ended, Stop, stopped};
 use crate::ports::pull::{Pull, PullError, PullNews, PulledBatch, Roll};
 use crate::ports::store::{ParseBatch, SourceCommit, SourceState, Write};
 
@@ -20,8 +21,6 @@ use crate::ports::store::{ParseBatch, SourceCommit, SourceState, Write};
 const WAIT_LONGEST: Duration = Duration::from_secs(20 * 60);
 /// Rows settled at the source with one question.
 const SETTLE_ROWS_MAX: usize = 1000;
-
-type Stop = tokio::sync::watch::Receiver<bool>;
 
 /// What one session knows.
 struct Session {
@@ -38,7 +37,7 @@ struct Session {
 
 impl PullChannel {
     /// One session: connect, then ask until it fails or the daemon stops.
-    pub(super) async fn session(self: Arc<Self>, pulse: &Pulse, mut stop: Stop) -> Ended {
+    pub(super) async fn session(self: Arc<Self>, pulse: Arc<Pulse>, mut stop: Stop) -> Ended {
         let open = async {
             let _turn = self.gate.pass(&self.source.server()).await;
             self.source.open().await
@@ -56,7 +55,7 @@ impl PullChannel {
             Ok(session) => session,
             Err(ended) => return ended,
         };
-        let ended = self.ask(&mut *pull, &mut session, pulse, &mut stop).await;
+        let ended = self.ask(&mut *pull, &mut session, &pulse, &mut stop).await;
         session.line.end().await;
         match ended {
             Ok(()) => {
@@ -104,7 +103,7 @@ impl PullChannel {
                     return Err(error.into());
                 }
             };
-            self.alive(pulse).await;
+            self.sessions(pulse).alive().await;
             match news {
                 PullNews::Batch(batch) => self.take(batch, session, pulse).await?,
                 PullNews::State(state) => {
@@ -112,7 +111,7 @@ impl PullChannel {
                     session.line.finish().await?;
                     put(&mut session.states, state.clone());
                     let source = SourceCommit { state, rows: Vec::new(), parsed: None, lease_epoch: self.lease_epoch };
-                    self.writer.admit_staged(Vec::new(), Some(source)).await?;
+                    self.writer.admit_staged(Vec::new(), Some(source.into())).await?;
                 }
                 PullNews::Roll(roll) => {
                     let wanted = self.roll(&roll, session).await?;

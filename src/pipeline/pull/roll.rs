@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::model::item::Fate;
-use crate::pipeline::pull::{Ended, PullChannel};
+use crate::pipeline::pull::PullChannel;
+use crate::pipeline::sessions::Ended;
 use crate::ports::pull::{PulledBatch, Roll, RollReason};
 use crate::ports::store::{SourceCommit, SourceRow, SourceRowState, SourceState, Written};
 
@@ -117,7 +118,7 @@ impl PullChannel {
         tracing::info!(messaging.destination.name = %self.id, recognised, unknown, "renumbered folder compared");
         if !rows.is_empty() {
             let source = SourceCommit { state: state.clone(), rows, parsed: None, lease_epoch: self.lease_epoch };
-            self.writer.admit_staged(Vec::new(), Some(source)).await?;
+            self.writer.admit_staged(Vec::new(), Some(source.into())).await?;
         }
         Ok(wanted)
     }

@@ -20,6 +20,7 @@ mod tx;
 mod views;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -451,6 +452,11 @@ impl Store for SqliteStore {
     fn interrupted<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<Vec<ParseBatch>, StoreError>> {
         let account = account.to_owned();
         self.read(move |conn| read::interrupted(conn, &account))
+    }
+
+    fn cursors<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<BTreeMap<String, String>, StoreError>> {
+        let account = account.to_owned();
+        self.read(move |conn| read::cursors(conn, &account))
     }
 
     fn memo<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<String>, StoreError>> {

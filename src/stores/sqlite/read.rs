@@ -1,5 +1,7 @@
 //! Reading for the machine: what is due, frozen events, totals, sources. Every function runs in one read transaction.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -232,6 +234,16 @@ pub(super) fn interrupted(conn: &Connection, account: &str) -> Result<Vec<ParseB
             uids: serde_json::from_str(&uids).unwrap_or_default(),
             attempts: row.get(6)?,
         })
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// The cursors of an account: a range of the memos.
+pub(super) fn cursors(conn: &Connection, account: &str) -> Result<BTreeMap<String, String>, StoreError> {
+    let prefix = rows::cursor_prefix(account);
+    let mut list = conn.prepare_cached("SELECT substr(key, ?3), value FROM memos WHERE key >= ?1 AND key < ?2 ORDER BY key")?;
+    let found = list.query_map(params![prefix, format!("{prefix}\u{10FFFF}"), prefix.chars().count() as i64 + 1], |row| {
+        Ok((row.get(0)?, row.get(1)?))
     })?;
     Ok(found.collect::<Result<_, _>>()?)
 }

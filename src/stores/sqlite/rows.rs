@@ -124,3 +124,8 @@ pub(super) fn conversation(row: &Row<'_>) -> rusqlite::Result<ConversationRow> {
         last_sent: serde_json::from_str(last_sent).map_err(|e| rusqlite::Error::FromSqlConversionFailure(8, Type::Text, Box::new(e)))?,
     })
 }
+
+/// Where the cursors of an account begin among the memos. A line break stands in no account and no name.
+pub(super) fn cursor_prefix(account: &str) -> String {
+    format!("cursor\n{account}\n")
+}

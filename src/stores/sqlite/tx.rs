@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::change;
 use super::rows;
 use super::state::{State, Total, find_destination};
 use crate::model::address::Address;
@@ -12,7 +13,7 @@ use crate::model::item::{Fate, FilePlace, HoldReason};
 use crate::model::key::KeyDigest;
 use crate::model::time::Time;
 use crate::model::view::DestinationMode;
-use crate::ports::store::{RawRecord, SourceCommit, StoreError, pull_lease};
+use crate::ports::store::{CURSOR_BYTES_MAX, CursorCommit, RawRecord, SourceCommit, StoreError, pull_lease};
 use crate::ports::tx::{
     Claim, ConversationRow, DeliveryChange, DeliveryRow, DestinationFacts, EventEntry, FateChange, LedgerEntry, LedgerItem, MessageRow,
     PendingRow, RowNumber, Tx,
@@ -488,6 +489,18 @@ impl Tx for SqlTx<'_> {
             let sql = "INSERT INTO parsed_batches (id) VALUES (?1) ON CONFLICT DO NOTHING";
             self.conn.prepare_cached(sql)?.execute([batch.to_bytes()])?;
             self.state.parsed.push(batch);
+        }
+        Ok(())
+    }
+
+    fn write_cursors(&mut self, commit: &CursorCommit) -> Result<(), StoreError> {
+        self.fence(&pull_lease(&commit.account), commit.lease_epoch)?;
+        for (name, value) in &commit.cursors {
+            if let Some(value) = value.as_ref().filter(|value| value.len() > CURSOR_BYTES_MAX) {
+                let detail = format!("I6: a cursor of {} bytes, at most {CURSOR_BYTES_MAX}", value.len());
+                return Err(StoreError::Invariant { detail });
+            }
+            change::memo(self, &format!("{}{name}", rows::cursor_prefix(&commit.account)), value.as_deref())?;
         }
         Ok(())
     }

@@ -249,6 +249,7 @@ impl Store for FakeStore {
         unsettled,
         source_rows,
         interrupted,
+        cursors,
         memo,
         sweep,
         erase,

@@ -1,6 +1,9 @@
 //! Pulled sources: cursor and rows in the admission's transaction, interrupted batches, settling, fencing, memos.
 
-use omnigate::ports::store::{ParseBatch, Retention, SourceCommit, SourceRow, SourceRowState, SourceState, StoreError, Write, pull_lease};
+use omnigate::ports::store::{
+    CURSOR_BYTES_MAX, CursorCommit, Moved, ParseBatch, Retention, SourceCommit, SourceRow, SourceRowState, SourceState, StoreError, Write,
+    pull_lease,
+};
 
 use super::gate::{Gate, each};
 
@@ -24,7 +27,7 @@ fn commit(gate: &Gate, uids: &[u64], lease_epoch: u64, parsed: bool) -> (Write, 
         rows.map(|(uid, one)| SourceRow { uid: *uid, state: SourceRowState::Admitted, raw: Some(one.raw.id), print: Some(*uid) }).collect();
     let source = SourceCommit { state: state(*uids.last().unwrap()), rows, parsed: parsed.then_some(id), lease_epoch };
     let batch = ParseBatch { id, channel: "mail".into(), source: ("mail/a".into(), "INBOX".into(), 1), uids: uids.to_vec(), attempts: 0 };
-    (Write::Admit { admissions, source: Some(source) }, batch)
+    (Write::Admit { admissions, source: Some(source.into()) }, batch)
 }
 
 async fn stage(gate: &Gate, write: &Write, batch: &ParseBatch) {
@@ -96,10 +99,51 @@ async fn a_new_epoch_begins_a_state_of_its_own() {
         gate.one(write).await.unwrap();
         let next = SourceState { epoch: 2, epoch_name: 7, low_water: 0, ..state(0) };
         let source = SourceCommit { state: next.clone(), rows: vec![], parsed: None, lease_epoch: 0 };
-        gate.one(Write::Admit { admissions: vec![], source: Some(source) }).await.unwrap();
+        gate.one(Write::Admit { admissions: vec![], source: Some(source.into()) }).await.unwrap();
         assert_eq!(gate.store().sources("mail/a").await.unwrap(), [next]);
         let new = ("mail/a".to_owned(), "INBOX".to_owned(), 2);
         assert!(gate.store().unsettled(&new, 10).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+fn cursors(gate: &Gate, text: &str, cursors: &[(&str, Option<&str>)], lease_epoch: u64) -> Write {
+    let cursors = cursors.iter().map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned))).collect();
+    let commit = CursorCommit { account: "feed:chat:a".to_owned(), cursors, lease_epoch };
+    Write::Admit { admissions: vec![gate.admission(vec![gate.message("ana", text)])], source: Some(Moved::Cursors(commit)) }
+}
+
+#[tokio::test]
+async fn cursors_move_with_the_admissions_they_cover_and_belong_to_one_account() {
+    each(|gate| async move {
+        gate.one(cursors(&gate, "one", &[("since", Some("10")), ("tag", Some("x"))], 0)).await.unwrap();
+        gate.one(cursors(&gate, "two", &[("since", Some("20")), ("tag", None)], 0)).await.unwrap();
+        gate.crash();
+        let known = |store: std::sync::Arc<dyn omnigate::ports::store::Store>| async move { store.cursors("feed:chat:a").await.unwrap() };
+        assert_eq!(known(gate.store()).await, [("since".to_owned(), "20".to_owned())].into());
+        assert!(gate.store().cursors("feed:chat:").await.unwrap().is_empty(), "another account's");
+        assert!(gate.store().cursors("feed:chat").await.unwrap().is_empty(), "another account's");
+        let long = "x".repeat(CURSOR_BYTES_MAX + 1);
+        assert!(gate.one(cursors(&gate, "three", &[("since", Some(&long))], 0)).await.is_err());
+        assert_eq!(known(gate.store()).await.len(), 1);
+        assert_eq!(gate.events().await.len(), 2, "what cannot move admits nothing");
+        gate.check_invariants().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_that_lost_the_account_moves_no_cursor() {
+    each(|gate| async move {
+        let store = gate.store();
+        let name = pull_lease("feed:chat:a");
+        store.take_lease(&name, "a").await.unwrap();
+        gate.one(cursors(&gate, "one", &[("since", Some("10"))], 1)).await.unwrap();
+        store.take_lease(&name, "b").await.unwrap();
+        let late = gate.one(cursors(&gate, "two", &[("since", Some("20"))], 1)).await;
+        assert_eq!(late, Err(StoreError::Fenced { held: 1, current: 2 }));
+        assert_eq!(store.cursors("feed:chat:a").await.unwrap()["since"], "10");
+        gate.check_invariants().await;
     })
     .await;
 }
@@ -127,7 +171,7 @@ async fn rows_of_all_numberings_but_the_last_two_are_swept() {
             let rows = (1..=300).map(|uid| SourceRow { uid, state: SourceRowState::Settled, raw: None, print: None }).collect();
             let state = SourceState { epoch, epoch_name: epoch, ..state(300) };
             let source = SourceCommit { state, rows, parsed: None, lease_epoch: 0 };
-            gate.one(Write::Admit { admissions: Vec::new(), source: Some(source) }).await.unwrap();
+            gate.one(Write::Admit { admissions: Vec::new(), source: Some(source.into()) }).await.unwrap();
         }
         while gate.store().sweep(&Retention::default(), gate.now()).await.unwrap().more {}
         let source = ("mail/a".to_owned(), "INBOX".to_owned(), 4);

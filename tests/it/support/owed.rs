@@ -206,6 +206,7 @@ impl Store for Owed {
         unsettled,
         source_rows,
         interrupted,
+        cursors,
         memo,
         sweep,
         erase,

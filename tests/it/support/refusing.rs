@@ -42,6 +42,14 @@ macro_rules! refused {
             $crate::support::refusing::refusal()
         }
     };
+    (cursors) => {
+        fn cursors<'a>(
+            &'a self,
+            _: &'a str,
+        ) -> omnigate::ports::BoxFuture<'a, Result<std::collections::BTreeMap<String, String>, omnigate::ports::store::StoreError>> {
+            $crate::support::refusing::refusal()
+        }
+    };
     (deliveries) => {
         fn deliveries(
             &self,

@@ -29,7 +29,7 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// The waits between the sessions of one channel.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(in crate::pipeline) struct Backoff {
     /// Sessions that failed in a row without bringing anything.
     pub failures: u32,
     soon: u32,
@@ -62,7 +62,7 @@ pub struct Gate {
 
 impl Gate {
     /// Waits for a turn at `server`. `None` never: the gate is not closed.
-    pub(super) async fn pass(&self, server: &str) -> Option<OwnedSemaphorePermit> {
+    pub(in crate::pipeline) async fn pass(&self, server: &str) -> Option<OwnedSemaphorePermit> {
         let turns = {
             let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
             servers.entry(server.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(LOGINS_AT_ONCE))).clone()
@@ -73,7 +73,7 @@ impl Gate {
 
 /// Bytes fetched on one day (UTC), against what may be fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Budget {
+pub(in crate::pipeline) struct Budget {
     max: Option<u64>,
     day: i64,
     spent: u64,
@@ -126,7 +126,7 @@ impl Budget {
 
 /// When a channel was last seen working, and what its session brought.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(in crate::pipeline) struct Pulse {
     seen_ms: AtomicU64,
     /// The session made something durable, or found out where its server fails.
     brought: AtomicBool,
