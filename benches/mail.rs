@@ -157,6 +157,7 @@ fn context() -> MailContext {
         agents: Vec::new(),
         mailboxes: Vec::new(),
         authserv_ids: Vec::new(),
+        verify_senders: false,
         historic: false,
         limits: MailLimits { attachment_bytes_max: 100 * 1024 * 1024, ..MailLimits::default() },
     }

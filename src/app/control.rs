@@ -83,7 +83,12 @@ impl Gateway {
             let file = file.ok_or_else(|| ControlError::Missing(format!("the channel `{source}` is no longer configured")))?;
             let channel = wire::mail_channel(file, &self.parts.tokens).map_err(ControlError::Refused)?;
             let context = channel.context(&self.parts.digester, &loaded.config);
-            let read = move || mail::read(&raw, &context);
+            let lookups = if context.verify_senders { self.parts.lookups(&loaded.config) } else { None };
+            let answers = match lookups {
+                Some(lookups) => Some(lookups.ask(mail::asks(&raw, &context).into_iter().collect()).await),
+                None => None,
+            };
+            let read = move || mail::read_with(&raw, &context, answers.as_ref());
             let item = self.parts.readers.run(std::time::Duration::from_secs(120), read).await;
             return item.map(|item| vec![item]).map_err(|_| ControlError::Failed("reading the mail failed again".to_owned()));
         }

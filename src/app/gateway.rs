@@ -326,6 +326,7 @@ impl Gateway {
     /// If the lease cannot be had.
     pub async fn start_pull(&self, channel: MailChannel, loaded: &Loaded) -> Result<Pulling, crate::ports::store::StoreError> {
         let context = channel.context(&self.parts.digester, &loaded.config);
+        let lookups = if context.verify_senders { self.parts.lookups(&loaded.config) } else { None };
         let source = Arc::new(ImapSource::new(channel.settings, self.parts.clock.clone()));
         let lease_epoch = self.parts.store.take_lease(&pull_lease(&source.account()), &loaded.config.instance.name).await?;
         let pull = Arc::new(PullChannel {
@@ -337,6 +338,7 @@ impl Gateway {
             blobs: self.parts.blobs.clone(),
             writer: self.parts.writer.clone(),
             readers: self.parts.readers.clone(),
+            lookups,
             gate: self.parts.gate.clone(),
             board: self.parts.board.clone(),
             clock: self.parts.clock.clone(),

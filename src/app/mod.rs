@@ -11,6 +11,7 @@ pub mod look;
 pub mod mailboxes;
 pub mod outward;
 pub mod parts;
+pub mod resolver;
 pub mod run;
 pub mod system;
 pub mod tokens;

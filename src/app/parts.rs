@@ -1,12 +1,13 @@
 //! Parts: what lives as long as the daemon — store, writer, intake, readers — and what they tell each other.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::app::files::Files;
 use crate::app::gateway::{StartError, start_error};
 use crate::app::outward;
+use crate::app::resolver::SystemDns;
 use crate::app::system::{SystemClock, SystemRandom};
 use crate::app::tokens::{SealedKeep, Tokens};
 use crate::config::key::InstanceKey;
@@ -17,6 +18,7 @@ use crate::logic::ids::IdMaker;
 use crate::logic::publish::SwapRoutes;
 use crate::logic::seal::Sealer;
 use crate::model::codes::Code;
+use crate::model::dns::Answers;
 use crate::model::item::Item;
 use crate::model::raw::Raw;
 use crate::model::time::Time;
@@ -24,6 +26,7 @@ use crate::pipeline::board::Board;
 use crate::pipeline::deliver::DeliverHandle;
 use crate::pipeline::intake::{HookIntake, IntakeParts};
 use crate::pipeline::keep::Releases;
+use crate::pipeline::lookups::Lookups;
 use crate::pipeline::parse::Readers;
 use crate::pipeline::pull::ReadPulled;
 use crate::pipeline::writer::{self, CommitWatch, WriterHandle, WriterLimits, WriterTasks};
@@ -65,6 +68,8 @@ pub struct Parts {
     pub routes: Arc<SwapRoutes>,
     /// Parses mails.
     pub readers: Arc<Readers>,
+    /// Asks the DNS; made when the first channel needs it.
+    pub lookups: OnceLock<Option<Arc<Lookups>>>,
     /// Lets few mailboxes log in at one server at once.
     pub gate: Arc<crate::pipeline::sessions::pace::Gate>,
     /// Sources of tokens.
@@ -195,6 +200,7 @@ pub async fn open(config: &Config, key: InstanceKey) -> Result<(Parts, WriterTas
         tokens: Arc::new(tokens),
         intake: Arc::new(intake),
         readers: Arc::new(readers),
+        lookups: OnceLock::new(),
         gate: Arc::default(),
         started_at: clock.now(),
         clock,
@@ -213,6 +219,20 @@ pub async fn open(config: &Config, key: InstanceKey) -> Result<(Parts, WriterTas
     Ok((parts, writer_tasks, releases))
 }
 
+impl Parts {
+    /// The DNS. `None`: the system names no resolvers; then no sender is checked, and no mail waits.
+    pub fn lookups(&self, config: &Config) -> Option<Arc<Lookups>> {
+        let make = || match SystemDns::new(&config.dns.resolvers, config.dns.timeout) {
+            Ok(dns) => Some(Arc::new(Lookups::new(Arc::new(dns), self.clock.clone(), config.dns.timeout))),
+            Err(error) => {
+                tracing::warn!(error = %error, "no resolver, senders cannot be checked");
+                None
+            }
+        };
+        self.lookups.get_or_init(make).clone()
+    }
+}
+
 /// Reads mails with one channel's facts.
 pub struct MailReader {
     /// The channel's facts and limits.
@@ -220,11 +240,15 @@ pub struct MailReader {
 }
 
 impl ReadPulled for MailReader {
-    fn read(&self, raw: &Raw, historic: bool) -> Vec<Item> {
+    fn asks(&self, raw: &Raw) -> Vec<String> {
+        mail::asks(raw, &self.context)
+    }
+
+    fn read(&self, raw: &Raw, historic: bool, answers: Option<&Answers>) -> Vec<Item> {
         if historic == self.context.historic {
-            return vec![mail::read(raw, &self.context)];
+            return vec![mail::read_with(raw, &self.context, answers)];
         }
-        vec![mail::read(raw, &MailContext { historic, ..self.context.clone() })]
+        vec![mail::read_with(raw, &MailContext { historic, ..self.context.clone() }, answers)]
     }
 
     fn unread(&self, code: Code, detail: String) -> Item {

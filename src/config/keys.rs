@@ -116,6 +116,7 @@ pub const MAIN: &[Key] = &[
     table("attachments", ATTACHMENTS, "Limits for files of messages."),
     table("files", FILES, "Signed URLs under which destinations fetch files of messages."),
     table("mapping", MAPPING, "The budget of one run of a connector's map: what exceeds it is quarantined, never lost."),
+    table("dns", DNS, "The DNS, asked where a mail channel checks its senders by itself (`verify_senders`)."),
     table("logs", LOGS, "Logs go to standard error. They never hold message content, addresses, names or secrets."),
     table("connectors", CONNECTORS, "Connectors of your own; a folder named like an embedded one replaces it."),
     table("channels", CHANNELS, "Where the channel files are: one file a channel, the file's name is the channel's id."),
@@ -200,6 +201,21 @@ const MAPPING: &[Key] = &[
     key("items_max", Integer(1, 1_000_000), Is("10000"), "Most items one payload may give."),
     key("depth_max", Integer(4, 128), Is("128"), "Deepest nesting of a payload."),
     key("output_bytes_max", Size(KIB, GIB), Is("\"16 MiB\""), "Most a map may put out."),
+];
+
+const DNS: &[Key] = &[
+    key(
+        "resolvers",
+        Texts,
+        Is("[]"),
+        "Resolvers to ask, as address or address and port: [\"192.0.2.53\", \"[2001:db8::53]:5353\"]. Empty: those of the system.",
+    ),
+    key(
+        "timeout",
+        Duration(100, MINUTE),
+        Is("\"5s\""),
+        "Mails wait this long for the DNS at most; what is not answered by then is told as `temperror` and not waited for again.",
+    ),
 ];
 
 const LOGS: &[Key] = &[

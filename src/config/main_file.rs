@@ -1,6 +1,7 @@
 //! The main file: from sections to [`Config`], with the checks that need more than one key.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::config::keys;
 use crate::config::programs;
 use crate::config::read::{Reading, Section};
 use crate::config::settings::{
-    AttachmentForm, Attachments, Config, Delivery, DestinationKind, DestinationSettings, Durability, Files, Instance, LogFormat, Logs,
+    AttachmentForm, Attachments, Config, Delivery, DestinationKind, DestinationSettings, Dns, Durability, Files, Instance, LogFormat, Logs,
     Mapping, OnExhausted, Route, RouteDirection, SecretPlace, Server, StoreSettings,
 };
 use crate::connector::problem::did_you_mean;
@@ -30,7 +31,7 @@ pub fn read(reading: &mut Reading<'_>, file: &Path) -> Option<Config> {
     let destinations = destinations(reading, &root);
     let routes = routes(reading, &root, &destinations);
     let mut digest = Sha256::new();
-    for name in ["instance", "server", "store", "attachments", "files", "mapping", "logs", "connectors", "channels", "delivery"] {
+    for name in ["instance", "server", "store", "attachments", "files", "mapping", "dns", "logs", "connectors", "channels", "delivery"] {
         if let Some(section) = of(name) {
             section.digest_into(&mut digest);
         }
@@ -39,6 +40,7 @@ pub fn read(reading: &mut Reading<'_>, file: &Path) -> Option<Config> {
     let files = of("files").unwrap_or(&none);
     let mapping = of("mapping").unwrap_or(&none);
     let logs = of("logs").unwrap_or(&none);
+    let dns = of("dns").unwrap_or(&none);
     let delivery = of("delivery").unwrap_or(&none);
     check_schedule(reading, delivery);
     Some(Config {
@@ -52,6 +54,7 @@ pub fn read(reading: &mut Reading<'_>, file: &Path) -> Option<Config> {
             depth_max: whole(mapping, "depth_max"),
             output_bytes_max: bytes(mapping, "output_bytes_max"),
         },
+        dns: Dns { resolvers: resolvers(reading, dns), timeout: dns.duration("timeout").unwrap_or_default() },
         logs: Logs {
             level: logs.text("level").unwrap_or_default(),
             format: if logs.text("format").as_deref() == Some("json") { LogFormat::Json } else { LogFormat::Text },
@@ -68,6 +71,18 @@ pub fn read(reading: &mut Reading<'_>, file: &Path) -> Option<Config> {
         instance,
         server,
     })
+}
+
+/// Resolvers by address; the port of DNS unless another one is named.
+fn resolvers(reading: &mut Reading<'_>, dns: &Section) -> Vec<SocketAddr> {
+    let mut found = Vec::new();
+    for text in dns.texts("resolvers").unwrap_or_default() {
+        match text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53))) {
+            Ok(at) => found.push(at),
+            Err(_) => reading.wrong(dns.span("resolvers"), format!("`{text}` is no address of a resolver such as \"192.0.2.53\""), None),
+        }
+    }
+    found
 }
 
 /// Only what a command needs to reach the daemon and its store: problems elsewhere in the file are passed over.

@@ -34,6 +34,8 @@ pub struct Config {
     pub files: Files,
     /// `[mapping]`.
     pub mapping: Mapping,
+    /// `[dns]`.
+    pub dns: Dns,
     /// `[logs]`.
     pub logs: Logs,
     /// `[connectors] dir`: the admin's connector folders; may be missing.
@@ -149,6 +151,15 @@ pub struct Mapping {
     pub depth_max: usize,
     /// Output of a map.
     pub output_bytes_max: usize,
+}
+
+/// `[dns]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Whom to ask; empty: the resolvers of the system.
+    pub resolvers: Vec<SocketAddr>,
+    /// How long mails wait for answers at most.
+    pub timeout: Duration,
 }
 
 /// `[logs]`.

@@ -38,6 +38,7 @@ pub fn item(source: &Source<'_>, target: &Target, draft: &Draft, blobs: &mut Vec
         agents: Vec::new(),
         mailboxes: recipients.collect(),
         authserv_ids: Vec::new(),
+        verify_senders: false,
         historic: source.historic,
         limits: MailLimits {
             attachments_max: source.files_max,

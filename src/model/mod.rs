@@ -6,6 +6,7 @@
 pub mod address;
 pub mod codes;
 pub mod delivery;
+pub mod dns;
 pub mod event;
 pub mod id;
 pub mod item;

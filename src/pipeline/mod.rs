@@ -1,7 +1,7 @@
 //! The pipeline: receive, guard, normalize, admit, deliver, settle, supervise. Knows ports, no adapter.
 //!
 //! [`intake`] takes hook requests, [`pull`] asks mailboxes, [`feed`] polls and streams, all hand admissions to the one [`writer`]; deliver
-//! hands events to destinations and its decisions to the same writer; [`keep`] does housekeeping in between.
+//! hands events to destinations and its decisions to the same writer; [`keep`] does housekeeping in between, [`lookups`] asks the DNS.
 
 pub mod board;
 pub mod deliver;
@@ -9,6 +9,7 @@ pub mod feed;
 pub mod intake;
 pub mod keep;
 pub mod limits;
+pub mod lookups;
 pub mod parse;
 pub mod pull;
 pub mod raws;

@@ -7,6 +7,7 @@ pub mod blobs;
 pub mod clock;
 pub mod control;
 pub mod destination;
+pub mod dns;
 pub mod expression;
 pub mod feed;
 pub mod http;

@@ -65,6 +65,7 @@ fn context() -> MailContext {
         agents: Vec::new(),
         mailboxes: vec![Address::parse("email:support@acme.example").unwrap()],
         authserv_ids: Vec::new(),
+        verify_senders: false,
         historic: false,
         limits: MailLimits::default(),
     }

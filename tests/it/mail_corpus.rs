@@ -8,6 +8,7 @@ use bytes::Bytes;
 use omnigate::connector::mail::{self, MailContext, MailLimits};
 use omnigate::logic::digest::Digester;
 use omnigate::model::address::Address;
+use omnigate::model::dns::{Answers, TxtAnswer};
 use omnigate::model::event::{Channel, Priority};
 use omnigate::model::id::RawId;
 use omnigate::model::item::{ChannelFacts, ItemBody, MessageItem};
@@ -29,12 +30,29 @@ fn context() -> MailContext {
         agents: vec!["@staff.example".to_owned()],
         mailboxes: vec![Address::parse("email:support@acme.example").unwrap()],
         authserv_ids: vec!["mx.acme.example".to_owned()],
+        verify_senders: false,
         historic: false,
         limits: MailLimits::default(),
     }
 }
 
-fn read(mail: Vec<u8>) -> MessageItem {
+/// What the DNS says, from the file beside a mail: records by name, `null` where there is none, `"unknown"` where nobody answers.
+fn answers(path: &Path) -> Option<Answers> {
+    let zone: Map<String, Value> = serde_json::from_slice(&std::fs::read(path.with_extension("dns.json")).ok()?).unwrap();
+    let answer = |value: &Value| match value {
+        Value::Array(records) => TxtAnswer::Records(records.iter().map(|record| record.as_str().unwrap().as_bytes().to_vec()).collect()),
+        Value::Null => TxtAnswer::Nothing,
+        _ => TxtAnswer::Unknown,
+    };
+    let txt = zone.iter().map(|(name, value)| (name.clone(), answer(value))).collect();
+    Some(Answers { at: Time::parse("2026-11-22T12:00:00Z").unwrap(), txt })
+}
+
+/// Reads it; with a file of answers beside it, its sender is checked.
+fn read(path: &Path) -> MessageItem {
+    let mail = std::fs::read(path).unwrap();
+    let answers = answers(path);
+    let context = MailContext { verify_senders: answers.is_some(), ..context() };
     let raw = Raw {
         id: RawId(1),
         source: "support".to_owned(),
@@ -43,7 +61,11 @@ fn read(mail: Vec<u8>) -> MessageItem {
         head: RawHead::default(),
         body: Bytes::from(mail),
     };
-    match mail::read(&raw, &context()).body {
+    if let Some(answers) = &answers {
+        let missing: Vec<String> = mail::asks(&raw, &context).into_iter().filter(|name| !answers.txt.contains_key(name)).collect();
+        assert!(missing.iter().all(|name| !name.starts_with("k1._domainkey.example.org")), "{}: {missing:?}", path.display());
+    }
+    match mail::read_with(&raw, &context, answers.as_ref()).body {
         ItemBody::Message(message) => *message,
         other => panic!("no message: {other:?}"),
     }
@@ -123,7 +145,7 @@ fn every_mail_of_the_corpus_becomes_what_it_says() {
     let mut wrong = Vec::new();
     for path in &mails {
         let expected: Map<String, Value> = serde_json::from_slice(&std::fs::read(path.with_extension("expected.json")).unwrap()).unwrap();
-        let found = differences(&expected, &told(&read(std::fs::read(path).unwrap())));
+        let found = differences(&expected, &told(&read(path)));
         if !found.is_empty() {
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
             wrong.push(format!("{name}: {}\n    {}", expected["about"], found.join("\n    ")));

@@ -35,6 +35,7 @@ mod real_oauth;
 mod real_reconcile;
 mod real_sdks;
 mod real_tokens;
+mod sender_check;
 mod server;
 mod store;
 mod strace;

@@ -86,7 +86,7 @@ impl PullSource for Source {
 struct Reader(Arc<Gate>);
 
 impl ReadPulled for Reader {
-    fn read(&self, raw: &Raw, _: bool) -> Vec<Item> {
+    fn read(&self, raw: &Raw, _: bool, _: Option<&omnigate::model::dns::Answers>) -> Vec<Item> {
         let text = String::from_utf8(raw.body.to_vec()).unwrap();
         if text.contains("crash") {
             std::panic::resume_unwind(Box::new(text));
@@ -151,6 +151,7 @@ impl World {
             blobs: Arc::new(FolderBlobs::open(&self.gate.folder.path().join("blobs"), false).unwrap()),
             writer,
             readers: Arc::new(Readers::start(2, 1 << 20).unwrap()),
+            lookups: None,
             gate: Arc::default(),
             board: self.board.clone(),
             clock: Arc::new(WallClock),

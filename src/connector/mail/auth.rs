@@ -1,10 +1,12 @@
-//! What our own mail border found out about the sender (RFC 8601). A field is believed only if its authserv-id is configured and
-//! it stands above the first foreign Received line: everybody can write such a field, but nobody above our own border's lines.
+//! What our own mail border found out about the sender (RFC 8601), and what our own check found (`proof`). A field is believed only if
+//! its authserv-id is configured and it stands above the first foreign Received line: everybody can write such a field, but nobody
+//! above our own border's lines.
 
 use crate::connector::mail::MailContext;
 use crate::connector::mail::charset::Charsets;
 use crate::connector::mail::fields::Field;
 use crate::connector::mail::identity::Identity;
+use crate::connector::mail::proof::Proof;
 use crate::connector::mail::words;
 use crate::model::event::Authentication;
 
@@ -69,6 +71,32 @@ fn parse(text: &str, identity: &Identity, context: &MailContext) -> Option<Authe
     };
     found.verified = identity.from_is_plain && same && found.dmarc.as_deref() == Some("pass");
     Some(found)
+}
+
+/// What is said in the end, and in what the two contradict each other. The border's word stands where it has one: it saw the mail as
+/// it came, with keys that may be gone today and before anything was added to it. Ours stands in where it has none.
+pub fn combine(border: Option<Authentication>, own: Option<&Proof>, identity: &Identity) -> (Option<Authentication>, Vec<&'static str>) {
+    let Some(own) = own else { return (border, Vec::new()) };
+    let mut found = border.unwrap_or(Authentication { spf: None, dkim: None, dmarc: None, verified: false });
+    let mut contradicts = Vec::new();
+    for (method, said, ours) in [("dkim", &mut found.dkim, Some(own.dkim)), ("dmarc", &mut found.dmarc, own.dmarc)] {
+        match said.as_deref() {
+            None | Some("temperror") => *said = ours.map(str::to_owned).or(said.take()),
+            Some(word) if ours.is_some_and(|ours| contradict(word, ours)) => contradicts.push(method),
+            Some(_) => {}
+        }
+    }
+    let ours = own.dmarc == Some("pass") && found.dmarc.as_deref() == Some("pass");
+    // The same author, as both read the header: a difference in reading is how forgeries are made.
+    let same = matches!((&own.from, &identity.from), (Some(judged), Some(from)) if judged == from.address.value());
+    found.verified = found.verified || ours && same && identity.from_is_plain;
+    (Some(found), contradicts)
+}
+
+/// One says that it is proven, the other that it is not; what could not be found out contradicts nothing.
+fn contradict(one: &str, other: &str) -> bool {
+    let denies = |word: &str| matches!(word, "fail" | "none" | "neutral");
+    one == "pass" && denies(other) || other == "pass" && denies(one)
 }
 
 fn without_comments(text: &str) -> String {

@@ -9,11 +9,13 @@ use crate::connector::mail::charset::{Charsets, cut};
 use crate::connector::mail::class::{self, Class};
 use crate::connector::mail::identity::{self, Identity};
 use crate::connector::mail::parts::{self, Content};
+use crate::connector::mail::proof::{self, Proof};
 use crate::connector::mail::scan::Scan;
 use crate::connector::mail::thread::{self, Evidence};
 use crate::connector::mail::{MailContext, auth, canon, fields, language, reply, special, words};
 use crate::connector::text::hex;
 use crate::model::address::Address;
+use crate::model::dns::Answers;
 use crate::model::event::{Author, Automated, Direction};
 use crate::model::item::{ContactHint, Item, ItemBody, MessageItem, ReplyHint};
 use crate::model::key::KeyDigest;
@@ -25,13 +27,17 @@ const LINE_BYTES_MAX: usize = 2 * 1024;
 const EXTRA_BYTES_MAX: usize = 998;
 
 /// The message of a scanned mail.
-pub fn build(raw: &Raw, scan: &Scan, context: &MailContext) -> Item {
+pub fn build(raw: &Raw, scan: &Scan, context: &MailContext, answers: Option<&Answers>) -> Item {
     let mail = raw.body.as_ref();
     let header = &scan.root().fields;
     let charsets = charsets(mail, scan);
     let identity = identity::read(header, mail, &charsets, context);
     let subject = fields::first(header, mail, "subject").map(|value| words::text(value, &charsets)).filter(|text| !text.is_empty());
-    let authentication = auth::read(header, mail, &identity, &charsets, context);
+    let envelope = identity.return_path.as_deref().and_then(|path| path.rsplit_once('@')).map(|(_, domain)| domain);
+    let checks = answers.filter(|_| context.verify_senders);
+    let proof = checks.map(|answers| proof::check(mail, raw.received_at, envelope, answers));
+    let border = auth::read(header, mail, &identity, &charsets, context);
+    let (authentication, contradicts) = auth::combine(border, proof.as_ref(), &identity);
     let mut content = parts::read(raw, scan, &charsets, &context.limits);
     let mut evidence = thread::evidence(header, mail, subject.as_deref().unwrap_or_default(), &identity, context);
     let mut class = class::classify(mail, scan, subject.as_deref().unwrap_or_default(), &identity, &charsets);
@@ -44,6 +50,7 @@ pub fn build(raw: &Raw, scan: &Scan, context: &MailContext) -> Item {
     let key = key(mail, scan, &evidence, context);
     let mut special = Map::new();
     special::read(mail, scan, subject.as_deref().unwrap_or_default(), &content.text, &charsets, &mut special);
+    special.extend(proof.map(|proof| ("sender_check".to_owned(), sender_check(&proof, &contradicts))));
     let texts = Texts::of(&mut content, raw, scan, &charsets, context);
     let reported = matches!(class.automated, Some(Automated::Bounce | Automated::DeliveryStatus | Automated::FeedbackReport));
     let verified = authentication.as_ref().is_some_and(|found| found.verified);
@@ -92,6 +99,30 @@ pub fn build(raw: &Raw, scan: &Scan, context: &MailContext) -> Item {
         hold: None,
     };
     Item { channel: Arc::clone(&context.channel), key: Some(key), body: ItemBody::Message(Box::new(message)) }
+}
+
+/// What our own check of the sender found, for `extra`.
+fn sender_check(proof: &Proof, contradicts: &[&str]) -> Value {
+    let signature = |one: &proof::Signed| {
+        let mut told = json!({"domain": cut(one.domain.clone(), EXTRA_BYTES_MAX).0, "result": one.result});
+        if let (Some(why), Some(told)) = (one.why, told.as_object_mut()) {
+            told.insert("why".to_owned(), json!(why));
+        }
+        told
+    };
+    let mut told = Map::new();
+    told.insert("dkim".to_owned(), json!(proof.dkim));
+    told.insert("dmarc".to_owned(), json!(proof.dmarc));
+    if !proof.signatures.is_empty() {
+        told.insert("signatures".to_owned(), proof.signatures.iter().map(signature).collect());
+    }
+    if proof.left_out > 0 {
+        told.insert("signatures_left_out".to_owned(), json!(proof.left_out));
+    }
+    if !contradicts.is_empty() {
+        told.insert("contradicts".to_owned(), json!(contradicts));
+    }
+    Value::Object(told)
 }
 
 /// The same for every copy of a mail, whatever road it came by.

@@ -2,7 +2,7 @@
 //!
 //! The way through the room: `scan` finds the MIME structure within limits, `fields`, `parameters` and `words` read header fields,
 //! `parts` sorts the leaves into bodies and files (`tnef` looks into those of Outlook), `flowed`, `marks` and `reply` make the
-//! texts, `class` and `report` say what it is, `identity` and `auth` who wrote it, `thread`, `own` and `ticket` where it belongs,
+//! texts, `class` and `report` say what it is, `identity`, `proof` and `auth` who wrote it, `thread`, `own` and `ticket` where it belongs,
 //! `special` what else it says, `canon` gives it its key.
 //!
 //! What must stay true: [`read`] takes any bytes, never panics outwards, does not recurse over the input, takes linear time
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::logic::digest::Digester;
 use crate::model::address::Address;
 use crate::model::codes::Code;
+use crate::model::dns::Answers;
 use crate::model::item::{ChannelFacts, Item, ItemBody};
 use crate::model::raw::Raw;
 
@@ -31,6 +32,7 @@ pub mod message;
 pub mod own;
 pub mod parameters;
 pub mod parts;
+pub mod proof;
 pub mod reply;
 pub mod report;
 pub mod scan;
@@ -77,6 +79,8 @@ pub struct MailContext {
     pub agents: Vec<String>,
     /// Names of our own border (RFC 8601 §2.5): only their `Authentication-Results` are believed. Empty: none are.
     pub authserv_ids: Vec<String>,
+    /// Signatures and policy of the sender are checked by ourselves, beside what the border says.
+    pub verify_senders: bool,
     /// It comes in through a backfill.
     pub historic: bool,
     /// Limits.
@@ -140,12 +144,25 @@ impl MailError {
 ///
 /// Run it on a thread with at least [`PARSE_STACK_BYTES`] of stack.
 pub fn read(raw: &Raw, context: &MailContext) -> Item {
+    read_with(raw, context, None)
+}
+
+/// The same with the answers to what [`asks`] names; without any, the sender is not checked by ourselves.
+pub fn read_with(raw: &Raw, context: &MailContext, answers: Option<&Answers>) -> Item {
     // The last resort: nothing here is known to panic, but a defect in a library must cost one mail, not the channel.
     let item = catch_unwind(AssertUnwindSafe(|| match prescan(&raw.body, &context.limits) {
-        Ok(scan) => message::build(raw, &scan, context),
+        Ok(scan) => message::build(raw, &scan, context, answers),
         Err(error) => quarantined(&context.channel, error.code, error.detail),
     }));
     item.unwrap_or_else(|_| quarantined(&context.channel, Code::MailUnparsable, "reading the mail failed: a defect"))
+}
+
+/// The names of the DNS that have to be looked up before a mail is read; none unless senders are to be checked.
+pub fn asks(raw: &Raw, context: &MailContext) -> Vec<String> {
+    if !context.verify_senders {
+        return Vec::new();
+    }
+    catch_unwind(AssertUnwindSafe(|| proof::asks(&raw.body, raw.received_at))).unwrap_or_default()
 }
 
 /// A quarantined item. It has no key: a better reader may still make a message of its raw.

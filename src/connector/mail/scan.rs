@@ -89,7 +89,7 @@ struct Stop {
 
 impl Pass<'_> {
     fn run(mut self) -> Result<Scan, MailError> {
-        let mut position = skip_envelope_line(self.mail);
+        let mut position = header_start(self.mail);
         loop {
             position = self.entity(position)?;
             // Behind a closing boundary stands an epilogue, which belongs to nobody.
@@ -269,8 +269,8 @@ fn guess_boundary(body: &[u8]) -> Option<Vec<u8>> {
 /// Longest line that can be a boundary line.
 const LINE_BYTES_MAX: usize = 512;
 
-/// The `From ` line of mbox files and its quoted form, which some servers leave in front of the header.
-fn skip_envelope_line(mail: &[u8]) -> usize {
+/// Where the header begins: behind the `From ` line of mbox files and its quoted form, which some servers leave in front of it.
+pub fn header_start(mail: &[u8]) -> usize {
     if mail.starts_with(b"From ") || mail.starts_with(b">From ") {
         return memchr::memchr(b'\n', mail.get(..LINE_BYTES_MAX.min(mail.len())).unwrap_or_default()).map_or(0, |at| at + 1);
     }

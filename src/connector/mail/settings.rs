@@ -15,6 +15,11 @@ pub fn authserv_ids(settings: &Map<String, Value>) -> Vec<String> {
     texts(settings, "authserv_ids")
 }
 
+/// `verify_senders`: signatures and policy of senders are checked by ourselves.
+pub fn verify_senders(settings: &Map<String, Value>) -> bool {
+    settings.get("verify_senders").and_then(Value::as_bool).unwrap_or(false)
+}
+
 /// `agents`: whose forwarded mails are taken for those of the customer inside; `@domain` means everybody there.
 pub fn agents(settings: &Map<String, Value>) -> Vec<String> {
     texts(settings, "agents").iter().map(|text| text.trim().to_lowercase()).filter(|text| text.contains('@')).collect()

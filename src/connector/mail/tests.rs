@@ -29,6 +29,7 @@ fn context() -> MailContext {
         agents: vec!["@staff.example".to_owned()],
         mailboxes: vec![Address::parse("email:support@acme.example").unwrap()],
         authserv_ids: vec!["mx.acme.example".to_owned()],
+        verify_senders: false,
         historic: false,
         limits: MailLimits::default(),
     }
@@ -383,7 +384,7 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
 fn bare(mail: Vec<u8>) {
     let raw = raw(mail);
     if let Ok(scan) = prescan(&raw.body, &context().limits) {
-        let item = message::build(&raw, &scan, &context());
+        let item = message::build(&raw, &scan, &context(), None);
         let ItemBody::Message(found) = &item.body else { panic!() };
         for file in &found.attachments {
             if let Some(FilePlace::Slice { start, end, encoding }) = file.place {

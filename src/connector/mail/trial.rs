@@ -32,6 +32,7 @@ pub fn read(connector: &str, declared: &Map<String, Value>, bytes: &[u8], now: T
         agents: settings::agents(declared),
         mailboxes,
         authserv_ids: settings::authserv_ids(declared),
+        verify_senders: settings::verify_senders(declared),
         historic: false,
         limits: MailLimits::default(),
     };

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::model::codes::Code;
+use crate::model::dns::Answers;
 use crate::model::id::RawId;
 use crate::model::item::{Hold, HoldReason, Item, ItemBody};
 use crate::model::raw::{Raw, Via};
@@ -185,7 +186,8 @@ impl PullChannel {
             self.store.stage(kept.iter().map(|kept| kept.record.clone()).collect(), attribution.clone()).await?;
         }
         let numbers: Vec<_> = kept.iter().map(|kept| (kept.uid, kept.print)).collect();
-        let mut admissions = self.read(kept, crashed, how.historic).await?;
+        let answers = if crashed { None } else { self.look_up(&kept).await };
+        let mut admissions = self.read(kept, crashed, how.historic, answers).await?;
         if let Some(batch) = attribution {
             // Parsing ended well: whatever interrupts us from here on is no mail's fault.
             self.store.stage(Vec::new(), Some(ParseBatch { uids: Vec::new(), ..batch })).await?;
@@ -232,12 +234,24 @@ impl PullChannel {
         Ok(Kept { raw, record: Arc::new(record), uid: thing.uid, print: thing.print, state: thing.state })
     }
 
+    /// What the DNS says about the senders of these mails, within a bound. Nothing here fails: what is not known is told so.
+    async fn look_up(&self, kept: &[Kept]) -> Option<Arc<Answers>> {
+        let lookups = self.lookups.as_ref()?;
+        let raws: Vec<Raw> = kept.iter().map(|kept| kept.raw.clone()).collect();
+        let reader = self.reader.clone();
+        let asks = move || raws.iter().flat_map(|raw| reader.asks(raw)).collect();
+        let names = self.readers.run(PARSE_TIME_MAX, asks).await.unwrap_or_default();
+        Some(Arc::new(lookups.ask(names).await))
+    }
+
     /// Reads raws, spread over the reader threads.
-    async fn read(&self, kept: Vec<Kept>, crashed: bool, historic: bool) -> Result<Vec<Admission>, Ended> {
+    async fn read(&self, kept: Vec<Kept>, crashed: bool, historic: bool, answers: Option<Arc<Answers>>) -> Result<Vec<Admission>, Ended> {
         let jobs = shares(kept, self.readers.count()).into_iter().map(|share| {
-            let reader = self.reader.clone();
-            let read =
-                move |kept: Kept| Admission { items: items_of(&*reader, &kept, crashed, historic), raw: kept.record, delivery_key: None };
+            let (reader, answers) = (self.reader.clone(), answers.clone());
+            let read = move |kept: Kept| {
+                let items = items_of(&*reader, &kept, crashed, historic, answers.as_deref());
+                Admission { items, raw: kept.record, delivery_key: None }
+            };
             self.readers.run(PARSE_TIME_MAX, move || share.into_iter().map(read).collect::<Vec<_>>())
         });
         let mut admissions = Vec::new();
@@ -291,10 +305,10 @@ fn shares(kept: Vec<Kept>, count: usize) -> Vec<Vec<Kept>> {
     shares
 }
 
-fn items_of(reader: &dyn ReadPulled, kept: &Kept, crashed: bool, historic: bool) -> Vec<Item> {
+fn items_of(reader: &dyn ReadPulled, kept: &Kept, crashed: bool, historic: bool, answers: Option<&Answers>) -> Vec<Item> {
     match &kept.state {
         _ if crashed => vec![reader.unread(Code::MailCrashed, format!("reading it was interrupted {CRASHES_MAX} times"))],
-        PulledState::Whole => reader.read(&kept.raw, historic),
+        PulledState::Whole => reader.read(&kept.raw, historic, answers),
         PulledState::HeaderOnly { bytes } => {
             vec![reader.unread(Code::MailTooLarge, format!("the mail has {bytes} bytes; only its header is kept"))]
         }

@@ -19,9 +19,11 @@ mod segments;
 use std::sync::Arc;
 
 use crate::model::codes::Code;
+use crate::model::dns::Answers;
 use crate::model::item::Item;
 use crate::model::raw::{Raw, Via};
 use crate::pipeline::board::{Board, ChannelMode};
+use crate::pipeline::lookups::Lookups;
 use crate::pipeline::parse::Readers;
 use crate::pipeline::sessions::pace::{Gate, Pulse};
 use crate::pipeline::sessions::{Sessions, Stop};
@@ -33,8 +35,13 @@ use crate::ports::store::Store;
 
 /// Reads a pulled raw: the connector's parser with the channel's facts. Runs on a reader thread.
 pub trait ReadPulled: Send + Sync {
-    /// What the raw says.
-    fn read(&self, raw: &Raw, historic: bool) -> Vec<Item>;
+    /// The names of the DNS that have to be looked up before it is read.
+    fn asks(&self, _: &Raw) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What the raw says. `answers`: what the DNS said, on a channel that asks.
+    fn read(&self, raw: &Raw, historic: bool, answers: Option<&Answers>) -> Vec<Item>;
 
     /// The item for a raw that is not read.
     fn unread(&self, code: Code, detail: String) -> Item;
@@ -58,6 +65,8 @@ pub struct PullChannel {
     pub writer: WriterHandle,
     /// Reader threads.
     pub readers: Arc<Readers>,
+    /// Asks the DNS; `None` unless the channel checks senders by itself.
+    pub lookups: Option<Arc<Lookups>>,
     /// Lets few log in at once.
     pub gate: Arc<Gate>,
     /// Tells the surfaces.

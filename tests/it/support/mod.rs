@@ -5,6 +5,7 @@ pub mod contract;
 pub mod courier;
 pub mod daemon;
 pub mod dice;
+pub mod dns;
 pub mod dovecot;
 pub mod http1;
 pub mod identity;
