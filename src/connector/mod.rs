@@ -20,5 +20,6 @@ pub mod normalize;
 pub mod preview;
 pub mod problem;
 pub mod reader;
+pub mod stream;
 pub mod text;
 pub mod verify;

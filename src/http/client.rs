@@ -52,26 +52,41 @@ impl HttpClient {
         Ok(Self { written, public, strict })
     }
 
-    async fn exchange(&self, request: HttpRequest) -> Result<HttpAnswer, HttpError> {
-        let place = request.place();
+    /// Whether the way of a request is judged: only public addresses.
+    ///
+    /// # Errors
+    /// Its address is refused as it stands.
+    pub(crate) fn judge(&self, request: &HttpRequest) -> Result<bool, HttpError> {
         let judged = self.strict || request.egress == Egress::Public;
         if judged && request.url.host().is_none_or(|host| literal_refused(&host)) {
-            return Err(refused(&place));
+            return Err(refused(&request.place()));
         }
-        let client = if judged { &self.public } else { &self.written };
-        let (within, max) = (request.within, request.answer_bytes_max);
+        Ok(judged)
+    }
+
+    /// Sends a request, up to the head of its answer.
+    pub(crate) async fn begin(&self, request: HttpRequest) -> Result<Response, HttpError> {
+        let (place, within) = (request.place(), request.within);
+        let client = if self.judge(&request)? { &self.public } else { &self.written };
         let built = build(request).map_err(|detail| HttpError { code: Code::Invariant, sent: false, detail })?;
-        let exchange = async {
-            let response = client.execute(built).await.map_err(|error| explain(&place, &error))?;
-            read(response, max, &place).await
-        };
-        match tokio::time::timeout(within, exchange).await {
-            Ok(done) => done,
-            Err(_) => {
-                Err(HttpError { code: Code::Timeout, sent: true, detail: format!("no answer from {place} in {} s", within.as_secs()) })
-            }
+        match tokio::time::timeout(within, client.execute(built)).await {
+            Ok(done) => done.map_err(|error| explain(&place, &error)),
+            Err(_) => Err(late(&place, within)),
         }
     }
+
+    async fn exchange(&self, request: HttpRequest) -> Result<HttpAnswer, HttpError> {
+        let (place, within, max) = (request.place(), request.within, request.answer_bytes_max);
+        let exchange = async { read(self.begin(request).await?, max, &place).await };
+        match tokio::time::timeout(within, exchange).await {
+            Ok(done) => done,
+            Err(_) => Err(late(&place, within)),
+        }
+    }
+}
+
+fn late(place: &str, within: Duration) -> HttpError {
+    HttpError { code: Code::Timeout, sent: true, detail: format!("no answer from {place} in {} s", within.as_secs()) }
 }
 
 impl Http for HttpClient {
@@ -133,7 +148,7 @@ pub fn multipart(parts: &[HttpPart]) -> (String, Bytes) {
     (boundary, body.freeze())
 }
 
-async fn read(mut response: Response, max: usize, place: &str) -> Result<HttpAnswer, HttpError> {
+pub(crate) async fn read(mut response: Response, max: usize, place: &str) -> Result<HttpAnswer, HttpError> {
     let status = response.status().as_u16();
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();

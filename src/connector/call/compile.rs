@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::connector::call::auth::{Auth, AuthSpec};
 use crate::connector::call::template::Template;
-use crate::connector::call::{Body, Call, JsonTemplate, PartBody, PartSpec, RequestSpec, WITHIN};
+use crate::connector::call::{Body, Call, JsonTemplate, Message, PartBody, PartSpec, RequestSpec, WITHIN};
 use crate::connector::jq::{Filter, Limits};
 use crate::connector::manifest::{Secret, Setting, SettingType, duration};
 use crate::connector::problem::{Problem, did_you_mean};
@@ -41,6 +41,18 @@ impl Call {
             Some(call) if compiler.problems.is_empty() => Ok(call),
             _ => Err(compiler.problems),
         }
+    }
+}
+
+impl Message {
+    /// Checks and compiles a message that stands at `place`; `roots` as for a call.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn compile(spec: &Value, place: &str, roots: &[&str], scope: &Scope<'_>) -> Result<Self, Vec<Problem>> {
+        let mut compiler = Compiler { place, roots, scope, problems: Vec::new() };
+        let message = Self(compiler.json(spec));
+        if compiler.problems.is_empty() { Ok(message) } else { Err(compiler.problems) }
     }
 }
 

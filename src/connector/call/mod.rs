@@ -133,6 +133,10 @@ enum PartBody {
     Files,
 }
 
+/// A message of a stream, compiled: JSON with templates in its texts, or one text.
+#[derive(Debug)]
+pub struct Message(JsonTemplate);
+
 /// JSON with templates in its texts.
 #[derive(Debug)]
 enum JsonTemplate {

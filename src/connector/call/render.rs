@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::connector::call::auth::Proof;
 use crate::connector::call::template::{Position, Template};
-use crate::connector::call::{ANSWER_BYTES_MAX, Body, Call, CallError, Filling, JsonTemplate, PartBody};
+use crate::connector::call::{ANSWER_BYTES_MAX, Body, Call, CallError, Filling, JsonTemplate, Message, PartBody};
 use crate::connector::jq::{Filter, Input};
 use crate::ports::http::{Egress, HttpBody, HttpPart, HttpRequest};
 
@@ -16,7 +16,7 @@ impl Call {
     /// # Errors
     /// [`CallError`]: a value is missing, or the address leads where it must not.
     pub fn render(&self, with: &Filling<'_>) -> Result<HttpRequest, CallError> {
-        let text = self.url.fill(with, Position::Path)?;
+        let text = as_http(self.url.fill(with, Position::Path)?);
         let mut url = Url::parse(&text).map_err(|_| CallError::Url)?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !url.username().is_empty() || url.password().is_some() {
             return Err(CallError::Url);
@@ -66,6 +66,27 @@ impl Call {
         self.url_settings.iter().any(|name| {
             let set = context.get("settings").and_then(|settings| settings.get(name)).and_then(Value::as_str);
             set.and_then(|set| Url::parse(set).ok()).is_some_and(|set| set.origin() == url.origin())
+        })
+    }
+}
+
+/// The address of a websocket as that of the request that opens it: the schemes differ in their name only (RFC 6455 §3).
+fn as_http(text: String) -> String {
+    match text.strip_prefix("ws").filter(|rest| rest.starts_with("://") || rest.starts_with("s://")) {
+        Some(rest) => format!("http{rest}"),
+        None => text,
+    }
+}
+
+impl Message {
+    /// The text to send: JSON, or the text itself where the template is one.
+    ///
+    /// # Errors
+    /// [`CallError`]: a value is missing.
+    pub fn fill(&self, with: &Filling<'_>) -> Result<String, CallError> {
+        Ok(match self.0.fill(with)? {
+            Value::String(text) => text,
+            other => other.to_string(),
         })
     }
 }
