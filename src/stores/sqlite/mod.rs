@@ -148,7 +148,8 @@ impl SqliteStore {
         care::tidy(&main, &raws).map_err(|e| open::unusable(&path, e))?;
         let writer = Writer::new(main, publisher, clock, random).map_err(|e| open::unusable(&path, e))?;
         let writer = Owner::start("store-writer", writer, lock.clone()).map_err(|e| open::unusable(&path, e))?;
-        let raws = Owner::start("store-raws", Raws { conn: raws }, lock).map_err(|e| open::unusable(&path, e))?;
+        let raws =
+            Owner::start("store-raws", Raws::new(raws, durability == Durability::Power), lock).map_err(|e| open::unusable(&path, e))?;
         let syncer = match durability {
             Durability::Power => None,
             Durability::Process => Some(Syncer::start(&folder).map_err(|e| open::unusable(&path, e))?),

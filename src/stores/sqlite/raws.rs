@@ -66,6 +66,11 @@ impl Pile {
 }
 
 impl Staging {
+    /// Whether something is lost with it: bytes, or which mails are about to be parsed.
+    fn is_precious(&self) -> bool {
+        !self.raws.is_empty() || self.batch.as_ref().is_some_and(|batch| !batch.uids.is_empty())
+    }
+
     fn write(&self, conn: &Connection) -> Result<(), StoreError> {
         let sql = "INSERT INTO raws (id, source, via, received_at, head, bytes, blob, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                    ON CONFLICT (id) DO NOTHING";
@@ -112,9 +117,29 @@ fn remove_raws(conn: &Connection, ids: &[RawId]) -> Result<(u64, Vec<String>), S
 /// What the thread of `raws.db` owns.
 pub(super) struct Raws {
     pub conn: Connection,
+    /// Whether a commit syncs, unless nothing is lost with it.
+    syncs: bool,
+    /// Whether the connection is set to sync now.
+    syncing: bool,
 }
 
 impl Raws {
+    /// Owns `conn`, which is set to sync every commit if `syncs`.
+    pub fn new(conn: Connection, syncs: bool) -> Self {
+        Self { conn, syncs, syncing: syncs }
+    }
+
+    /// Whether the next commits sync. What tells only how far the parsing came need not: after a power cut a batch counts as interrupted
+    /// once more, or its row is taken away later.
+    fn sync(&mut self, wanted: bool) -> Result<(), StoreError> {
+        let wanted = wanted && self.syncs;
+        if wanted != self.syncing {
+            self.conn.pragma_update(None, "synchronous", if wanted { "full" } else { "normal" })?;
+            self.syncing = wanted;
+        }
+        Ok(())
+    }
+
     fn transaction<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let done = work(&self.conn).and_then(|value| {
@@ -133,14 +158,18 @@ impl Raws {
         if stagings.is_empty() && forget.is_empty() && remove.is_empty() {
             return;
         }
-        let together = self.transaction(|conn| {
-            stagings.iter().try_for_each(|one| one.write(conn))?;
-            forget_batches(conn, &forget)?;
-            // Raws that came twice: their first copy is the one that counts.
-            remove_raws(conn, &remove).map(drop)
+        let precious = stagings.iter().any(Staging::is_precious);
+        let together = self.sync(precious).and_then(|()| {
+            self.transaction(|conn| {
+                stagings.iter().try_for_each(|one| one.write(conn))?;
+                forget_batches(conn, &forget)?;
+                // Raws that came twice: their first copy is the one that counts.
+                remove_raws(conn, &remove).map(drop)
+            })
         });
         for one in stagings {
-            let done = if together.is_ok() { Ok(()) } else { self.transaction(|conn| one.write(conn)) };
+            let mut alone = || self.sync(true).and_then(|()| self.transaction(|conn| one.write(conn)));
+            let done = if together.is_ok() { Ok(()) } else { alone() };
             // Nobody may wait for it any more; the work is done all the same.
             let _ = one.answer.send(done);
         }

@@ -107,7 +107,7 @@ fn what_waits_is_staged_in_one_commit_and_one_that_fails_fails_alone() {
         false
     }))
     .unwrap();
-    let (mut raws, pile) = (super::raws::Raws { conn }, super::raws::Pile::default());
+    let (mut raws, pile) = (super::raws::Raws::new(conn, true), super::raws::Pile::default());
     let mut number = 0;
     let mut lay = |source: &str, bytes: u64| {
         number += 1;
@@ -132,6 +132,14 @@ fn what_waits_is_staged_in_one_commit_and_one_that_fails_fails_alone() {
     (0..3).for_each(|_| raws.work_off(&pile));
     assert!(large.into_iter().all(|answered| answered.blocking_recv() == Ok(Ok(()))));
     assert_eq!(commits.load(std::sync::atomic::Ordering::Relaxed), 3);
+    let synchronous = |raws: &super::raws::Raws| raws.conn.query_row("PRAGMA synchronous", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(synchronous(&raws), 2, "bytes are synced");
+    pile.leave(vec![RawId(1)], Vec::new());
+    raws.work_off(&pile);
+    assert_eq!(synchronous(&raws), 1, "what is only about the parsing is not");
+    lay("chat", 10);
+    raws.work_off(&pile);
+    assert_eq!(synchronous(&raws), 2);
     let kept: i64 = raws.conn.query_row("SELECT count(*) FROM raws", [], |row| row.get(0)).unwrap();
-    assert_eq!(kept, 55);
+    assert_eq!(kept, 56);
 }
