@@ -16,7 +16,8 @@ def room: .source | object | (.groupId | word) // (.roomId | word) // (.userId |
 def media_type: if . == "image" then "image/jpeg" elif . == "video" then "video/mp4" elif . == "audio" then "audio/x-m4a" else null end;
 
 def files: if .type == "image" or .type == "video" or .type == "audio" or .type == "file" then
-    [{id: .id | word, url: .contentProvider | object | .originalContentUrl | word, name: .fileName | word, type: .type | media_type,
+    (.contentProvider | object | .originalContentUrl | word) as $url
+    | [{id: .id | word, url: $url, recipe: (if $url then "elsewhere" elif .type == "video" or .type == "audio" then "transcoded" else null end), name: .fileName | word, type: .type | media_type,
       bytes: .fileSize | count}]
   else [] end;
 

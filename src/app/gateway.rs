@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::app::feeds::{Feeding, Road};
+use crate::app::outreach;
 use crate::app::outward;
 use crate::app::parts::{self, MailReader, Parts};
 use crate::app::wire::{self, Channels, Failed, MailChannel};
@@ -58,6 +59,8 @@ pub fn start_error(what: &str, error: impl std::fmt::Display) -> StartError {
 pub struct Running {
     /// What the files say.
     pub loaded: Option<Loaded>,
+    /// Channels whose files are fetched.
+    pub media: HashMap<String, Pulling>,
     /// Pulled channels.
     pub pulls: HashMap<String, Pulling>,
     /// Polls and streams.
@@ -68,8 +71,10 @@ pub struct Running {
 
 /// One pulled channel that runs.
 pub struct Pulling {
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    /// Tells it to stop.
+    pub stop: watch::Sender<bool>,
+    /// Ends after that.
+    pub task: JoinHandle<()>,
 }
 
 /// The gateway, started.
@@ -251,7 +256,8 @@ impl Gateway {
             self.parts.board.remove(id);
             self.parts.metrics.forget_channel(id);
         }
-        let Channels { hooks, behind, mail, feeds, failed, disabled } = built;
+        let Channels { hooks, behind, kits, mail, feeds, failed, disabled } = built;
+        outreach::stop(&mut running.media).await;
         for (hook, files) in &behind {
             for file in files {
                 let known = before.get(&file.id).filter(|known| known.state == ChannelMode::Running.as_str());
@@ -260,6 +266,7 @@ impl Gateway {
             }
         }
         self.parts.intake.serve(hooks);
+        running.media = outreach::start(&self.parts, kits, loaded.config.attachments.bytes_max);
         for file in disabled {
             self.parts.board.place(&file.id, status(&file.connector, ChannelMode::Disabled, now));
         }
@@ -377,6 +384,7 @@ impl Gateway {
         for task in pulls.into_iter().map(|pulling| pulling.task).chain(feeds.into_iter().map(|feeding| feeding.task)) {
             let _ = task.await;
         }
+        outreach::stop(&mut running.media).await;
         self.parts.writer.stop_admitting();
         for name in self.parts.lanes.names() {
             if let Some(handle) = self.parts.lanes.take(&name) {

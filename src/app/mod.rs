@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod keys;
 pub mod look;
 pub mod mailboxes;
+pub mod outreach;
 pub mod outward;
 pub mod parts;
 pub mod resolver;

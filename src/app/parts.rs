@@ -13,6 +13,7 @@ use crate::app::tokens::{SealedKeep, Tokens};
 use crate::config::key::InstanceKey;
 use crate::config::settings::{Config, Durability};
 use crate::connector::mail::{self, MailContext};
+use crate::http::client::HttpClient;
 use crate::logic::digest::{Digester, Purpose, Subkey};
 use crate::logic::ids::IdMaker;
 use crate::logic::publish::SwapRoutes;
@@ -27,11 +28,13 @@ use crate::pipeline::deliver::DeliverHandle;
 use crate::pipeline::intake::{HookIntake, IntakeParts};
 use crate::pipeline::keep::Releases;
 use crate::pipeline::lookups::Lookups;
+use crate::pipeline::media::Bells;
 use crate::pipeline::parse::Readers;
 use crate::pipeline::pull::ReadPulled;
 use crate::pipeline::writer::{self, CommitWatch, WriterHandle, WriterLimits, WriterTasks};
 use crate::ports::blobs::Blobs;
 use crate::ports::clock::{Clock, Random};
+use crate::ports::http::Http;
 use crate::ports::store::{DELIVER_LEASE, Store};
 use crate::stores::folder::FolderBlobs;
 use crate::stores::sqlite::{self, SqliteStore};
@@ -82,6 +85,24 @@ pub struct Parts {
     pub deliver_epoch: u64,
     /// Wakes destinations.
     pub lanes: Arc<Lanes>,
+    /// Wakes channels that have files to fetch.
+    pub bells: Arc<Bells>,
+    /// Calls platforms; made when the first channel needs it.
+    pub http: OnceLock<Arc<dyn Http>>,
+}
+
+impl Parts {
+    /// Calls platforms. Reading the system's certificates takes tens of milliseconds, so it is made for the first channel that needs it.
+    ///
+    /// # Errors
+    /// One line, if it cannot be made.
+    pub fn http(&self) -> Result<Arc<dyn Http>, String> {
+        if let Some(http) = self.http.get() {
+            return Ok(http.clone());
+        }
+        let made: Arc<dyn Http> = Arc::new(HttpClient::new(false)?);
+        Ok(self.http.get_or_init(|| made).clone())
+    }
 }
 
 /// The handles of all destinations that run, by name. Written by start and reload, read at every commit.
@@ -122,6 +143,7 @@ impl Lanes {
 struct Watch {
     lanes: Arc<Lanes>,
     releases: Arc<Releases>,
+    bells: Arc<Bells>,
     metrics: Arc<Metrics>,
 }
 
@@ -137,6 +159,10 @@ impl CommitWatch for Watch {
 
     fn pending(&self, items: &[(i64, Time)]) {
         self.releases.note(items);
+    }
+
+    fn media(&self, channels: &[String]) {
+        channels.iter().for_each(|channel| self.bells.ring(channel));
     }
 
     fn committed(&self, writes: usize, seconds: f64) {
@@ -172,8 +198,8 @@ pub async fn open(config: &Config, key: InstanceKey) -> Result<(Parts, WriterTas
     let blobs = FolderBlobs::open(&config.instance.data_dir.join("blobs"), durable).map_err(|error| start_error("blobs", error))?;
     let blobs: Arc<dyn Blobs> = Arc::new(blobs);
     let deliver_epoch = store.take_lease(DELIVER_LEASE, &config.instance.name).await.map_err(|error| start_error("store", error))?;
-    let (lanes, releases) = (Arc::new(Lanes::default()), Arc::new(Releases::default()));
-    let watch = Watch { lanes: lanes.clone(), releases: releases.clone(), metrics: metrics.clone() };
+    let (lanes, releases, bells) = (Arc::new(Lanes::default()), Arc::new(Releases::default()), Arc::new(Bells::default()));
+    let watch = Watch { lanes: lanes.clone(), releases: releases.clone(), bells: bells.clone(), metrics: metrics.clone() };
     let limits = WriterLimits {
         queue_items_max: config.store.queue_items_max,
         queue_bytes_max: config.store.queue_bytes_max,
@@ -215,6 +241,8 @@ pub async fn open(config: &Config, key: InstanceKey) -> Result<(Parts, WriterTas
         key,
         deliver_epoch,
         lanes,
+        bells,
+        http: OnceLock::new(),
     };
     Ok((parts, writer_tasks, releases))
 }

@@ -9,6 +9,7 @@ use crate::config::connectors::Connectors;
 use crate::config::load::Loaded;
 use crate::config::settings::{AfterMail, ChannelFile, Config, FirstRun, ImapTls, OnExhausted as OnExhaustedFile, OverLimit, Sasl};
 use crate::connector::hook::Hook;
+use crate::connector::kit::ChannelKit;
 use crate::connector::load::Connector;
 use crate::connector::mail::{MailContext, MailLimits};
 use crate::connector::mode::Mode;
@@ -94,6 +95,8 @@ pub struct Channels {
     pub hooks: HashMap<String, Arc<HookEntry>>,
     /// Channel ids of each hook.
     pub behind: BTreeMap<String, Vec<Arc<ChannelFile>>>,
+    /// How the platforms of channels are called.
+    pub kits: Vec<Arc<ChannelKit>>,
     /// Mail channels.
     pub mail: Vec<MailChannel>,
     /// Polls and streams.
@@ -140,6 +143,7 @@ pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digeste
                 }
             },
             Ok(connector) => {
+                out.kits.push(Arc::new(ChannelKit::of(connector.clone(), &channel_set::spec(&file))));
                 let limits = Arc::new(Limits::new(&rules(&file), clock.clone()));
                 let (hooks, asked): (Vec<Mode>, Vec<Mode>) =
                     channel_set::modes(&file, &connector.manifest).into_iter().partition(|mode| *mode == Mode::Webhook);

@@ -224,6 +224,7 @@ pub fn limits(config: &Config) -> ReadLimits {
         body_bytes_max: config.server.body_bytes_max,
         file_bytes_max: usize::try_from(config.attachments.bytes_max).unwrap_or(usize::MAX),
         files_max: config.attachments.count_max,
+        media_wait_ms: i64::try_from(config.attachments.media_wait.as_millis()).unwrap_or(i64::MAX),
     }
 }
 

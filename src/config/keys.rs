@@ -184,6 +184,12 @@ const RETENTION: &[Key] = &[
 const ATTACHMENTS: &[Key] = &[
     key("bytes_max", Size(0, 4 * GIB), Is("\"25 MiB\""), "Largest file of a message; a larger one is named in the event as unavailable."),
     key("count_max", Integer(0, 10_000), Is("100"), "Most files of one message."),
+    key(
+        "media_wait",
+        Duration(0, 10 * MINUTE),
+        Is("\"20s\""),
+        "A message waits at most so long for files that must be fetched from its platform; then it goes out with what is there.",
+    ),
 ];
 
 const FILES: &[Key] = &[

@@ -46,7 +46,11 @@ pub fn read(reading: &mut Reading<'_>, file: &Path) -> Option<Config> {
     Some(Config {
         file: file.to_path_buf(),
         store: store(of("store").unwrap_or(&none)),
-        attachments: Attachments { bytes_max: attachments.size("bytes_max").unwrap_or(0), count_max: whole(attachments, "count_max") },
+        attachments: Attachments {
+            bytes_max: attachments.size("bytes_max").unwrap_or(0),
+            count_max: whole(attachments, "count_max"),
+            media_wait: attachments.duration("media_wait").unwrap_or_default(),
+        },
         files: Files { public_url: files.url("public_url"), url_valid: files.duration("url_valid").unwrap_or_default() },
         mapping: Mapping {
             fuel: mapping.integer("fuel").and_then(|fuel| u64::try_from(fuel).ok()).unwrap_or(0),

@@ -129,6 +129,8 @@ pub struct Attachments {
     pub bytes_max: u64,
     /// Files of one message.
     pub count_max: usize,
+    /// Longest wait for files that are fetched.
+    pub media_wait: std::time::Duration,
 }
 
 /// `[files]`.

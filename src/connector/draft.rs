@@ -201,6 +201,9 @@ pub struct DraftFile {
     /// Shown inside the text.
     #[serde(default)]
     pub inline: Option<bool>,
+    /// The recipe it is fetched by; `default` if missing.
+    #[serde(default)]
+    pub recipe: Option<String>,
 }
 
 /// A call.

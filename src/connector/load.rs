@@ -1,10 +1,14 @@
 //! A connector, loaded: manifest checked, map compiled, codes compared with what the map gives.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
+use crate::connector::call::compile::Scope;
 use crate::connector::folder::{Folder, MANIFEST_FILE, MAP_FILE};
 use crate::connector::jq::{Facts, Filter, Limits};
 use crate::connector::manifest::{Answer, Decrypt, Handshake, Manifest, Webhook};
+use crate::connector::media::Recipe;
 use crate::connector::problem::{Problem, did_you_mean};
 use crate::connector::verify::Kind;
 use crate::model::codes::Code;
@@ -24,6 +28,8 @@ pub struct Connector {
     pub manifest: Manifest,
     /// Its `map.jq`; `None` where the channel file brings the map, or the payload is mail.
     pub map: Option<Filter>,
+    /// Its media recipes, compiled.
+    pub media: BTreeMap<String, Recipe>,
     /// Its handshakes, compiled.
     pub(crate) echoes: Vec<Echo>,
     /// Its files.
@@ -68,6 +74,7 @@ impl Connector {
         if let Some(webhook) = &manifest.webhook {
             echoes = webhook_parts(&file, &manifest, webhook, limits, &mut problems);
         }
+        let media = media(&file, &manifest, limits, &mut problems);
         let map = match (folder.text(MAP_FILE), manifest.is_mail(), manifest.own_map) {
             (Some(code), ..) => match Filter::compile(&folder.place(MAP_FILE), code, &MAP_VARS, limits) {
                 Ok(map) => {
@@ -85,8 +92,24 @@ impl Connector {
             }
             (None, ..) => None,
         };
-        if problems.is_empty() { Ok(Self { manifest, map, echoes, folder, limits }) } else { Err(problems) }
+        if problems.is_empty() { Ok(Self { manifest, map, media, echoes, folder, limits }) } else { Err(problems) }
     }
+}
+
+/// What calls of a manifest may name.
+pub(crate) fn scope<'a>(file: &'a str, manifest: &'a Manifest, limits: Limits) -> Scope<'a> {
+    Scope { file, settings: &manifest.settings, secrets: &manifest.secrets, auth: &manifest.auth, hosts: &manifest.hosts, limits }
+}
+
+fn media(file: &str, manifest: &Manifest, limits: Limits, problems: &mut Vec<Problem>) -> BTreeMap<String, Recipe> {
+    let mut recipes = BTreeMap::new();
+    for (name, spec) in &manifest.media {
+        match Recipe::compile(name, spec, &scope(file, manifest, limits)) {
+            Ok(recipe) => drop(recipes.insert(name.clone(), recipe)),
+            Err(wrong) => problems.extend(wrong),
+        }
+    }
+    recipes
 }
 
 /// Checks what only works together, and compiles what stands in the manifest as jq.

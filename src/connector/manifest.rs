@@ -9,11 +9,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::connector::call::auth::AuthSpec;
+use crate::connector::media::RecipeSpec;
 use crate::connector::mode::Mode;
 use crate::connector::problem::{Problem, did_you_mean};
 
 /// Primitives that later versions carry out; named apart, so that the error says so.
-const LATER: &[&str] = &["whoami", "media", "poll", "stream", "subscribe", "reply", "enrich", "coalesce", "correlate", "capabilities"];
+const LATER: &[&str] = &["whoami", "poll", "stream", "subscribe", "reply", "enrich", "coalesce", "correlate", "capabilities"];
 
 /// What a `connector.toml` says.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -65,6 +66,9 @@ pub struct Manifest {
     /// How its requests prove who asks, by name.
     #[serde(default)]
     pub auth: BTreeMap<String, AuthSpec>,
+    /// Recipes by which files are fetched, by name; `default` where the map names none.
+    #[serde(default)]
+    pub media: BTreeMap<String, RecipeSpec>,
     /// How requests are taken.
     #[serde(default)]
     pub webhook: Option<Webhook>,

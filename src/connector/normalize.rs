@@ -3,6 +3,7 @@
 //! What must stay true: equal drafts of the same account give equal keys, whatever channel file they came by; nothing that
 //! leaves here is larger than its cap.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -12,15 +13,15 @@ use sha2::Digest;
 use crate::connector::decode::{FormFile, file_base_name};
 use crate::connector::draft::{Draft, DraftFile, DraftKind, DraftParty, Key, Moment};
 use crate::connector::manifest::{Manifest, Unit};
-use crate::connector::{enclosed, html, text};
+use crate::connector::{enclosed, html, media, text};
 use crate::logic::digest::Digester;
 use crate::model::address::Address;
 use crate::model::codes::Code;
 use crate::model::event::{Attachment, AttachmentState, Authentication, Author, Call, Direction, Party, Recipient};
 use crate::model::id::AttachmentId;
 use crate::model::item::{
-    ChannelFacts, ContactHint, EditItem, FilePlace, Item, ItemAttachment, ItemBody, MessageItem, ReactionItem, ReplyHint, ThreadCandidate,
-    Threading,
+    ChannelFacts, ContactHint, EditItem, FetchOrder, FilePlace, Hold, HoldReason, Item, ItemAttachment, ItemBody, MessageItem,
+    ReactionItem, ReplyHint, ThreadCandidate, Threading,
 };
 use crate::model::key::KeyDigest;
 use crate::model::time::Time;
@@ -69,6 +70,17 @@ pub struct Target {
     pub account: String,
     /// The account's own address, where it is known.
     pub own_address: Option<Address>,
+    /// How its files are fetched.
+    pub media: Arc<MediaFacts>,
+}
+
+/// How files of a channel are fetched, as far as its items must know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MediaFacts {
+    /// A message waits at most so long for its files, ms; 0: it does not wait.
+    pub wait_ms: i64,
+    /// Recipes that can be used, and how long after it was received a file can be had, ms.
+    pub recipes: BTreeMap<String, i64>,
 }
 
 /// An item that could not be made, and one line for a person.
@@ -269,6 +281,8 @@ fn content(
     let to = recipients(target, &draft, direction)?;
     let verified = draft.verified.unwrap_or(source.manifest.verified_senders);
     let contact = contact(source, &draft, direction, from.as_ref(), &to, verified)?;
+    let attachments = files(source, target, &draft, key, digest, blobs);
+    let fetching = attachments.iter().any(|file| file.fetch.is_some()) && target.media.wait_ms > 0;
     let mut truncated = Vec::new();
     let (plain, rich) = texts(&draft, &mut truncated);
     let author = draft.author.unwrap_or(if direction == Direction::Inbound { Author::Customer } else { Author::Agent });
@@ -285,7 +299,7 @@ fn content(
         html: rich,
         reply_text: draft.reply_text.as_deref().map(text::clean),
         language: language(draft.language.as_deref()),
-        attachments: files(source, &draft, digest, blobs),
+        attachments,
         in_reply_to: draft
             .in_reply_to
             .as_ref()
@@ -309,7 +323,7 @@ fn content(
         received_at: source.received_at,
         aliases: Vec::new(),
         hints: Vec::new(),
-        hold: None,
+        hold: fetching.then(|| Hold { reason: HoldReason::Media, until: source.received_at.plus_ms(target.media.wait_ms) }),
     })
 }
 
@@ -423,9 +437,52 @@ fn extra(
     out
 }
 
-fn files(source: &Source<'_>, draft: &Draft, message: KeyDigest, blobs: &mut Vec<(String, Bytes)>) -> Vec<ItemAttachment> {
+fn files(
+    source: &Source<'_>,
+    target: &Target,
+    draft: &Draft,
+    key: &Key,
+    message: KeyDigest,
+    blobs: &mut Vec<(String, Bytes)>,
+) -> Vec<ItemAttachment> {
     let all = draft.attachments.iter().flatten().enumerate().take(source.files_max.saturating_mul(2));
-    all.map(|(index, file)| attachment(source, index, file, message, blobs)).collect()
+    let one = |(index, file)| {
+        let made = attachment(source, index, file, message, blobs);
+        if made.place.is_some() { made } else { ordered(source, target, index, file, &external_id(draft, key), made) }
+    };
+    all.map(one).collect()
+}
+
+/// A file that is still at the platform is ordered, if there is a recipe for it.
+fn ordered(
+    source: &Source<'_>,
+    target: &Target,
+    index: usize,
+    file: &DraftFile,
+    message: &str,
+    mut made: ItemAttachment,
+) -> ItemAttachment {
+    let recipe = file.recipe.as_deref().unwrap_or(media::DEFAULT);
+    let (Some(expires_ms), true) = (target.media.recipes.get(recipe), file.id.is_some() || file.url.is_some()) else { return made };
+    let known_too_large = file.bytes.is_some_and(|bytes| bytes > source.file_bytes_max as u64);
+    if index >= source.files_max || known_too_large {
+        let code = if known_too_large { Code::AttachmentTooLarge } else { Code::AttachmentCount };
+        made.public.reason = Some(code.as_str().to_owned());
+        return made;
+    }
+    if made.public.reason.as_deref() == Some(Code::MediaNotFetched.as_str()) {
+        made.public.state = AttachmentState::Pending;
+        made.public.reason = None;
+        made.fetch = Some(FetchOrder {
+            recipe: recipe.to_owned(),
+            account: target.account.clone(),
+            id: file.id.as_ref().map(|id| id.0.clone()),
+            url: file.url.clone(),
+            message: Some(message.to_owned()),
+            until: source.received_at.plus_ms(*expires_ms),
+        });
+    }
+    made
 }
 
 fn attachment(source: &Source<'_>, index: usize, file: &DraftFile, message: KeyDigest, blobs: &mut Vec<(String, Bytes)>) -> ItemAttachment {
@@ -447,7 +504,7 @@ fn attachment(source: &Source<'_>, index: usize, file: &DraftFile, message: KeyD
         url: None,
         content: None,
     };
-    let Some(bytes) = bytes else { return ItemAttachment { public, place: None } };
+    let Some(bytes) = bytes else { return ItemAttachment { public, place: None, fetch: None } };
     let refused = match () {
         () if index >= source.files_max => Some(Code::AttachmentCount),
         () if bytes.len() > source.file_bytes_max => Some(Code::AttachmentTooLarge),
@@ -455,7 +512,7 @@ fn attachment(source: &Source<'_>, index: usize, file: &DraftFile, message: KeyD
     };
     if let Some(code) = refused {
         public.reason = Some(code.as_str().to_owned());
-        return ItemAttachment { public, place: None };
+        return ItemAttachment { public, place: None, fetch: None };
     }
     // By the message's key: the same upload read again gets the same place.
     let key = format!("files/{}/{index}", message.hex());
@@ -463,7 +520,7 @@ fn attachment(source: &Source<'_>, index: usize, file: &DraftFile, message: KeyD
     public.state = AttachmentState::Stored;
     public.reason = None;
     blobs.push((key.clone(), bytes));
-    ItemAttachment { public, place: Some(FilePlace::Blob { key }) }
+    ItemAttachment { public, place: Some(FilePlace::Blob { key }), fetch: None }
 }
 
 /// An id that the same raw gives again: time and digest instead of time and randomness.
@@ -478,7 +535,7 @@ fn attachment_id(received_at: Time, message: KeyDigest, index: usize) -> Attachm
 }
 
 /// A media type of RFC 2045 form, lower case, without parameters; else the one that says nothing.
-fn media_type(claimed: Option<&str>) -> String {
+pub fn media_type(claimed: Option<&str>) -> String {
     let essence = claimed.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let token = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte));
     let fits = essence.len() <= 127 && essence.split_once('/').is_some_and(|(kind, sub)| token(kind) && token(sub));

@@ -10,7 +10,7 @@ use crate::http::egress::{GuardedResolver, RefusedAddress, literal_refused};
 use crate::http::tls;
 use crate::model::codes::Code;
 use crate::ports::BoxFuture;
-use crate::ports::http::{Egress, Http, HttpAnswer, HttpBody, HttpError, HttpPart, HttpRequest};
+use crate::ports::http::{Egress, Http, HttpAnswer, HttpBody, HttpError, HttpOpened, HttpPart, HttpRead, HttpRequest};
 
 /// Connecting gets at most this much of the whole time.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -89,7 +89,41 @@ fn late(place: &str, within: Duration) -> HttpError {
     HttpError { code: Code::Timeout, sent: true, detail: format!("no answer from {place} in {} s", within.as_secs()) }
 }
 
+fn headers_of(response: &Response) -> Vec<(String, String)> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+}
+
+/// A body on its way.
+struct Reading {
+    response: Response,
+    place: String,
+}
+
+impl HttpRead for Reading {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, HttpError>> {
+        Box::pin(async move {
+            let place = &self.place;
+            self.response.chunk().await.map_err(|error| half(place, &error))
+        })
+    }
+}
+
+fn half(place: &str, error: &reqwest::Error) -> HttpError {
+    HttpError { code: Code::Unknown, sent: true, detail: format!("{place} answered by half: {}", innermost(error)) }
+}
+
 impl Http for HttpClient {
+    fn open(&self, request: HttpRequest) -> BoxFuture<'_, Result<HttpOpened, HttpError>> {
+        Box::pin(async move {
+            let place = request.place();
+            let response = self.begin(request).await?;
+            let (status, headers) = (response.status().as_u16(), headers_of(&response));
+            let body: Box<dyn HttpRead> = Box::new(Reading { response, place });
+            Ok(HttpOpened { status, headers, body })
+        })
+    }
+
     fn send(&self, request: HttpRequest) -> BoxFuture<'_, Result<HttpAnswer, HttpError>> {
         Box::pin(self.exchange(request))
     }
@@ -150,8 +184,7 @@ pub fn multipart(parts: &[HttpPart]) -> (String, Bytes) {
 
 pub(crate) async fn read(mut response: Response, max: usize, place: &str) -> Result<HttpAnswer, HttpError> {
     let status = response.status().as_u16();
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+    let headers = headers_of(&response);
     let mut body = BytesMut::new();
     loop {
         match response.chunk().await {
@@ -161,13 +194,7 @@ pub(crate) async fn read(mut response: Response, max: usize, place: &str) -> Res
             }
             Ok(Some(chunk)) => body.put_slice(&chunk),
             Ok(None) => return Ok(HttpAnswer { status, headers, body: body.freeze() }),
-            Err(error) => {
-                return Err(HttpError {
-                    code: Code::Unknown,
-                    sent: true,
-                    detail: format!("{place} answered by half: {}", innermost(&error)),
-                });
-            }
+            Err(error) => return Err(half(place, &error)),
         }
     }
 }

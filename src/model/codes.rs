@@ -158,6 +158,16 @@ codes! {
     // Attachments.
     /// Files of this platform are not fetched yet.
     MediaNotFetched = "media_not_fetched",
+    /// The platform no longer has the file, or never had it.
+    MediaMissing = "media_missing",
+    /// The platform does not hand the file over: the credential lacks a right, or the link has expired.
+    MediaDenied = "media_denied",
+    /// The platform gave something else than the file: a log-in page, a redirect, an answer no recipe expects.
+    MediaRefused = "media_refused",
+    /// The bytes are not those the platform announced.
+    MediaMismatch = "media_mismatch",
+    /// The file could not be had for as long as the platform keeps it.
+    MediaGivenUp = "media_given_up",
     /// The file is larger than the limit.
     AttachmentTooLarge = "attachment_too_large",
     /// The message has more files than the limit.

@@ -149,6 +149,57 @@ pub struct ItemAttachment {
     pub public: Attachment,
     /// Where the bytes are; `None` while unavailable.
     pub place: Option<FilePlace>,
+    /// The bytes are still at the platform and are to be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch: Option<FetchOrder>,
+}
+
+/// An order to fetch a file: what the recipe of the connector needs to know of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchOrder {
+    /// Name of the recipe, `[media.NAME]` of the connector.
+    pub recipe: String,
+    /// The account of the platform it belongs to.
+    pub account: String,
+    /// The platform's id of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Where the platform says it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The platform's id of its message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// After this time the platform no longer has it: given up.
+    pub until: Time,
+}
+
+/// How an attempt to fetch a file ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fetched {
+    /// It is in the blob store, durable.
+    Stored {
+        /// Its key there.
+        key: String,
+        /// Its size.
+        bytes: u64,
+        /// SHA-256, hex.
+        sha256: String,
+        /// What it is, by its first bytes.
+        media_type: String,
+        /// Its name, where the platform told one only now.
+        name: Option<String>,
+    },
+    /// It will never be had.
+    Unavailable {
+        /// Why.
+        code: Code,
+    },
+    /// Not yet: tried again at this time.
+    Later {
+        /// When.
+        at: Time,
+    },
 }
 
 /// Where the bytes of a file are.

@@ -156,7 +156,9 @@ pub async fn pace<'l>(
         let ItemBody::Message(message) = &mut item.body else { continue };
         let Some(sender) = message.contact.as_ref().map(|contact| contact.digest) else { continue };
         if let Some(span) = waiting.until(channel, LimitScope::Sender, || limits.sender(&sender)).await? {
-            message.hold = Some(Hold { reason: HoldReason::Held, until: now.plus(span) });
+            // It may wait for its files already: then for whichever takes longer.
+            let until = message.hold.map_or(now, |hold| hold.until).max(now.plus(span));
+            message.hold = Some(Hold { reason: HoldReason::Held, until });
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 //!
 //! [`intake`] takes hook requests, [`pull`] asks mailboxes, [`feed`] polls and streams, all hand admissions to the one [`writer`]; deliver
 //! hands events to destinations and its decisions to the same writer; [`keep`] does housekeeping in between, [`lookups`] asks the DNS.
+//! [`media`] fetches files that messages only name.
 
 pub mod board;
 pub mod deliver;
@@ -10,6 +11,7 @@ pub mod intake;
 pub mod keep;
 pub mod limits;
 pub mod lookups;
+pub mod media;
 pub mod parse;
 pub mod pull;
 pub mod raws;

@@ -61,6 +61,8 @@ pub trait CommitWatch: Send + Sync {
     fn woken(&self, destinations: &[Arc<str>]);
     /// Pending items and when they are released at the latest.
     fn pending(&self, items: &[(i64, crate::model::time::Time)]);
+    /// Channels have files to fetch.
+    fn media(&self, _channels: &[String]) {}
     /// A commit of `writes` writes took `seconds`.
     fn committed(&self, writes: usize, seconds: f64);
     /// A commit failed as a whole.
@@ -370,6 +372,9 @@ async fn commit_group(store: &dyn Store, group: Vec<Asked>, shared: &Shared, wat
                     }
                     if !written.pending.is_empty() {
                         watch.pending(&written.pending);
+                    }
+                    if !written.media.is_empty() {
+                        watch.media(&written.media);
                     }
                 }
                 release(shared, bytes);

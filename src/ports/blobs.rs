@@ -24,6 +24,18 @@ pub enum BlobError {
     },
 }
 
+/// A blob that is being written.
+pub trait BlobWrite: Send {
+    /// The next piece.
+    fn write(&mut self, piece: Bytes) -> BoxFuture<'_, Result<(), BlobError>>;
+
+    /// All pieces are there.
+    fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(), BlobError>>;
+
+    /// It is not wanted.
+    fn abort(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
 /// Durable bytes by key. Keys are relative paths of `[a-z0-9_/-.]`, never from outside.
 pub trait Blobs: Send + Sync {
     /// Keeps `bytes` under `key`; on return they survive a power cut (in durability mode `process`: the death of the process).
@@ -35,6 +47,10 @@ pub trait Blobs: Send + Sync {
 
     /// Bytes `start..end` of the blob.
     fn read_range<'a>(&'a self, key: &'a str, start: u64, end: u64) -> BoxFuture<'a, Result<Bytes, BlobError>>;
+
+    /// Begins a blob that is written piece by piece: it is there, whole and durable, only after [`BlobWrite::finish`]. One that is dropped
+    /// or cut leaves nothing.
+    fn begin<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn BlobWrite>, BlobError>>;
 
     /// Removes the blob; removing a missing one is fine.
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), BlobError>>;

@@ -103,8 +103,48 @@ pub struct HttpError {
     pub detail: String,
 }
 
+/// An answer whose body is read piece by piece.
+pub struct HttpOpened {
+    /// Status.
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Box<dyn HttpRead>,
+}
+
+impl HttpOpened {
+    /// The first header of this name (lower case).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A body that is read piece by piece. Who reads it bounds how much and how long.
+pub trait HttpRead: Send {
+    /// The next piece; `None` at the end. A body that ends early is an error.
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, HttpError>>;
+}
+
+/// A body that is there already.
+struct Whole(Option<Bytes>);
+
+impl HttpRead for Whole {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, HttpError>> {
+        Box::pin(std::future::ready(Ok(self.0.take())))
+    }
+}
+
 /// Sends requests. Never retries, never follows a redirect.
 pub trait Http: Send + Sync {
+    /// Sends one request and leaves the body to be read: `within` bounds the time until its head is here, `answer_bytes_max` nothing.
+    fn open(&self, request: HttpRequest) -> BoxFuture<'_, Result<HttpOpened, HttpError>> {
+        Box::pin(async move {
+            let answer = self.send(request).await?;
+            Ok(HttpOpened { status: answer.status, headers: answer.headers, body: Box::new(Whole(Some(answer.body))) })
+        })
+    }
+
     /// Sends one request.
     fn send(&self, request: HttpRequest) -> BoxFuture<'_, Result<HttpAnswer, HttpError>>;
 }

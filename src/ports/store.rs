@@ -11,8 +11,8 @@ use bytes::Bytes;
 
 use crate::model::delivery::{Decision, Due, Outgoing, Position};
 use crate::model::event::Body;
-use crate::model::id::{ContactId, EventId, MessageId, RawId};
-use crate::model::item::{Fate, FilePlace, Item};
+use crate::model::id::{AttachmentId, ContactId, EventId, MessageId, RawId};
+use crate::model::item::{Fate, Fetched, FilePlace, Item};
 use crate::model::key::KeyDigest;
 use crate::model::raw::{Raw, RawHead, Via};
 use crate::model::time::Time;
@@ -21,6 +21,7 @@ use crate::model::view::{
     Swept, Totals,
 };
 use crate::ports::BoxFuture;
+use crate::ports::tx::MediaRow;
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -210,6 +211,17 @@ pub enum Write {
         /// Number of the item.
         item: i64,
     },
+    /// An attempt to fetch a file of an item ended.
+    Fetched {
+        /// Number of the item.
+        item: i64,
+        /// The file.
+        file: AttachmentId,
+        /// How.
+        outcome: Fetched,
+        /// Other files of the item are being fetched at this moment: what was learnt is told with theirs.
+        more: bool,
+    },
     /// An event for operators.
     Operator(Box<Body>),
     /// A destination changes its mode; publishes `destination.paused` or `destination.resumed`.
@@ -276,6 +288,8 @@ pub struct Written {
     pub count: u64,
     /// Pending items and when they are released at the latest.
     pub pending: Vec<(i64, Time)>,
+    /// Channels that have files to fetch.
+    pub media: Vec<String>,
 }
 
 /// What became of one item.
@@ -383,10 +397,13 @@ pub trait Store: Send + Sync {
     fn raw(&self, id: RawId) -> BoxFuture<'_, Result<Option<KeptRaw>, StoreError>>;
 
     /// Where a file's bytes are: its raw, place, media type and name.
-    fn file(&self, attachment: crate::model::id::AttachmentId) -> BoxFuture<'_, Result<Option<FileView>, StoreError>>;
+    fn file(&self, attachment: AttachmentId) -> BoxFuture<'_, Result<Option<FileView>, StoreError>>;
 
     /// Pending items and when they are released at the latest, oldest first.
     fn pending(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(i64, Time)>, StoreError>>;
+
+    /// Files that are to be fetched for `channel` (`None`: for any), those that are due first first, at most `limit` items.
+    fn media<'a>(&'a self, channel: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<MediaRow>, StoreError>>;
 
     // ---- reading: sources ----------------------------------------------------------------------------------------
 

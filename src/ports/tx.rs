@@ -308,6 +308,15 @@ pub trait Tx {
     /// Removes a pending item that was published.
     fn remove_pending(&mut self, item: i64) -> Result<(), StoreError>;
 
+    /// Files of an item that are still being fetched.
+    fn media(&mut self, item: i64) -> Result<Option<MediaRow>, StoreError>;
+
+    /// Writes that row whole.
+    fn write_media(&mut self, media: &MediaRow) -> Result<(), StoreError>;
+
+    /// Nothing of the item is to be fetched any more.
+    fn remove_media(&mut self, item: i64) -> Result<(), StoreError>;
+
     /// Writes a folder's state and rows. Refused with [`StoreError::Fenced`] by a newer lease.
     fn write_source(&mut self, commit: &SourceCommit) -> Result<(), StoreError>;
 
@@ -332,6 +341,23 @@ pub struct PendingRow {
     /// At most until.
     pub until: Time,
     /// The stored item, as `logic::admit` wrote it.
+    pub body: Vec<u8>,
+}
+
+/// Files of an item that are still being fetched. Durable, so that a restart goes on with them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaRow {
+    /// Number of the item.
+    pub item: i64,
+    /// Its raw.
+    pub raw: RowNumber,
+    /// Its channel.
+    pub channel: String,
+    /// The message it became; 0 while it is pending.
+    pub message: RowNumber,
+    /// When the next attempt is due.
+    pub at: Time,
+    /// The stored form, as `logic::admit::media` wrote it.
     pub body: Vec<u8>,
 }
 

@@ -5,13 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use object_store::ObjectStoreExt;
+use bytes::{Bytes, BytesMut};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt};
 
 use crate::ports::BoxFuture;
-use crate::ports::blobs::{BlobError, Blobs};
+use crate::ports::blobs::{BlobError, BlobWrite, Blobs};
 
 /// A folder of blobs.
 #[derive(Debug)]
@@ -57,6 +57,14 @@ impl Blobs for FolderBlobs {
         })
     }
 
+    fn begin<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn BlobWrite>, BlobError>> {
+        Box::pin(async move {
+            let upload = self.inner.put_multipart_opts(&parse(key)?, Default::default()).await.map_err(|e| said(key, e))?;
+            let writing: Box<dyn BlobWrite> = Box::new(Writing { key: key.to_owned(), upload, gathered: BytesMut::new() });
+            Ok(writing)
+        })
+    }
+
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), BlobError>> {
         Box::pin(async move {
             match self.inner.delete(&parse(key)?).await {
@@ -68,6 +76,48 @@ impl Blobs for FolderBlobs {
 
     fn free_bytes(&self) -> Option<u64> {
         free_bytes(&self.folder)
+    }
+}
+
+/// Pieces smaller than this are gathered: a write of the file system each would be dear.
+const PIECE_BYTES_MIN: usize = 256 * 1024;
+
+/// A blob that is being written. Its staging file goes with it where it is dropped.
+#[derive(Debug)]
+struct Writing {
+    key: String,
+    upload: Box<dyn MultipartUpload>,
+    gathered: BytesMut,
+}
+
+impl BlobWrite for Writing {
+    fn write(&mut self, piece: Bytes) -> BoxFuture<'_, Result<(), BlobError>> {
+        Box::pin(async move {
+            self.gathered.extend_from_slice(&piece);
+            if self.gathered.len() < PIECE_BYTES_MIN {
+                return Ok(());
+            }
+            let part = self.gathered.split().freeze();
+            self.upload.put_part(part.into()).await.map_err(|e| said(&self.key, e))
+        })
+    }
+
+    fn finish(mut self: Box<Self>) -> BoxFuture<'static, Result<(), BlobError>> {
+        Box::pin(async move {
+            if !self.gathered.is_empty() {
+                let part = self.gathered.split().freeze();
+                self.upload.put_part(part.into()).await.map_err(|e| said(&self.key, e))?;
+            }
+            self.upload.complete().await.map_err(|e| said(&self.key, e))?;
+            Ok(())
+        })
+    }
+
+    fn abort(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            // What is left is removed with the staging file at the next start of a cleaning; nothing names it.
+            let _ = self.upload.abort().await;
+        })
     }
 }
 
@@ -121,6 +171,25 @@ mod tests {
         blobs.delete(key).await.unwrap();
         assert!(matches!(blobs.read(key).await, Err(BlobError::Missing { .. })));
         assert!(blobs.free_bytes().unwrap() > 0);
+    }
+
+    #[tokio::test]
+    async fn a_blob_written_in_pieces_is_there_only_when_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = FolderBlobs::open(folder.path(), true).unwrap();
+        let mut writing = blobs.begin("media/ab/att_1").await.unwrap();
+        for _ in 0..3 {
+            writing.write(Bytes::from(vec![7; 200_000])).await.unwrap();
+        }
+        assert!(matches!(blobs.read("media/ab/att_1").await, Err(BlobError::Missing { .. })));
+        writing.finish().await.unwrap();
+        assert_eq!(blobs.read("media/ab/att_1").await.unwrap().len(), 600_000);
+        let mut cut = blobs.begin("media/ab/att_2").await.unwrap();
+        cut.write(Bytes::from(vec![7; 300_000])).await.unwrap();
+        cut.abort().await;
+        drop(blobs.begin("media/ab/att_3").await.unwrap());
+        let left = std::fs::read_dir(folder.path().join("media/ab")).unwrap().count();
+        assert_eq!(left, 1, "what was cut leaves nothing");
     }
 
     #[tokio::test]

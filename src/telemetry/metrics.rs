@@ -97,6 +97,19 @@ impl Metrics {
         self.registry.observe(Metric::ReceivedToPublished, ("", ""), since_received.as_secs_f64());
     }
 
+    // ---- files that are fetched -----------------------------------------------------------------------------------
+
+    /// One attempt to fetch a file ended.
+    pub fn media(&self, channel: &str, outcome: &str, took: Duration) {
+        self.registry.add(Metric::MediaAttempts, (channel, outcome), 1);
+        self.registry.observe(Metric::MediaSeconds, ("", ""), took.as_secs_f64());
+    }
+
+    /// A file was stored.
+    pub fn media_bytes(&self, channel: &str, bytes: u64) {
+        self.registry.add(Metric::MediaBytes, (channel, ""), bytes);
+    }
+
     // ---- the writer -----------------------------------------------------------------------------------------------
 
     /// What waits in the writer's queue.

@@ -88,6 +88,11 @@ metrics! {
     NormalizeSeconds = Seconds "omnigate_normalize_seconds" ["connector"] "Time to decode and map one raw.";
     ReceivedToPublished = Seconds "omnigate_received_to_published_seconds" [] "From received to durable and published.";
 
+    // Files that are fetched.
+    MediaAttempts = Counter "omnigate_media_attempts_total" ["channel", "outcome"] "Attempts to fetch a file of a message, by outcome: stored, later, or the code for which it was given up.";
+    MediaBytes = Counter "omnigate_media_bytes_total" ["channel"] "Bytes of files fetched and stored.";
+    MediaSeconds = Seconds "omnigate_media_seconds" [] "Time of one attempt to fetch a file.";
+
     // The writer.
     QueueItems = Gauge "omnigate_queue_items" [] "Writes waiting in the writer's queue.";
     QueueBytes = Gauge "omnigate_queue_bytes" [] "Bytes of the writes waiting in the writer's queue.";

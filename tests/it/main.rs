@@ -25,6 +25,7 @@ mod mail;
 mod mail_corpus;
 mod mail_foreign;
 mod mail_fuzz;
+mod media;
 mod pull_loop;
 mod real_check;
 mod real_courier;

@@ -133,6 +133,34 @@ enum PartBody {
     Files,
 }
 
+impl Call {
+    /// Names of the secrets it cannot be made without.
+    pub fn secrets(&self) -> Vec<&str> {
+        let of_auth = self.auth.iter().flat_map(|auth| {
+            let named = auth.templates().into_iter().flat_map(Template::secrets);
+            auth.secret().into_iter().chain(named).collect::<Vec<_>>()
+        });
+        self.templates().into_iter().flat_map(Template::secrets).chain(of_auth).collect()
+    }
+
+    /// Paths into the context that its address, query, headers and form name.
+    pub fn paths(&self) -> impl Iterator<Item = &[String]> {
+        self.templates().into_iter().flat_map(Template::paths)
+    }
+
+    fn templates(&self) -> Vec<&Template> {
+        let pairs = self.query.iter().chain(&self.headers).map(|(_, template)| template);
+        let mut all: Vec<&Template> = std::iter::once(&self.url).chain(pairs).collect();
+        match &self.body {
+            Body::Form(fields) => all.extend(fields.iter().map(|(_, template)| template)),
+            Body::Text(template) => all.push(template),
+            Body::Json(json) => json.templates(&mut all),
+            _ => {}
+        }
+        all
+    }
+}
+
 /// A message of a stream, compiled: JSON with templates in its texts, or one text.
 #[derive(Debug)]
 pub struct Message(JsonTemplate);
@@ -144,6 +172,17 @@ enum JsonTemplate {
     Text(Template),
     List(Vec<JsonTemplate>),
     Object(Vec<(String, JsonTemplate)>),
+}
+
+impl JsonTemplate {
+    fn templates<'a>(&'a self, all: &mut Vec<&'a Template>) {
+        match self {
+            Self::Plain(_) => {}
+            Self::Text(template) => all.push(template),
+            Self::List(items) => items.iter().for_each(|item| item.templates(all)),
+            Self::Object(entries) => entries.iter().for_each(|(_, value)| value.templates(all)),
+        }
+    }
 }
 
 /// What fills a call.

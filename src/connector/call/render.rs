@@ -53,6 +53,26 @@ impl Call {
         Ok(HttpRequest { method: self.method, url, headers, body, within: self.within, answer_bytes_max: ANSWER_BYTES_MAX, egress })
     }
 
+    /// The request that a redirect of `request` leads to. Another origin gets neither headers nor parameters of ours.
+    ///
+    /// # Errors
+    /// [`CallError::Url`]: it leads nowhere, or from https to http.
+    pub fn follow(&self, request: &HttpRequest, location: &str, context: &Value) -> Result<HttpRequest, CallError> {
+        let url = request.url.join(location).map_err(|_| CallError::Url)?;
+        let safe = url.scheme() == "https" || (url.scheme() == "http" && request.url.scheme() == "http");
+        if request.method != "GET" || !safe || !url.has_host() || !url.username().is_empty() || url.password().is_some() {
+            return Err(CallError::Url);
+        }
+        let same = url.origin() == request.url.origin();
+        let headers = if same { request.headers.clone() } else { Vec::new() };
+        let egress = if same { request.egress } else { self.egress(&url, context) };
+        Ok(HttpRequest { url, headers, egress, ..request.clone() })
+    }
+
+    fn egress(&self, url: &Url, context: &Value) -> Egress {
+        if self.is_written(url, context) { Egress::Written } else { Egress::Public }
+    }
+
     /// Whether the manifest or the admin wrote the host of this address down.
     fn is_written(&self, url: &Url, context: &Value) -> bool {
         let Some(host) = url.host_str() else { return false };

@@ -1,4 +1,5 @@
-//! Templates: text with named tokens, `{root.name.0}`. `{{` and `}}` are braces.
+//! Templates: text with named tokens, `{root.name.0}`. `{{` and `}}` are braces; `{+root.name}` is a value that is a path of several
+//! segments, whose slashes stay (RFC 6570 §3.2.3).
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,8 @@ enum Part {
     Literal(String),
     /// Path into the context.
     Value(Vec<String>),
+    /// The same, of a value that is several segments of a path.
+    Segments(Vec<String>),
     /// Name of a secret.
     Secret(String),
 }
@@ -54,7 +57,9 @@ impl Template {
                     loop {
                         match chars.next() {
                             Some('}') => break,
-                            Some(inner) if inner.is_ascii_alphanumeric() || "_.-".contains(inner) => token.push(inner),
+                            Some(inner) if inner.is_ascii_alphanumeric() || "_.-".contains(inner) || (inner == '+' && token.is_empty()) => {
+                                token.push(inner)
+                            }
                             Some(_) | None => return Err("a `{` without its `}`; a brace is written `{{`".to_owned()),
                         }
                     }
@@ -73,7 +78,7 @@ impl Template {
     /// The paths of its tokens, secrets apart.
     pub fn paths(&self) -> impl Iterator<Item = &[String]> {
         self.0.iter().filter_map(|part| match part {
-            Part::Value(path) => Some(path.as_slice()),
+            Part::Value(path) | Part::Segments(path) => Some(path.as_slice()),
             _ => None,
         })
     }
@@ -127,6 +132,14 @@ impl Template {
                 // What a URL begins with is a URL already.
                 Part::Value(path) if position == Position::Path && at == 0 => out.push_str(text(with.context, path)?.trim_end_matches('/')),
                 Part::Value(path) => write(&text(with.context, path)?, position, &mut out),
+                Part::Segments(path) => {
+                    for (number, segment) in text(with.context, path)?.split('/').enumerate() {
+                        if number > 0 {
+                            out.push('/');
+                        }
+                        write(segment, position, &mut out);
+                    }
+                }
                 Part::Secret(name) => write(secret(with.secrets, name)?, position, &mut out),
             }
         }
@@ -135,6 +148,7 @@ impl Template {
 }
 
 fn part(token: &str) -> Result<Part, String> {
+    let (token, several) = token.strip_prefix('+').map_or((token, false), |token| (token, true));
     let path: Vec<String> = token.split('.').map(str::to_owned).collect();
     if path.iter().any(String::is_empty) {
         return Err(format!("`{{{token}}}` names nothing"));
@@ -142,6 +156,7 @@ fn part(token: &str) -> Result<Part, String> {
     match path.as_slice() {
         [root, name] if root == "secrets" => Ok(Part::Secret(name.clone())),
         [root, ..] if root == "secrets" => Err(format!("`{{{token}}}`: a secret is named `{{secrets.NAME}}`")),
+        _ if several => Ok(Part::Segments(path)),
         _ => Ok(Part::Value(path)),
     }
 }

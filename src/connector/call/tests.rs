@@ -97,6 +97,8 @@ fn values_stay_what_they_are_wherever_they_stand() {
     assert_eq!(request.url.as_str(), "http://127.0.0.1:9/base/rooms/a%2F..%2Fb/Ana%20%26%20co?q=Ana+%26+co");
     assert_eq!(header(&request, "x-room"), Some("12345678901234567890"));
     assert_eq!(request.egress, Egress::Written);
+    let several = render("get = \"{settings.api}/file/{+settings.room}\"").unwrap();
+    assert_eq!(several.url.as_str(), "http://127.0.0.1:9/base/file/a/%00/b", "slashes stay, dots lead nowhere");
     assert_eq!(format!("{request:?}"), "GET 127.0.0.1:9");
     assert_eq!(render("get = \"{settings.api}/{part.gone}\"").err(), Some(CallError::Missing("part.gone".to_owned())));
     assert_eq!(render("get = \"{settings.api}/{part.list}\"").err(), Some(CallError::NotText("part.list".to_owned())));

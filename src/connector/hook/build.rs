@@ -1,14 +1,14 @@
 //! Building a hook: channel files against the manifest. Fails closed: what could let an unproven request in is a problem.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 use crate::connector::hook::Hook;
-use crate::connector::load::{Connector, kinds};
-use crate::connector::manifest::Manifest;
+use crate::connector::load::{Connector, kinds, settings_with_defaults};
+use crate::connector::manifest::{Decrypt, Handshake, Manifest};
 use crate::connector::mode::Mode;
 use crate::connector::problem::Problem;
 use crate::connector::reader::{ChannelSpec, Parts, ReadLimits};
@@ -57,9 +57,12 @@ fn check_sharing(name: &str, manifest: &Manifest, channels: &[ChannelSpec], prob
             format!("connector `{}` does not tell accounts apart: no two channels can share the hook `{name}`", manifest.name),
         ));
     }
+    // Each may have a token of its own to call the platform with; what proves a request is one for all.
+    let proving = proving(manifest);
     let exposed = |spec: &ChannelSpec| -> BTreeMap<String, Vec<String>> {
         spec.secrets
             .iter()
+            .filter(|(name, _)| proving.contains(*name))
             .map(|(name, values)| (name.clone(), values.iter().map(|value| value.expose_secret().to_owned()).collect()))
             .collect()
     };
@@ -74,9 +77,21 @@ fn check_sharing(name: &str, manifest: &Manifest, channels: &[ChannelSpec], prob
             }
         }
         if exposed(spec) != exposed(first) || spec.verify_none != first.verify_none {
-            problems.push(Problem::whole(&spec.file, format!("channels that share the hook `{name}` must have the same secrets")));
+            problems.push(Problem::whole(
+                &spec.file,
+                format!("channels that share the hook `{name}` must have the same secrets to prove requests by"),
+            ));
         }
     }
+}
+
+/// Names of the secrets that prove or open requests.
+fn proving(manifest: &Manifest) -> BTreeSet<String> {
+    let Some(webhook) = &manifest.webhook else { return BTreeSet::new() };
+    let kinds = kinds(manifest, &settings_with_defaults(manifest)).unwrap_or_default();
+    let sealed = webhook.decrypt.iter().map(|Decrypt::WechatAes { secret }| secret.as_str());
+    let handshakes = webhook.handshake.iter().filter_map(Handshake::secret);
+    kinds.iter().filter_map(Kind::secret).chain(sealed).chain(handshakes).map(str::to_owned).collect()
 }
 
 /// The verify kinds of the first whose secret is set (several of one secret differ by the requests they are for); none only if the

@@ -249,7 +249,7 @@ impl Files<'_> {
         };
         let unwrapped = reason.is_none() && tnef::is_one(&leaf.entity.media_type, leaf.name.as_deref());
         let place = reason.is_none().then_some(FilePlace::Slice { start: span.start as u64, end: span.end as u64, encoding });
-        self.content.attachments.push(ItemAttachment { public, place });
+        self.content.attachments.push(ItemAttachment { public, place, fetch: None });
         if unwrapped && span.len() <= TNEF_BYTES_MAX {
             self.add_wrapped(leaf, charsets);
         }
@@ -296,7 +296,7 @@ impl Files<'_> {
                 skip: file.bytes.start as u64,
                 bytes: file.bytes.len() as u64,
             };
-            self.content.attachments.push(ItemAttachment { public, place: Some(place) });
+            self.content.attachments.push(ItemAttachment { public, place: Some(place), fetch: None });
         }
     }
 }

@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 use crate::connector::jq::Filter;
 use crate::connector::load::{Connector, MAP_VARS, settings_with_defaults, undeclared};
 use crate::connector::manifest::Manifest;
+use crate::connector::media::Recipe;
 use crate::connector::mode::Mode;
-use crate::connector::normalize::Target;
+use crate::connector::normalize::{MediaFacts, Target};
 use crate::connector::problem::{Problem, did_you_mean};
 use crate::connector::reader::{ChannelSpec, Known, ReadLimits, Reader};
 use crate::logic::digest::Digester;
@@ -52,8 +53,10 @@ impl Parts {
         }
         let own_map = channels.first().and_then(|first| own_map(&connector, first, trial, problems));
         let secrets = channels.first().map(|first| first.secrets.clone()).unwrap_or_default();
-        let channels = channels.into_iter().map(|spec| known(manifest, spec)).collect();
-        Reader { name, channels, settings: Value::Object(settings), own_map, secrets, digester, limits, connector }
+        let settings = Value::Object(settings);
+        let wait_ms = limits.media_wait_ms;
+        let channels = channels.into_iter().map(|spec| known(&connector, spec, &settings, wait_ms, trial)).collect();
+        Reader { name, channels, settings, own_map, secrets, digester, limits, connector }
     }
 }
 
@@ -149,7 +152,19 @@ pub(super) fn own_address(manifest: &Manifest, account: &str) -> Option<Address>
     Address::parse(&format!("{}:{account}", manifest.scheme())).ok()
 }
 
-fn known(manifest: &Manifest, spec: ChannelSpec) -> Known {
+/// The recipes a channel can use: those whose secrets and settings are set. Without them its files are only listed.
+fn media_facts(connector: &Connector, spec: &ChannelSpec, settings: &Value, wait_ms: i64, trial: bool) -> MediaFacts {
+    let set = |name: &str| spec.secrets.get(name).is_some_and(|values| values.iter().any(|value| !value.expose_secret().is_empty()));
+    let given = |name: &str| settings.get(name).is_some_and(|value| !value.is_null());
+    let fits = |recipe: &Recipe| recipe.secrets().into_iter().all(set) && recipe.settings().into_iter().all(given);
+    let usable = connector.media.iter().filter(|(_, recipe)| trial || fits(recipe));
+    let recipes = usable.map(|(name, recipe)| (name.clone(), i64::try_from(recipe.expires.as_millis()).unwrap_or(i64::MAX)));
+    MediaFacts { wait_ms, recipes: recipes.collect() }
+}
+
+fn known(connector: &Connector, spec: ChannelSpec, settings: &Value, wait_ms: i64, trial: bool) -> Known {
+    let manifest = &connector.manifest;
+    let media = Arc::new(media_facts(connector, &spec, settings, wait_ms, trial));
     let account = spec.account.clone().unwrap_or_else(|| spec.id.clone());
     let facts = ChannelFacts {
         public: Channel { id: spec.id, connector: manifest.name.clone(), labels: spec.labels },
@@ -157,5 +172,5 @@ fn known(manifest: &Manifest, spec: ChannelSpec) -> Known {
         new_after_ms: spec.new_after_ms,
     };
     let own_address = spec.account.as_deref().and_then(|account| own_address(manifest, account));
-    Known { account: spec.account, target: Target { facts: Arc::new(facts), account, own_address } }
+    Known { account: spec.account, target: Target { facts: Arc::new(facts), account, own_address, media } }
 }

@@ -64,11 +64,13 @@ pub struct ReadLimits {
     pub file_bytes_max: usize,
     /// Most files of a message.
     pub files_max: usize,
+    /// A message waits at most so long for files that are fetched, ms.
+    pub media_wait_ms: i64,
 }
 
 impl Default for ReadLimits {
     fn default() -> Self {
-        Self { body_bytes_max: 4 * 1024 * 1024, file_bytes_max: 25 * 1024 * 1024, files_max: 100 }
+        Self { body_bytes_max: 4 * 1024 * 1024, file_bytes_max: 25 * 1024 * 1024, files_max: 100, media_wait_ms: 20_000 }
     }
 }
 
@@ -206,7 +208,7 @@ impl Reader {
                         Some(target) => read.items.push(normalize::item(&source, &target, draft, &mut read.blobs)),
                         // What is ignored need not belong to anybody: notices about a whole app name no account.
                         None if draft.kind == DraftKind::Ignore && draft.account.is_none() => {
-                            let target = Target { facts: self.nobody(), account: String::new(), own_address: None };
+                            let target = Target { facts: self.nobody(), account: String::new(), own_address: None, media: Arc::default() };
                             read.items.push(normalize::item(&source, &target, draft, &mut read.blobs));
                         }
                         None => {

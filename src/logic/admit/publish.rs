@@ -53,7 +53,9 @@ impl Verb<'_> {
         mut conversation: ConversationRow,
         speaking: Speaking,
     ) -> Result<Outcome, StoreError> {
-        let Speaking { message, contact, shown, thread } = speaking;
+        let Speaking { mut message, contact, shown, thread } = speaking;
+        let fetching = message.attachments.iter().any(|file| file.fetch.is_some());
+        message.attachments = self.files_by_now(coming.item, message.attachments)?;
         let id = MessageId(self.context.id());
         let in_reply_to = match message.in_reply_to.as_ref() {
             Some(reply) => {
@@ -71,6 +73,9 @@ impl Verb<'_> {
             if let Some(place) = &file.place {
                 self.tx.write_file(file.public.id, coming.raw, row, place, &file.public)?;
             }
+        }
+        if fetching {
+            self.media_published(coming.item, row)?;
         }
         let opened = conversation.sequence == 0;
         conversation.sequence += 1;
@@ -104,6 +109,7 @@ impl Verb<'_> {
         conversation.sequence += 1;
         let EditItem { message, edited_at, .. } = edit;
         let attachments = message.attachments;
+        self.order_media(coming, &attachments, message.external_id.as_deref(), target.row)?;
         for file in &attachments {
             if let Some(place) = &file.place {
                 self.tx.write_file(file.public.id, coming.raw, target.row, place, &file.public)?;
@@ -169,11 +175,23 @@ impl Verb<'_> {
     fn publish_in(
         &mut self,
         coming: &Coming,
-        mut conversation: ConversationRow,
+        conversation: ConversationRow,
         message: (RowNumber, MessageId),
         body: Body,
     ) -> Result<Outcome, StoreError> {
-        let place = Place { conversation: Some(&conversation), message: message.0, channel: &coming.channel.public.id };
+        let event = self.publish_about(&coming.channel.public.id, conversation, message.0, body)?;
+        Ok(Outcome { message: Some(message), event: Some(event), ..Outcome::new(coming.kind, Fate::Published) })
+    }
+
+    /// Publishes an event about a message as the last one of its conversation so far.
+    pub(super) fn publish_about(
+        &mut self,
+        channel: &str,
+        mut conversation: ConversationRow,
+        message: RowNumber,
+        body: Body,
+    ) -> Result<(Position, EventId), StoreError> {
+        let place = Place { conversation: Some(&conversation), message, channel };
         let (event, frozen) = self.emit(body, &place)?;
         for destination in &frozen.destinations {
             match conversation.last_sent.get_mut(destination.as_ref()) {
@@ -182,7 +200,7 @@ impl Verb<'_> {
             }
         }
         self.tx.write_conversation(&conversation)?;
-        Ok(Outcome { message: Some(message), event: Some(event), ..Outcome::new(coming.kind, Fate::Published) })
+        Ok(event)
     }
 
     /// Freezes and writes one event and owes it to its destinations.
@@ -212,7 +230,7 @@ impl Verb<'_> {
     }
 }
 
-fn reference(target: &MessageRow, external_id: Option<String>) -> MessageRef {
+pub(super) fn reference(target: &MessageRow, external_id: Option<String>) -> MessageRef {
     MessageRef { id: target.id, key: target.key.public(), external_id }
 }
 

@@ -186,7 +186,7 @@ fn erase_in(writer: &mut Writer, contact: ContactId) -> Result<Option<(Erased, V
         erased.deliveries += erase_deliveries(writer, position)?;
     }
     for item in waiting {
-        raws.extend(erase_pending(writer, item, row)?);
+        raws.extend(erase_pending(writer, item, row, &mut erased.blobs)?);
     }
     let conn = &writer.conn;
     for conversation in conversations {
@@ -221,6 +221,7 @@ fn erase_message(conn: &Connection, message: i64, blobs: &mut Vec<String>) -> Re
             blobs.push(key);
         }
     }
+    conn.prepare_cached("DELETE FROM media WHERE message = ?1 AND message <> 0")?.execute([message])?;
     conn.prepare_cached("UPDATE messages SET gone = 1 WHERE row = ?1")?.execute([message])?;
     conn.prepare_cached("UPDATE ledger SET detail = NULL WHERE message = ?1")?.execute([message])?;
     let sql = "UPDATE events SET bytes = NULL WHERE message = ?1 AND message <> 0 AND bytes IS NOT NULL";
@@ -247,12 +248,16 @@ fn erase_deliveries(writer: &mut Writer, position: i64) -> Result<u64, StoreErro
 }
 
 /// A pending item of the contact goes with it; its raw is returned.
-fn erase_pending(writer: &mut Writer, item: i64, contact: i64) -> Result<Option<i64>, StoreError> {
+fn erase_pending(writer: &mut Writer, item: i64, contact: i64, blobs: &mut Vec<String>) -> Result<Option<i64>, StoreError> {
     let now = writer.now();
     let mut tx = SqlTx { conn: &writer.conn, state: &mut writer.state, now };
     let Some(row) = tx.pending(item)?.filter(|row| admit::contact_of(&row.body) == Some(contact)) else {
         return Ok(None);
     };
+    if let Some(media) = tx.media(item)? {
+        blobs.extend(admit::media::blobs_of(&media.body));
+        tx.remove_media(item)?;
+    }
     tx.remove_pending(item)?;
     tx.change_fate(item, &admit::erased())?;
     if tx.first_pending(row.conversation)?.is_none() {

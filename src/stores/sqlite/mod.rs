@@ -47,6 +47,7 @@ use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Random};
 use crate::ports::publish::Publish;
 use crate::ports::store::{FileView, ParseBatch, RawRecord, Retention, SourceRow, SourceState, Store, StoreError, Write, Written};
+use crate::ports::tx::MediaRow;
 
 pub use backup::{restore_backup, verify_backup};
 
@@ -424,6 +425,11 @@ impl Store for SqliteStore {
 
     fn file(&self, attachment: AttachmentId) -> BoxFuture<'_, Result<Option<FileView>, StoreError>> {
         self.read(move |conn| views::file(conn, attachment))
+    }
+
+    fn media<'a>(&'a self, channel: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<MediaRow>, StoreError>> {
+        let channel = channel.map(str::to_owned);
+        self.read(move |conn| read::media(conn, channel.as_deref(), limit))
     }
 
     fn pending(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(i64, Time)>, StoreError>> {

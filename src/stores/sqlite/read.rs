@@ -13,6 +13,7 @@ use crate::model::item::Fate;
 use crate::model::time::Time;
 use crate::model::view::{DestinationRow, Totals};
 use crate::ports::store::{ParseBatch, SourceRow, SourceState, StoreError};
+use crate::ports::tx::MediaRow;
 
 fn due(row: &Row<'_>) -> rusqlite::Result<Due> {
     Ok(Due {
@@ -164,6 +165,23 @@ pub(super) fn pending(conn: &Connection, limit: usize) -> Result<Vec<(i64, Time)
     let mut list = conn.prepare_cached(sql)?;
     let found = list.query_map([rows::QUEUED, limited(limit)], |row| Ok((row.get(0)?, rows::time(row, 1)?)))?;
     Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// Files that are to be fetched, those that are due first first.
+pub(super) fn media(conn: &Connection, channel: Option<&str>, limit: usize) -> Result<Vec<MediaRow>, StoreError> {
+    let columns = "SELECT m.item, m.raw, n.name, m.message, m.at, m.body FROM media m JOIN names n ON n.id = m.channel";
+    let found = match channel {
+        Some(channel) => {
+            let sql = format!("{columns} WHERE m.channel = (SELECT id FROM names WHERE name = ?1) ORDER BY m.at LIMIT ?2");
+            let mut list = conn.prepare_cached(&sql)?;
+            list.query_map(params![channel, limited(limit)], rows::media)?.collect::<Result<_, _>>()?
+        }
+        None => {
+            let mut list = conn.prepare_cached(&format!("{columns} ORDER BY m.at LIMIT ?1"))?;
+            list.query_map([limited(limit)], rows::media)?.collect::<Result<_, _>>()?
+        }
+    };
+    Ok(found)
 }
 
 /// All folders of an account, each in its newest epoch.

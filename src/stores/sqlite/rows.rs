@@ -11,7 +11,7 @@ use crate::model::raw::Via;
 use crate::model::time::Time;
 use crate::model::view::DestinationMode;
 use crate::ports::store::SourceRowState;
-use crate::ports::tx::{ConversationRow, ITEM_KINDS};
+use crate::ports::tx::{ConversationRow, ITEM_KINDS, MediaRow};
 
 const VIAS: [Via; 4] = [Via::Webhook, Via::Poll, Via::Stream, Via::Imap];
 const MODES: [DestinationMode; 3] = [DestinationMode::Active, DestinationMode::Paused, DestinationMode::Halted];
@@ -107,6 +107,11 @@ pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
 /// The form SQLite keeps of an unsigned number.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Files that are being fetched, from their columns item, raw, name of the channel, message, at, body.
+pub(super) fn media(row: &Row<'_>) -> rusqlite::Result<MediaRow> {
+    Ok(MediaRow { item: row.get(0)?, raw: row.get(1)?, channel: row.get(2)?, message: row.get(3)?, at: time(row, 4)?, body: row.get(5)? })
 }
 
 /// A conversation from its columns row, id, subject, sequence, active_at, continues, ended, pending, last_sent.

@@ -15,8 +15,8 @@ use crate::model::time::Time;
 use crate::model::view::DestinationMode;
 use crate::ports::store::{CURSOR_BYTES_MAX, CursorCommit, RawRecord, SourceCommit, StoreError, pull_lease};
 use crate::ports::tx::{
-    Claim, ConversationRow, DeliveryChange, DeliveryRow, DestinationFacts, EventEntry, FateChange, LedgerEntry, LedgerItem, MessageRow,
-    PendingRow, RowNumber, Tx,
+    Claim, ConversationRow, DeliveryChange, DeliveryRow, DestinationFacts, EventEntry, FateChange, LedgerEntry, LedgerItem, MediaRow,
+    MessageRow, PendingRow, RowNumber, Tx,
 };
 
 /// The open transaction.
@@ -455,6 +455,25 @@ impl Tx for SqlTx<'_> {
 
     fn remove_pending(&mut self, item: i64) -> Result<(), StoreError> {
         self.conn.prepare_cached("DELETE FROM pending WHERE item = ?1")?.execute([item])?;
+        Ok(())
+    }
+
+    fn media(&mut self, item: i64) -> Result<Option<MediaRow>, StoreError> {
+        let sql = "SELECT m.item, m.raw, n.name, m.message, m.at, m.body FROM media m JOIN names n ON n.id = m.channel WHERE m.item = ?1";
+        Ok(self.conn.prepare_cached(sql)?.query_row([item], rows::media).optional()?)
+    }
+
+    fn write_media(&mut self, media: &MediaRow) -> Result<(), StoreError> {
+        let channel = self.state.name(self.conn, &media.channel)?;
+        let sql =
+            "INSERT INTO media (item, raw, channel, message, at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (item) DO UPDATE SET
+                   message = excluded.message, at = excluded.at, body = excluded.body";
+        self.conn.prepare_cached(sql)?.execute(params![media.item, media.raw, channel, media.message, media.at.0, media.body])?;
+        Ok(())
+    }
+
+    fn remove_media(&mut self, item: i64) -> Result<(), StoreError> {
+        self.conn.prepare_cached("DELETE FROM media WHERE item = ?1")?.execute([item])?;
         Ok(())
     }
 

@@ -250,6 +250,7 @@ impl Store for FakeStore {
         source_rows,
         interrupted,
         cursors,
+        media,
         memo,
         sweep,
         erase,

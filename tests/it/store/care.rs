@@ -76,7 +76,7 @@ async fn an_erased_contact_leaves_tombstones_and_digests_and_nothing_else() {
             content: None,
         };
         let mut message = gate.said("ana", "ana", "secret text");
-        message.attachments.push(ItemAttachment { public, place: Some(place.clone()) });
+        message.attachments.push(ItemAttachment { public, place: Some(place.clone()), fetch: None });
         let shared = gate.admission(vec![gate.item(gate.key("one"), ItemBody::Message(Box::new(message))), gate.message("bob", "b1")]);
         let mut large = gate.admission(vec![gate.message("ana", "two")]);
         large.raw = std::sync::Arc::new(RawRecord { place: RawPlace::Blob("raws/aa/raw_2".into()), ..RawRecord::clone(&large.raw) });

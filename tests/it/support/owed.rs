@@ -207,6 +207,7 @@ impl Store for Owed {
         source_rows,
         interrupted,
         cursors,
+        media,
         memo,
         sweep,
         erase,

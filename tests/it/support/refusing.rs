@@ -120,6 +120,15 @@ macro_rules! refused {
             $crate::support::refusing::refusal()
         }
     };
+    (media) => {
+        fn media<'a>(
+            &'a self,
+            _: Option<&'a str>,
+            _: usize,
+        ) -> omnigate::ports::BoxFuture<'a, Result<Vec<omnigate::ports::tx::MediaRow>, omnigate::ports::store::StoreError>> {
+            $crate::support::refusing::refusal()
+        }
+    };
     (memo) => {
         fn memo<'a>(&'a self, _: &'a str) -> omnigate::ports::BoxFuture<'a, Result<Option<String>, omnigate::ports::store::StoreError>> {
             $crate::support::refusing::refusal()
