@@ -6,6 +6,7 @@ mod care;
 mod delivery;
 pub mod gate;
 mod history;
+mod media;
 mod pending;
 mod sources;
 mod sqlite;
