@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use omnigate::connector::hook::{ChannelSpec, Guarded, Hook, HookLimits, ReadContext};
+use omnigate::connector::hook::{Guarded, Hook};
+use omnigate::connector::reader::{ChannelSpec, ReadContext, ReadLimits};
 use omnigate::logic::digest::Digester;
 use omnigate::model::codes::Code;
 use omnigate::model::event::Priority;
@@ -142,7 +143,7 @@ fn hook(signed: &Signed) -> Hook {
         new_after_ms: None,
     };
     let connector = connector(&signed.connector);
-    let hook = Hook::build("hook", connector, vec![spec], Digester::new(&[1; 32]), HookLimits::default());
+    let hook = Hook::build("hook", connector, vec![spec], Digester::new(&[1; 32]), ReadLimits::default());
     let hook = hook.unwrap_or_else(|problems| panic!("{}: {problems:?}", signed.connector));
     if let (Some(url), Some(keys)) = (&signed.keys_url, &signed.keys) {
         hook.keys().put(url, keys.as_bytes(), Time(signed.now * 1000)).unwrap();
