@@ -51,7 +51,7 @@ def voicemail: (.mediaUrl | word) as $url | (.from | word) as $from | {
   to: [.to | party | values],
   attachments: (if $url then [{url: $url, type: (if .fileFormat == "mp3" then "audio/mpeg" else "audio/wav" end)}] else [] end),
   message_kind: "voicemail",
-  call: {outcome: "voicemail", seconds: (.duration | seconds)},
+  call: {outcome: "voicemail", recording: 0, seconds: (.duration | seconds)},
   verified: false,
   sent_at: (.startTime | word | time_iso),
   direct: true,

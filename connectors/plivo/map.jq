@@ -37,7 +37,7 @@ def voicemail: ((.RecordUrl | word) // (.RecordingUrl | word)) as $url | (.From 
   to: [.To | party | values],
   attachments: (if $url then [{url: $url, type: (if $url | endswith(".wav") then "audio/wav" else "audio/mpeg" end)}] else [] end),
   message_kind: "voicemail",
-  call: {outcome: "voicemail", seconds: (.RecordingDurationMs | seconds)},
+  call: {outcome: "voicemail", recording: 0, seconds: (.RecordingDurationMs | seconds)},
   verified: false,
   direct: true,
   extra: {call: (.CallUUID | word)}
@@ -50,7 +50,7 @@ def transcript: (.transcription | word) as $text | voicemail + {
   revision: "transcript",
   conversation: ["recording", ((.recording_id | word) // .RecordingID)],
   text: $text,
-  call: {outcome: "voicemail", transcript: $text}
+  call: {outcome: "voicemail", recording: 0, transcript: $text}
 };
 
 (if .fields == {} then $query else .fields end)

@@ -58,7 +58,7 @@ def voicemail($event): (.from | word) as $from | (.call_session_id | word) as $c
   to: [.to | party | values],
   attachments: recording,
   message_kind: "voicemail",
-  call: {outcome: "voicemail", seconds: seconds},
+  call: {outcome: "voicemail", recording: 0, seconds: seconds},
   verified: false,
   sent_at: (.recording_started_at | word | time_iso),
   direct: true,

@@ -32,7 +32,7 @@ def voicemail: content + {
   key: .RecordingSid,
   message_kind: "voicemail",
   attachments: recording,
-  call: {outcome: "voicemail", seconds: (.RecordingDuration | count)},
+  call: {outcome: "voicemail", recording: 0, seconds: (.RecordingDuration | count)},
   sent_at: (.RecordingStartTime | word | time_rfc2822)
 };
 
@@ -44,7 +44,7 @@ def transcript: (.TranscriptionText | word) as $text | content + {
   message_kind: "voicemail",
   text: $text,
   attachments: recording,
-  call: {outcome: "voicemail", seconds: (.RecordingDuration | count), transcript: $text}
+  call: {outcome: "voicemail", recording: 0, seconds: (.RecordingDuration | count), transcript: $text}
 };
 
 def missed: content + {

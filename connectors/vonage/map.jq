@@ -65,7 +65,7 @@ def voicemail: ((.from | word) // ($query.from | word)) as $from | ((.to | word)
     to: [$to | party | values],
     attachments: [{url: $url, type: "audio/mpeg", bytes: (.size | if type == "number" and . >= 0 then floor else null end)} | select(.url)],
     message_kind: "voicemail",
-    call: {outcome: "voicemail", seconds: seconds},
+    call: {outcome: "voicemail", recording: 0, seconds: seconds},
     verified: false,
     sent_at: (.start_time | word | time_iso),
     direct: true,

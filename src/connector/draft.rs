@@ -215,6 +215,9 @@ pub struct DraftCall {
     /// Length.
     #[serde(default)]
     pub seconds: Option<u64>,
+    /// The recording: its place among the draft's `attachments`.
+    #[serde(default)]
+    pub recording: Option<usize>,
     /// What was said.
     #[serde(default)]
     pub transcript: Option<String>,

@@ -299,6 +299,12 @@ fn content(
         html: rich,
         reply_text: draft.reply_text.as_deref().map(text::clean),
         language: language(draft.language.as_deref()),
+        call: draft.call.as_ref().map(|call| Call {
+            outcome: call.outcome.clone(),
+            seconds: call.seconds,
+            recording: call.recording.and_then(|index| attachments.get(index)).map(|file| file.public.id),
+            transcript: call.transcript.as_deref().map(text::clean),
+        }),
         attachments,
         in_reply_to: draft
             .in_reply_to
@@ -308,12 +314,6 @@ fn content(
         external_url: web_url(draft.url.as_deref()),
         automated: draft.automated,
         authentication: Some(Authentication { spf: None, dkim: None, dmarc: None, verified }),
-        call: draft.call.as_ref().map(|call| Call {
-            outcome: call.outcome.clone(),
-            seconds: call.seconds,
-            recording: None,
-            transcript: call.transcript.as_deref().map(text::clean),
-        }),
         edited: draft.edited.unwrap_or(false),
         historic: source.historic,
         extra: extra(source, draft.extra, &mut truncated),

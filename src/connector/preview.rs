@@ -77,6 +77,8 @@ fn body(item: &Item, known: &mut BTreeSet<KeyDigest>) -> Option<Body> {
             html: edit.message.html.clone(),
             attachments: (!edit.message.attachments.is_empty())
                 .then(|| edit.message.attachments.iter().map(|file| file.public.clone()).collect()),
+            feedback: edit.message.feedback.clone(),
+            call: edit.message.call.clone(),
             edited_at: edit.edited_at,
         })),
         ItemBody::Delete { target, external_id, .. } => Body::MessageDeleted(Box::new(MessageDeleted {

@@ -510,6 +510,12 @@ pub struct MessageEdited {
     pub html: Option<String>,
     /// The attachments after the edit; null where the platform does not repeat them.
     pub attachments: Option<Vec<Attachment>>,
+    /// The rating after the edit; null where there is none.
+    #[serde(default)]
+    pub feedback: Option<Feedback>,
+    /// The phone call, with what was learnt of it (a transcript); null where it is none.
+    #[serde(default)]
+    pub call: Option<Call>,
     /// When.
     pub edited_at: Option<Time>,
 }

@@ -127,6 +127,8 @@ impl Verb<'_> {
             html: message.html,
             // Platforms that repeat no files say nothing by an empty list.
             attachments: (!attachments.is_empty()).then_some(attachments),
+            feedback: message.feedback,
+            call: message.call,
             edited_at,
         }));
         self.publish_in(coming, conversation, (target.row, target.id), body)
