@@ -265,6 +265,7 @@ impl Gateway {
                 self.parts.board.place(&file.id, ChannelStatus { hook: Some(format!("/hooks/{hook}")), ..status });
             }
         }
+        crate::app::keys::prepare(&self.parts.intake.served(), &hooks, &self.parts.clock).await;
         self.parts.intake.serve(hooks);
         running.media = outreach::start(&self.parts, kits, loaded.config.attachments.bytes_max);
         for file in disabled {

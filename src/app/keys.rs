@@ -3,16 +3,21 @@
 //!
 //! The addresses stand in connectors, or were judged before they came here (those of Amazon SNS): nothing of a request forms a host.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Client;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::connector::verify::KeyRing;
 use crate::http::tls;
-use crate::pipeline::intake::HookIntake;
+use crate::pipeline::intake::{HookEntry, HookIntake};
 use crate::ports::clock::Clock;
+
+/// Hooks by name.
+type Hooks = HashMap<String, Arc<HookEntry>>;
 
 /// Pause between two looks. A platform comes again after two seconds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -20,6 +25,27 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const WITHIN: Duration = Duration::from_secs(10);
 /// Largest key set: Google's and Microsoft's have some KiB.
 const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+
+/// How long new hooks wait for the keys of their platforms before they take requests.
+const BEFORE_FIRST: Duration = Duration::from_secs(2);
+
+/// Hands known keys on to the hooks that replace others, and fetches what is not known: the first request after a start or a reload should
+/// not have to come again. A platform that does not answer delays nothing for long.
+pub async fn prepare(before: &Hooks, hooks: &Hooks, clock: &Arc<dyn Clock>) {
+    for (name, entry) in hooks {
+        for (old, known) in before {
+            if old == name { entry.hook.keys().succeed(known.hook.keys()) } else { entry.hook.keys().inherit(known.hook.keys()) }
+        }
+    }
+    let mut fetching = JoinSet::new();
+    for entry in hooks.values().filter(|entry| entry.hook.keys().is_waiting()) {
+        let (ring, clock) = (Arc::clone(entry.hook.keys()), Arc::clone(clock));
+        fetching.spawn(async move { fill(&ring, clock.as_ref(), &mut None).await });
+    }
+    let all = async { while fetching.join_next().await.is_some() {} };
+    // What is still under way ends with the set; the watch asks again.
+    let _ = tokio::time::timeout(BEFORE_FIRST, all).await;
+}
 
 /// Looks until the daemon stops.
 pub async fn watch(intake: Arc<HookIntake>, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) {

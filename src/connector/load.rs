@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::connector::call::compile::Scope;
 use crate::connector::folder::{Folder, MANIFEST_FILE, MAP_FILE};
+use crate::connector::hook::words;
 use crate::connector::jq::{Facts, Filter, Limits};
 use crate::connector::manifest::{Answer, Decrypt, Handshake, Manifest, Webhook};
 use crate::connector::media::Recipe;
@@ -122,6 +123,9 @@ fn webhook_parts(file: &str, manifest: &Manifest, webhook: &Webhook, limits: Lim
     match kinds(manifest, &settings_with_defaults(manifest)) {
         Ok(kinds) => kinds.iter().filter_map(Kind::secret).for_each(|name| secret_known(name, problems)),
         Err(message) => problems.push(Problem::whole(file, format!("[webhook.verify]: {message}"))),
+    }
+    if let Err(message) = words::filled(&webhook.respond, &settings_with_defaults(manifest)) {
+        problems.push(Problem::whole(file, format!("[webhook.respond]: {message}")));
     }
     if let Some(Decrypt::WechatAes { secret }) = &webhook.decrypt {
         secret_known(secret, problems);

@@ -201,6 +201,9 @@ pub struct Webhook {
     /// Methods that carry payloads.
     #[serde(default = "post")]
     pub methods: Vec<String>,
+    /// Paths below the hook that the platform calls, beside the hook itself; all others are unknown.
+    #[serde(default)]
+    pub paths: Vec<SubPath>,
     /// What the body is; several: chosen by its content type.
     pub decode: OneOrMore<Decode>,
     /// JSON in a field of the decoded body.
@@ -235,6 +238,20 @@ pub struct Webhook {
 
 fn post() -> Vec<String> {
     vec!["POST".to_owned()]
+}
+
+/// A path below a hook.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubPath {
+    /// The path behind the hook's own; `{name}` stands for one part of it.
+    pub at: String,
+    /// Methods it takes; those of the hook if missing.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// What is answered to proven requests at once; they are forgotten. Missing: they carry payloads.
+    #[serde(default)]
+    pub answer: Option<Answer>,
 }
 
 /// One, or a list.
@@ -397,7 +414,7 @@ pub struct Answer {
     /// Content type; none if there is no body.
     #[serde(default)]
     pub content_type: Option<String>,
-    /// Body.
+    /// Body. In those of [webhook.respond] `{setting:NAME}` is a setting of the channel, written as the content type wants.
     #[serde(default)]
     pub body: String,
 }

@@ -1,4 +1,4 @@
-//! The public listener: `POST|GET|HEAD|OPTIONS /hooks/{hook}` and `GET|HEAD /files/{attachment}`, nothing else. (Browsers ask with OPTIONS
+//! The public listener: `POST|PUT|GET|HEAD|OPTIONS /hooks/{hook}` and what is below it, and `GET|HEAD /files/{attachment}`, nothing else. (Browsers ask with OPTIONS
 //! before they send a form to another site.)
 //!
 //! It reads the body within the hook's limit and the request's time, hands the request to [`Intake`] and writes its answer. It verifies
@@ -99,6 +99,8 @@ impl Serving {
         let started = Instant::now();
         let path = request.uri().path();
         let (label, answer) = if let Some(hook) = path.strip_prefix("/hooks/") {
+            // What stands behind it is judged by the connector's guard.
+            let hook = hook.split('/').next().unwrap_or_default();
             match self.listener.intake.body_bytes_max(hook) {
                 Some(body_bytes_max) => {
                     let hook = hook.to_owned();
@@ -132,8 +134,8 @@ impl Serving {
 
     async fn hook(&self, hook: &str, body_bytes_max: usize, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         // Which of these a hook takes is decided by its connector's guard.
-        if !matches!(*request.method(), Method::POST | Method::GET | Method::HEAD | Method::OPTIONS) {
-            return not_allowed("GET, HEAD, OPTIONS, POST", &request, peer);
+        if !matches!(*request.method(), Method::POST | Method::PUT | Method::GET | Method::HEAD | Method::OPTIONS) {
+            return not_allowed("GET, HEAD, OPTIONS, POST, PUT", &request, peer);
         }
         let (head, body) = request.into_parts();
         // Held until the request is answered: from admission on the writer's queue has its own bound.

@@ -12,12 +12,14 @@
 mod cli;
 mod clients;
 mod config_errors;
+mod connector_fuzz;
 mod connectors;
 mod contract;
 mod deliver;
 mod docs;
 mod faults;
 mod feed_loop;
+mod hooks;
 mod imap_hazards;
 mod imap_quirks;
 mod kill;

@@ -6,6 +6,8 @@
 pub mod wechat;
 pub mod xml;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -88,6 +90,17 @@ pub fn decode(kinds: &[Decode], then: Option<&Then>, content_type: &str, body: &
             None => Err(wrong(Code::Undecodable, "not XML, or XML with a DTD, or too deep")),
         },
     }
+}
+
+/// Whether there is nothing to decode: everything a GET says stands in its address.
+pub fn is_nothing(method: &str, body: &[u8]) -> bool {
+    body.is_empty() && method == "GET"
+}
+
+/// What a request without a body says: nothing, in the form its map knows.
+pub fn nothing(kinds: &[Decode]) -> Decoded {
+    let form = kinds.iter().any(|kind| matches!(kind, Decode::Form | Decode::Multipart));
+    Decoded::Value(if form { form_value(&[], &[]) } else { json!({}) }, Vec::new())
 }
 
 /// Checks a JSON body without mapping it, for requests that nobody vouches for.
@@ -187,6 +200,12 @@ fn parts(body: &[u8], boundary: &str) -> Result<Vec<(usize, usize)>, Undecodable
 
 /// The text of the field `name` of a multipart form, for signatures that stand in one.
 pub fn multipart_field(content_type: &str, body: &[u8], name: &str) -> Option<String> {
+    let span = multipart_span(content_type, body, name)?;
+    Some(String::from_utf8_lossy(body.get(span)?).into_owned())
+}
+
+/// Where the field `name` of a multipart form is written.
+pub fn multipart_span(content_type: &str, body: &[u8], name: &str) -> Option<Range<usize>> {
     let boundary = parameter(content_type, "boundary").filter(|text| !text.is_empty() && text.len() <= BOUNDARY_BYTES_MAX)?;
     parts(body, &boundary).ok()?.into_iter().find_map(|(start, end)| {
         let part = body.get(start..end)?;
@@ -194,7 +213,7 @@ pub fn multipart_field(content_type: &str, body: &[u8], name: &str) -> Option<St
         let head = String::from_utf8_lossy(part.get(..head_end)?);
         let disposition = header(&head, "content-disposition")?;
         let named = parameter(disposition, "name").as_deref() == Some(name) && parameter(disposition, "filename").is_none();
-        named.then(|| String::from_utf8_lossy(part.get(head_end + 4..).unwrap_or_default()).into_owned())
+        named.then_some(start + head_end + 4..end)
     })
 }
 

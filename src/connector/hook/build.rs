@@ -6,7 +6,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-use crate::connector::hook::Hook;
+use crate::connector::hook::{Hook, words};
 use crate::connector::load::{Connector, kinds, settings_with_defaults};
 use crate::connector::manifest::{Decrypt, Handshake, Manifest};
 use crate::connector::mode::Mode;
@@ -31,10 +31,16 @@ pub(super) fn build(
     let reader = Parts { name, connector, channels, digester, limits, modes, trial }.build(&mut problems);
     let settings = reader.settings.as_object().cloned().unwrap_or_default();
     let verify = choose(&reader.connector.manifest, &first, &settings, trial, &mut problems);
+    let respond = reader.connector.manifest.webhook.as_ref().map(|webhook| words::filled(&webhook.respond, &settings)).transpose();
+    let respond = respond.unwrap_or_else(|message| {
+        problems.push(Problem::whole(&first.file, format!("[webhook.respond]: {message}")));
+        None
+    });
     if !problems.is_empty() {
         return Err(problems);
     }
-    Ok(Hook { reader, keys: key_ring(verify.as_ref()), verify, via: Via::Webhook, trusted: false })
+    let respond = respond.unwrap_or_default();
+    Ok(Hook { reader, respond, keys: key_ring(verify.as_ref()), verify, via: Via::Webhook, trusted: false })
 }
 
 /// A ring that knows already what it will be asked for.

@@ -13,12 +13,13 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::connector::decode;
-use crate::connector::hook::{Guarded, Hook, Outcome, Verified, plain};
+use crate::connector::hook::paths::Called;
+use crate::connector::hook::{Guarded, Hook, Outcome, Verified, hide, paths, plain};
 use crate::connector::jq::Filter;
 use crate::connector::load::EchoThen;
-use crate::connector::manifest::{Answer, Decode, Handshake, Webhook};
+use crate::connector::manifest::{Answer, Decode, Handshake, SubPath, Webhook};
 use crate::connector::text::hex;
-use crate::connector::verify::{Algorithm, Kind, Presented, Proof, With, is_amazons};
+use crate::connector::verify::{Algorithm, Kind, Missing, Presented, Proof, With, is_amazons};
 use crate::model::codes::Code;
 use crate::model::raw::RawHead;
 use crate::model::time::Time;
@@ -53,7 +54,8 @@ fn parameter(query: &str, name: &str) -> Option<String> {
 
 pub(super) fn guard(hook: &Hook, request: &HookRequest, now: Time) -> Guarded {
     let Some(webhook) = hook.reader.connector.manifest.webhook.as_ref() else { return refuse(404, Code::UnknownHook) };
-    if let Some(early) = method(hook, webhook, request) {
+    let called = paths::called(webhook, &request.target);
+    if let Some(early) = method(hook, webhook, called, request) {
         return early;
     }
     let head: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + request.target.len();
@@ -66,23 +68,23 @@ pub(super) fn guard(hook: &Hook, request: &HookRequest, now: Time) -> Guarded {
     if origin(hook, webhook, header(request, "origin")) == Origin::Refused {
         return refuse(403, Code::SourceRefused);
     }
+    let mut once = None;
     if let Some((kinds, secrets)) = &hook.verify {
         let url = public_url(hook, request);
         let presented = Presented { headers: &request.headers, url: &url, body: &request.body };
-        let proof = kinds
-            .iter()
-            .find(|kind| kind.fits(&presented))
-            .map_or(Proof::No, |kind| kind.proves(&presented, With { secrets, keys: &hook.keys, now }));
-        match proof {
-            Proof::Yes => {}
+        let kind = kinds.iter().find(|kind| kind.fits(&presented));
+        let proof = kind.map_or(Proof::No, |kind| kind.proves(&presented, With { secrets, keys: &hook.keys, now }));
+        let nonce = kind.map_or(Ok(None), |kind| kind.nonce(&presented));
+        match (proof, nonce) {
+            (Proof::Yes, Ok(nonce)) => once = nonce,
             // It comes again, and by then the key is here.
-            Proof::NoKey => {
+            (Proof::NoKey, _) => {
                 let mut answer = empty(503);
                 answer.headers.push(("retry-after".to_owned(), KEY_RETRY_S.to_string()));
                 return Guarded::Answer { answer, code: Some(Code::KeyUnknown) };
             }
-            Proof::No => {
-                let answer = webhook.respond.refused.as_ref().map_or_else(|| empty(401), plain);
+            (Proof::No, _) | (Proof::Yes, Err(Missing)) => {
+                let answer = hook.respond.refused.as_ref().map_or_else(|| empty(401), plain);
                 return Guarded::Answer { answer, code: Some(Code::Signature) };
             }
         }
@@ -90,14 +92,38 @@ pub(super) fn guard(hook: &Hook, request: &HookRequest, now: Time) -> Guarded {
         // Nobody vouches for it: what cannot be read is not worth keeping.
         return refused;
     }
+    if let Called::Below(SubPath { answer: Some(answer), .. }) = called {
+        return Guarded::Answer { answer: plain(answer), code: None };
+    }
     if let Some(answer) = echo(hook, &request.body) {
         return Guarded::Answer { answer, code: None };
     }
-    Guarded::Pass(Verified { head: kept(hook, request), body: request.body.clone() })
+    Guarded::Pass(Verified { head: kept(hook, request), body: kept_body(hook, request), once })
 }
 
-/// What the method alone decides: handshakes by GET, preflights, methods that are not taken.
-fn method(hook: &Hook, webhook: &Webhook, request: &HookRequest) -> Option<Guarded> {
+/// What path and method alone decide: handshakes by GET, preflights, what is not taken.
+fn method(hook: &Hook, webhook: &Webhook, called: Called<'_>, request: &HookRequest) -> Option<Guarded> {
+    let methods = match called {
+        Called::Hook => &webhook.methods,
+        Called::Below(path) if path.methods.is_empty() => &webhook.methods,
+        Called::Below(path) => &path.methods,
+        Called::Unknown => return Some(refuse(404, Code::UnknownHook)),
+    };
+    if called == Called::Hook
+        && let Some(answer) = asked(hook, webhook, request)
+    {
+        return Some(answer);
+    }
+    if methods.contains(&request.method) {
+        return None;
+    }
+    let mut answer = empty(405);
+    answer.headers.push(("allow".to_owned(), methods.join(", ")));
+    Some(Guarded::Answer { answer, code: Some(Code::Method) })
+}
+
+/// Questions to the hook itself: challenges, probes, preflights.
+fn asked(hook: &Hook, webhook: &Webhook, request: &HookRequest) -> Option<Guarded> {
     if request.method == "GET"
         && let Some(answer) = webhook.handshake.iter().find_map(|handshake| challenged(hook, handshake, request))
     {
@@ -118,12 +144,7 @@ fn method(hook: &Hook, webhook: &Webhook, request: &HookRequest) -> Option<Guard
         answer.headers.push(("access-control-max-age".to_owned(), "600".to_owned()));
         return Some(Guarded::Answer { answer, code: None });
     }
-    if webhook.methods.contains(&request.method) {
-        return None;
-    }
-    let mut answer = empty(405);
-    answer.headers.push(("allow".to_owned(), webhook.methods.join(", ")));
-    Some(Guarded::Answer { answer, code: Some(Code::Method) })
+    None
 }
 
 /// A GET with a challenge. `None`: it is no such request.
@@ -214,6 +235,9 @@ fn public_url(hook: &Hook, request: &HookRequest) -> String {
 }
 
 fn unproven(hook: &Hook, webhook: &Webhook, request: &HookRequest) -> Option<Guarded> {
+    if decode::is_nothing(&request.method, &request.body) {
+        return None;
+    }
     let depth = hook.reader.connector.limits.depth_max;
     let content_type = header(request, "content-type").unwrap_or_default();
     let decoded = decode::decode(webhook.decode.all(), webhook.then.as_ref(), content_type, &request.body, depth);
@@ -266,6 +290,13 @@ fn kept(hook: &Hook, request: &HookRequest) -> RawHead {
     RawHead { method: request.method.clone(), target, headers: headers.cloned().collect(), place: None }
 }
 
+/// The body that is kept: as it came, but for a secret in it.
+fn kept_body(hook: &Hook, request: &HookRequest) -> Bytes {
+    let content_type = header(request, "content-type").unwrap_or_default();
+    let places = hook.verify.iter().flat_map(|(kinds, _)| kinds).filter_map(Kind::secret_place);
+    places.fold(request.body.clone(), |body, place| hide::hidden(&body, content_type, &place))
+}
+
 fn without_parameter(target: &str, name: &str) -> String {
     let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
     let rest = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key != name);
@@ -275,7 +306,7 @@ fn without_parameter(target: &str, name: &str) -> String {
 
 pub(super) fn answer(hook: &Hook, verified: &Verified, outcome: Outcome) -> HookAnswer {
     let Some(webhook) = hook.reader.connector.manifest.webhook.as_ref() else { return empty(404) };
-    let respond = &webhook.respond;
+    let respond = &hook.respond;
     let mut answer = match outcome {
         Outcome::Accepted => plain(&respond.accepted),
         Outcome::Ignored => plain(respond.ignored.as_ref().unwrap_or(&respond.accepted)),

@@ -5,8 +5,11 @@
 
 mod build;
 mod guard;
+mod hide;
+mod paths;
 #[cfg(test)]
 mod tests;
+pub(crate) mod words;
 
 use std::sync::Arc;
 
@@ -14,7 +17,7 @@ use bytes::Bytes;
 use secrecy::SecretString;
 
 use crate::connector::load::Connector;
-use crate::connector::manifest::Answer;
+use crate::connector::manifest::{Answer, Respond};
 use crate::connector::problem::Problem;
 use crate::connector::reader::{ChannelSpec, Read, ReadContext, ReadLimits, Reader};
 use crate::connector::verify::{KeyRing, Kind};
@@ -43,12 +46,14 @@ pub enum Guarded {
 pub struct Verified {
     head: RawHead,
     body: Bytes,
+    /// What makes it the only one of its kind, where the platform proves that.
+    once: Option<String>,
 }
 
 impl Verified {
     /// A raw of the store, read again by a better map. Only verified requests were ever admitted.
     pub fn from_store(head: RawHead, body: Bytes) -> Self {
-        Self { head, body }
+        Self { head, body, once: None }
     }
 
     /// What to keep beside the body: sensitive headers are already left out.
@@ -81,6 +86,8 @@ pub enum Outcome {
 pub struct Hook {
     /// Reads what passed the guard.
     reader: Reader,
+    /// Its answers, with the settings in them.
+    respond: Respond,
     /// How requests are verified; `None`: the channel file says `verify = "none"`.
     verify: Option<(Vec<Kind>, Vec<SecretString>)>,
     /// Keys that platforms publish; somebody with a network fills it.
@@ -152,7 +159,10 @@ impl Hook {
 
     /// Decodes, maps and normalizes. Never fails: what cannot be read becomes a quarantined item.
     pub fn read(&self, verified: &Verified, context: &ReadContext) -> Read {
-        self.reader.read(self.via, &verified.head, &verified.body, context)
+        let mut read = self.reader.read(self.via, &verified.head, &verified.body, context);
+        // It stands before what the map says: nobody proves that.
+        read.delivery_key = verified.once.as_ref().map(|nonce| self.reader.delivery_key(nonce)).or(read.delivery_key);
+        read
     }
 
     /// The answer once the fate of the request is known.

@@ -13,6 +13,7 @@ use crate::connector::jq::Limits;
 use crate::connector::load::Connector;
 use crate::connector::problem::render;
 use crate::connector::reader::{ChannelSpec, Read, ReadContext, ReadLimits};
+use crate::connector::verify::Algorithm;
 use crate::logic::digest::Digester;
 use crate::model::codes::Code;
 use crate::model::event::{AttachmentState, Priority};
@@ -302,4 +303,55 @@ fn overload_says_when_to_come_again() {
     let answer = form.answer(&verified, Outcome::Overload { retry_after: 7 });
     assert_eq!((answer.status, answer.headers.last().unwrap()), (503, &("retry-after".to_owned(), "7".to_owned())));
     assert_eq!(form.answer(&verified, Outcome::Ignored).status, 303, "a robot learns nothing from the answer");
+}
+
+#[test]
+fn a_token_in_a_body_is_not_kept_and_the_body_still_reads() {
+    let token = "kkkkkkkkkkkkkkkkkkkkkkkkkk";
+    let chat = hook("mattermost", vec![spec("a", &[("token", token)], json!({}))]).unwrap();
+    let json = format!(
+        "{{\"token\":\"{token}\",\"team_id\":\"t\",\"channel_id\":\"c\",\"channel_name\":\"support\",\"timestamp\":1700000000000,\
+         \"user_id\":\"u\",\"user_name\":\"ana\",\"post_id\":\"p\",\"text\":\"Where is my order?\"}}"
+    );
+    let form = format!("token={token}&channel_id=c&user_id=u&user_name=ana&post_id=p&timestamp=1700000000000&text=Where+is+my+order%3F");
+    for (kind, body) in [("application/json", json), ("application/x-www-form-urlencoded", form)] {
+        let kept = passed(&chat, &post(&body, &[("content-type", kind)]));
+        assert!(!String::from_utf8_lossy(kept.body()).contains(token) && kept.body().len() == body.len(), "{kind}");
+        let again = Verified::from_store(kept.head().clone(), kept.body().clone());
+        let (first, second) = (read(&chat, &kept, NOW), read(&chat, &again, NOW));
+        assert_eq!(message(&first).text.as_deref(), Some("Where is my order?"), "{kind}");
+        assert_eq!(format!("{:?}", first.items), format!("{:?}", second.items));
+    }
+}
+
+#[test]
+fn a_request_that_can_be_only_once_has_one_delivery_key_whatever_its_body() {
+    let mac = Algorithm::Sha256.mac(b"key", b"1700000000token-1");
+    let signed = |more: &str| format!("timestamp=1700000000&token=token-1&signature={}&{more}", crate::connector::text::hex(&mac));
+    let mailgun = hook("mailgun", vec![spec("a", &[("signing_key", "key")], json!({}))]).unwrap();
+    let kind = [("content-type", "application/x-www-form-urlencoded")];
+    let key = |more: &str| read(&mailgun, &passed(&mailgun, &post(&signed(more), &kind)), NOW).delivery_key;
+    let first = key("recipient=help%40example.org&sender=a%40example.org&from=a%40example.org&subject=x&body-plain=hi");
+    assert!(first.is_some());
+    assert_eq!(first, key("recipient=help%40example.org&sender=evil%40example.org&from=evil%40example.org&subject=y&body-plain=ho"));
+    assert_eq!(first, key("nothing=1"), "unreadable ones too");
+}
+
+#[test]
+fn a_get_without_a_body_is_not_read_as_json() {
+    let mut own = spec("a", &[("token", "t")], json!({}));
+    let map = "{kind: \"message\", key: $query.id, from: {address: \"shop:1\"}, text: ($query.text // .text)}";
+    own.map = Some(("a.toml".to_owned(), map.to_owned()));
+    let generic = hook("generic", vec![own]).unwrap();
+    let head = crate::model::raw::RawHead { method: "GET".to_owned(), target: "/hooks/hook?id=7&text=hi".to_owned(), ..Default::default() };
+    let read = read(&generic, &Verified::from_store(head, Bytes::new()), NOW);
+    assert_eq!(message(&read).text.as_deref(), Some("hi"));
+}
+
+#[test]
+fn an_answer_says_what_the_channel_file_says() {
+    let kakao = hook("kakao", vec![spec("a", &[("skill_key", "k")], json!({"answer": "\"Danke\""}))]).unwrap();
+    let verified = Verified::from_store(crate::model::raw::RawHead::default(), Bytes::new());
+    let answer: Value = serde_json::from_slice(&kakao.answer(&verified, Outcome::Accepted).body).unwrap();
+    assert_eq!(answer["template"]["outputs"][0]["simpleText"]["text"], "\"Danke\"");
 }

@@ -202,7 +202,7 @@ impl Reader {
                 Err(detail) => read.items.push(normalize::quarantined(&self.default_facts(), Code::BadDraft, detail)),
                 Ok(draft) => {
                     if read.delivery_key.is_none() {
-                        read.delivery_key = draft.delivery_key.as_ref().map(|key| self.digester.delivery(&self.name, &key.0));
+                        read.delivery_key = draft.delivery_key.as_ref().map(|key| self.delivery_key(&key.0));
                     }
                     match self.target(draft.account.as_ref().map(|account| account.0.as_str())) {
                         Some(target) => read.items.push(normalize::item(&source, &target, draft, &mut read.blobs)),
@@ -222,6 +222,11 @@ impl Reader {
         read
     }
 
+    /// The key of a delivery that its platform names so.
+    pub fn delivery_key(&self, name: &str) -> KeyDigest {
+        self.digester.delivery(&self.name, name)
+    }
+
     /// What is kept without being read, and why.
     pub fn unread(&self, code: Code, detail: String) -> Read {
         Read { items: vec![normalize::quarantined(&self.default_facts(), code, detail)], ..Read::default() }
@@ -232,9 +237,13 @@ impl Reader {
         let shape = self.shape();
         let content_type = head.header("content-type").unwrap_or_default();
         let depth = self.connector.limits.depth_max;
-        let body = self.opened(&shape, body)?;
-        let decoded = decode::decode(shape.decode, shape.then, content_type, &body, depth);
-        let decoded = decoded.map_err(|error| (error.code, error.detail))?;
+        let decoded = if via == Via::Webhook && decode::is_nothing(&head.method, body) {
+            decode::nothing(shape.decode)
+        } else {
+            let body = self.opened(&shape, body)?;
+            let decoded = decode::decode(shape.decode, shape.then, content_type, &body, depth);
+            decoded.map_err(|error| (error.code, error.detail))?
+        };
         let Some(map) = self.own_map.as_ref().or(self.connector.map.as_ref()) else {
             return Err((Code::MappingFailed, "the channel has no map".to_owned()));
         };

@@ -31,10 +31,14 @@ pub struct StaticCheck {
     /// Text before it, such as `Bearer `.
     #[serde(default)]
     pub prefix: String,
+    /// Only for requests that have this.
+    #[serde(default)]
+    pub when: Option<Place>,
 }
 
 impl StaticCheck {
-    fn place(&self) -> Place {
+    /// Where it is.
+    pub fn place(&self) -> Place {
         Place {
             header: self.header.clone(),
             form: self.form.clone(),

@@ -48,7 +48,7 @@ impl HashCheck {
 
     /// Whether any secret proves the request.
     pub fn proves(&self, request: &Presented<'_>, with: With<'_>) -> Option<bool> {
-        let Evidence { time, signatures } = self.signature.evidence(self.timestamp.as_ref(), request, with.now)?;
+        let Evidence { time, signatures } = self.signature.evidence(self.timestamp.as_ref(), request, with.now, "")?;
         let mut proven = false;
         for secret in with.secrets.iter().map(|secret| secret.expose_secret()).filter(|secret| !secret.is_empty()) {
             let filling =

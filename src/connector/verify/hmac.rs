@@ -33,7 +33,10 @@ pub struct HmacCheck {
     /// The signed time.
     #[serde(default)]
     pub timestamp: Option<Timestamp>,
-    /// The header may choose another hash of this list.
+    /// What makes a request the only one of its kind, where the platform signs it: a second request with it is a repetition.
+    #[serde(default)]
+    pub nonce: Option<Place>,
+    /// The request may choose another hash of this list.
     #[serde(default)]
     pub algorithm_from: Option<AlgorithmFrom>,
     /// The URL is tried as it is called, and with its port written out or left out.
@@ -47,14 +50,19 @@ pub struct HmacCheck {
     pub when: Option<Place>,
 }
 
-/// A header that names the hash, as `…, algorithm=NAME, …`.
+/// What names the hash: a header, as `…, algorithm=NAME, …`, or the signature itself, as `NAME=…`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlgorithmFrom {
     /// The header.
-    pub header: String,
-    /// The word before the name.
-    pub after: String,
+    #[serde(default)]
+    pub header: Option<String>,
+    /// The word before the name in it.
+    #[serde(default)]
+    pub after: Option<String>,
+    /// What stands between name and signature (`=` in X-Hub-Signature).
+    #[serde(default)]
+    pub before: Option<String>,
     /// The platform's names, and what they mean.
     pub values: BTreeMap<String, Algorithm>,
 }
@@ -92,13 +100,20 @@ impl HmacCheck {
     /// # Errors
     /// What is wrong.
     pub fn valid(&self) -> Result<(), String> {
+        self.nonce.as_ref().map_or(Ok(()), Place::single)?;
+        if let Some(AlgorithmFrom { header, after, before, .. }) = &self.algorithm_from
+            && (header.is_some() != after.is_some() || header.is_some() == before.is_some())
+        {
+            return Err("`algorithm_from` is a `header` and the word `after` which the name stands, or what stands `before` the signature"
+                .to_owned());
+        }
         self.signature.fits(&self.signed, self.timestamp.as_ref())
     }
 
     /// Whether any secret proves the request.
     pub fn proves(&self, request: &Presented<'_>, with: With<'_>) -> Option<bool> {
-        let Evidence { time, signatures } = self.signature.evidence(self.timestamp.as_ref(), request, with.now)?;
-        let algorithm = self.algorithm(request)?;
+        let (algorithm, name) = self.algorithm(request)?;
+        let Evidence { time, signatures } = self.signature.evidence(self.timestamp.as_ref(), request, with.now, &name)?;
         if !self.body_hash(request)? {
             return Some(false);
         }
@@ -117,12 +132,20 @@ impl HmacCheck {
         Some(proven)
     }
 
-    fn algorithm(&self, request: &Presented<'_>) -> Option<Algorithm> {
-        let Some(rule) = &self.algorithm_from else { return Some(self.algorithm) };
-        let Some(header) = request.header(&rule.header) else { return Some(self.algorithm) };
-        let Some((_, rest)) = header.split_once(&format!("{}=", rule.after)) else { return Some(self.algorithm) };
+    /// The hash, and what names it before the signature.
+    fn algorithm(&self, request: &Presented<'_>) -> Option<(Algorithm, String)> {
+        let usual = Some((self.algorithm, String::new()));
+        let Some(rule) = &self.algorithm_from else { return usual };
+        if let Some(before) = &rule.before {
+            let given = request.at(&self.signature.place())?;
+            let (name, _) = given.split_once(before.as_str())?;
+            return rule.values.get(name.trim()).map(|algorithm| (*algorithm, format!("{}{before}", name.trim())));
+        }
+        let (Some(header), Some(after)) = (&rule.header, &rule.after) else { return usual };
+        let Some(header) = request.header(header) else { return usual };
+        let Some((_, rest)) = header.split_once(&format!("{after}=")) else { return usual };
         let name = rest.split([',', ';', ' ']).next().unwrap_or_default();
-        rule.values.get(name).copied()
+        rule.values.get(name).map(|algorithm| (*algorithm, String::new()))
     }
 
     /// A body that is no form is proven by its hash in the signed URL.

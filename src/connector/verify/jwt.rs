@@ -54,6 +54,9 @@ pub struct JwtCheck {
     /// The key must vouch for what stands here.
     #[serde(default)]
     pub endorsed: Option<Place>,
+    /// The claim that makes a token the only one of its kind (`jti`): a second request with it is a repetition.
+    #[serde(default)]
+    pub nonce: Option<String>,
     /// Only for requests that have this.
     #[serde(default)]
     pub when: Option<Place>,
@@ -172,6 +175,14 @@ impl JwtCheck {
                 Some(Some(endorsed && published(header.alg, &named.key, signed.as_bytes(), &signature)).into())
             }
         }
+    }
+
+    /// A claim of the token, whoever made it: only for what was proven.
+    pub fn claim(&self, request: &Presented<'_>, name: &str) -> Option<String> {
+        let token = request.at(&self.token)?;
+        let payload = token.strip_prefix(&self.prefix)?.trim().split('.').nth(1)?;
+        let claims: Map<String, Value> = serde_json::from_slice(&decode(Encoding::Base64url, payload)?).ok()?;
+        claims.get(name)?.as_str().map(str::to_owned)
     }
 
     /// Whether it is from one of ours, for us, and now.

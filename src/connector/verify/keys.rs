@@ -52,7 +52,7 @@ pub struct Named {
     pub endorsements: Vec<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Entry {
     keys: Vec<Named>,
     fetched_at: Option<Time>,
@@ -144,6 +144,31 @@ impl KeyRing {
         Found::NotYet
     }
 
+    /// Takes over what `other` knows of the addresses that this ring will be asked about: after a reload nobody waits for known keys.
+    pub fn inherit(&self, other: &Self) {
+        self.take_over(other, false);
+    }
+
+    /// Takes over all that `other` knows: the same hook before a reload, whose certificates nobody could name beforehand.
+    pub fn succeed(&self, other: &Self) {
+        self.take_over(other, true);
+    }
+
+    fn take_over(&self, other: &Self, all: bool) {
+        let known: Vec<(String, Entry)> = {
+            let state = other.state();
+            let told = state.entries.iter().filter(|(_, entry)| !entry.keys.is_empty());
+            told.map(|(url, entry)| (url.clone(), entry.clone())).collect()
+        };
+        let mut state = self.state();
+        for (url, entry) in known {
+            let wanted = state.entries.get(&url).map_or(all && state.entries.len() < URLS_MAX, |own| own.keys.is_empty());
+            if wanted {
+                state.entries.insert(url, Entry { wanted: false, ..entry });
+            }
+        }
+    }
+
     /// Asks for the keys at `url` before anybody needs them.
     pub fn expect(&self, url: &str) {
         self.state().entries.entry(url.to_owned()).or_default().wanted = true;
@@ -174,6 +199,11 @@ impl KeyRing {
             all.push(url.clone());
         }
         all
+    }
+
+    /// Whether somebody asked for keys that are not here.
+    pub fn is_waiting(&self) -> bool {
+        self.state().entries.values().any(|entry| entry.wanted && entry.keys.is_empty())
     }
 
     /// Asks for a page to be visited once: the confirmation of a subscription.

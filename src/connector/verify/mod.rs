@@ -19,6 +19,8 @@ mod template;
 mod tests;
 mod time;
 
+use std::borrow::Cow;
+
 use secrecy::SecretString;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
@@ -61,6 +63,10 @@ pub enum Proof {
     /// The key that would tell is not known yet; it was asked for.
     NoKey,
 }
+
+/// A part that must be there is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing;
 
 impl From<Option<bool>> for Proof {
     fn from(proven: Option<bool>) -> Self {
@@ -129,6 +135,7 @@ impl Kind {
             Self::Hmac(check) => check.when.as_ref(),
             Self::Hash(check) => check.when.as_ref(),
             Self::Jwt(check) => check.when.as_ref(),
+            Self::Static(check) => check.when.as_ref(),
             _ => None,
         };
         when.is_none_or(|place| request.at(place).is_some())
@@ -157,6 +164,31 @@ impl Kind {
         match self {
             Self::Static(check) => check.query.as_deref(),
             _ => None,
+        }
+    }
+
+    /// Where in the body the secret itself stands, which must not be kept (I7).
+    pub fn secret_place(&self) -> Option<Place> {
+        match self {
+            Self::Static(check) => Some(check.place()).filter(|place| place.json.is_some() || place.form.is_some()),
+            _ => None,
+        }
+    }
+
+    /// What makes a proven request the only one of its kind; `None`: it says nothing of the sort.
+    ///
+    /// # Errors
+    /// It must say so, and does not.
+    pub fn nonce(&self, request: &Presented<'_>) -> Result<Option<String>, Missing> {
+        let found = match self {
+            Self::Hmac(check) => check.nonce.as_ref().map(|place| request.at(place).map(Cow::into_owned)),
+            Self::Jwt(check) => check.nonce.as_ref().map(|claim| check.claim(request, claim)),
+            _ => None,
+        };
+        match found {
+            None => Ok(None),
+            Some(Some(nonce)) if !nonce.is_empty() => Ok(Some(nonce)),
+            Some(_) => Err(Missing),
         }
     }
 

@@ -55,7 +55,7 @@ impl Ed25519Check {
     /// Whether any key proves the request.
     pub fn proves(&self, request: &Presented<'_>, with: With<'_>) -> Option<bool> {
         let keys = with.secrets.iter().filter_map(|secret| self.key.bytes(secret.expose_secret())).filter(|key| key.len() == 32);
-        let evidence = self.signature.evidence(self.timestamp.as_ref(), request, with.now)?;
+        let evidence = self.signature.evidence(self.timestamp.as_ref(), request, with.now, "")?;
         proven(&ED25519, keys, &self.signed, request, &evidence)
     }
 }
@@ -73,7 +73,7 @@ impl EcdsaCheck {
     pub fn proves(&self, request: &Presented<'_>, with: With<'_>) -> Option<bool> {
         let point = |key: Vec<u8>| der::public_key(&key).map(<[u8]>::to_vec);
         let keys = with.secrets.iter().filter_map(|secret| KeyForm::Base64.bytes(secret.expose_secret()).and_then(point));
-        let evidence = self.signature.evidence(self.timestamp.as_ref(), request, with.now)?;
+        let evidence = self.signature.evidence(self.timestamp.as_ref(), request, with.now, "")?;
         proven(&ECDSA_P256_SHA256_ASN1, keys, &self.signed, request, &evidence)
     }
 }

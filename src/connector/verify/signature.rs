@@ -89,20 +89,20 @@ impl Signature {
         timestamp.map_or(Ok(()), |time| time.signed_in(signed))
     }
 
-    /// What a request brings along to be checked; `None`: a part is missing, or the signed time is off.
-    pub fn evidence(&self, timestamp: Option<&Timestamp>, request: &Presented<'_>, now: Time) -> Option<Evidence> {
+    /// What a request brings along to be checked, `lead` standing before each signature; `None`: a part is missing, or the signed time is off.
+    pub fn evidence(&self, timestamp: Option<&Timestamp>, request: &Presented<'_>, now: Time, lead: &str) -> Option<Evidence> {
         let time = match timestamp {
             Some(rule) => Some(rule.of(request, now)?),
             None => None,
         };
-        let signatures = self.decoded(&request.at(&self.place())?);
+        let signatures = self.decoded(&request.at(&self.place())?, lead);
         Some(Evidence { time, signatures })
     }
 
     /// The bytes of each signature that is there.
-    fn decoded(&self, given: &str) -> Vec<Vec<u8>> {
+    fn decoded(&self, given: &str, lead: &str) -> Vec<Vec<u8>> {
         let one = |text: &str| {
-            let text = text.trim().strip_prefix(&self.prefix)?;
+            let text = text.trim().strip_prefix(lead)?.strip_prefix(&self.prefix)?;
             decode(self.encoding, text)
         };
         match &self.split {

@@ -129,3 +129,64 @@ fn addresses_that_strangers_name_are_bounded_and_judged() {
         assert!(!amazons(other), "{other}");
     }
 }
+
+#[test]
+fn the_hash_that_stands_before_the_signature_is_used_if_it_is_listed() {
+    let check = kind(
+        "kind = \"hmac\"\nalgorithm = \"sha1\"\nsecret = \"s\"\nsignature = { header = \"x-hub-signature\" }\n\
+         algorithm_from = { before = \"=\", values = { sha1 = \"sha1\", sha256 = \"sha256\", sha384 = \"sha384\", sha512 = \"sha512\" } }\n",
+    );
+    let signed = |algorithm: Algorithm| crate::connector::text::hex(&algorithm.mac(b"secret-with-enough-bytes", b"body"));
+    let given = |text: String| proof(&check, &[("x-hub-signature", &text)], "body", NOW);
+    let known = [("sha1", Algorithm::Sha1), ("sha256", Algorithm::Sha256), ("sha384", Algorithm::Sha384), ("sha512", Algorithm::Sha512)];
+    for (name, algorithm) in known {
+        assert_eq!(given(format!("{name}={}", signed(algorithm))), Proof::Yes, "{name}");
+        assert_eq!(given(format!("{name}={}", signed(Algorithm::Md5))), Proof::No, "{name}, by another");
+    }
+    assert_eq!(given(format!("md5={}", signed(Algorithm::Md5))), Proof::No, "not listed");
+    assert_eq!(given(signed(Algorithm::Sha1)), Proof::No, "unnamed");
+    refused(
+        "kind = \"hmac\"\nalgorithm = \"sha1\"\nsecret = \"s\"\nsignature = { header = \"x\" }\nalgorithm_from = { header = \"y\", values = {} }\n",
+        "the word `after`",
+    );
+}
+
+#[test]
+fn what_makes_a_request_the_only_one_must_be_there() {
+    let presented = |headers: &'static [(String, String)], body: &'static str| Presented { headers, url: "", body: body.as_bytes() };
+    let form =
+        kind("kind = \"hmac\"\nalgorithm = \"sha256\"\nsecret = \"s\"\nsignature = { form = \"sig\" }\nnonce = { form = \"token\" }\n");
+    assert_eq!(form.nonce(&presented(&[], "token=t-1&sig=00")), Ok(Some("t-1".to_owned())));
+    assert!(form.nonce(&presented(&[], "token=&sig=00")).is_err() && form.nonce(&presented(&[], "sig=00")).is_err());
+    let check = kind(&format!("{JWT}nonce = \"jti\"\n"));
+    let headers = |claims: Value| [("x-token".to_owned(), token(&json!({"alg": "HS256"}), &claims))];
+    let with = headers(json!({"iss": "me", "exp": 1_700_000_100, "jti": "j-1"}));
+    let without = headers(json!({"iss": "me", "exp": 1_700_000_100}));
+    assert_eq!(check.nonce(&Presented { headers: &with, url: "", body: b"" }), Ok(Some("j-1".to_owned())));
+    assert!(check.nonce(&Presented { headers: &without, url: "", body: b"" }).is_err());
+    assert_eq!(kind(JWT).nonce(&Presented { headers: &without, url: "", body: b"" }), Ok(None));
+}
+
+#[test]
+fn a_static_secret_may_be_for_some_requests_only() {
+    let check = kind("kind = \"static\"\nsecret = \"s\"\njson = \"/token\"\nwhen = { json = \"/token\" }\n");
+    let presented = |body: &'static str| Presented { headers: &[], url: "", body: body.as_bytes() };
+    assert!(check.fits(&presented("{\"token\":\"x\"}")) && !check.fits(&presented("token=x")));
+}
+
+#[test]
+fn a_new_ring_takes_over_what_the_old_one_knew() {
+    let keys = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"k","x":"AAAA","y":"AAAA"}]}"#;
+    let (old, new, same) = (KeyRing::default(), KeyRing::default(), KeyRing::default());
+    for url in ["https://one.example.org", "https://two.example.org"] {
+        old.put(url, keys.as_bytes(), NOW).unwrap();
+    }
+    new.expect("https://one.example.org");
+    assert!(new.is_waiting());
+    new.inherit(&old);
+    same.succeed(&old);
+    assert!(!new.is_waiting() && new.wanted(NOW).is_empty());
+    let known = |ring: &KeyRing, url: &str| matches!(ring.find(url, Some("k"), NOW), Found::Key(_));
+    assert!(known(&new, "https://one.example.org") && !known(&new, "https://two.example.org"));
+    assert!(known(&same, "https://two.example.org"));
+}
