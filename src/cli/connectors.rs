@@ -14,6 +14,7 @@ use crate::config::load::load_reach;
 use crate::config::problems::Problems;
 use crate::config::source::Disk;
 use crate::config::value::is_name;
+use crate::connector::draft::DRAFT_KINDS;
 use crate::connector::fixtures::{self, Report};
 use crate::connector::folder::{Folder, desk_library};
 use crate::connector::jq::Limits;
@@ -223,6 +224,10 @@ fn test(context: &Context, names: &[String]) -> Result<(), Failure> {
     if failed > 0 {
         return Err(Failure::Failed(format!("{failed} of {cases} cases failed")));
     }
+    let unreached: usize = reports.iter().map(|report| report.uncovered.len()).sum();
+    if unreached > 0 {
+        return Err(Failure::Failed(format!("{unreached} kinds and codes that maps can give are reached by no fixture")));
+    }
     let connectors = if reports.len() == 1 { "1 connector" } else { &format!("{} connectors", reports.len()) };
     remark(&format!("{cases} cases of {connectors} passed"));
     Ok(())
@@ -274,7 +279,11 @@ fn report_json(report: &Report, bless: bool) -> Value {
             json!({ "case": case.case, "passed": passed, "problem": case.problem, "actual": case.actual, "expected": case.expected })
         })
         .collect();
-    json!({ "connector": report.connector, "cases": cases, "uncovered": report.uncovered })
+    let reached = &report.reached;
+    json!({
+        "connector": report.connector, "cases": cases, "reached": reached.kinds_and_codes, "uncovered": report.uncovered,
+        "vectors": { "proven": reached.proven, "refused": reached.refused },
+    })
 }
 
 fn reports_text(reports: &[Report], bless: bool) -> String {
@@ -282,7 +291,10 @@ fn reports_text(reports: &[Report], bless: bool) -> String {
     for report in reports {
         for case in &report.cases {
             if case.passed() || bless && case.problem.is_none() {
-                out.push_str(&format!("ok      {}/{}\n", report.connector, case.case));
+                // Of all connectors at once only what failed is told one by one.
+                if reports.len() == 1 {
+                    out.push_str(&format!("ok      {}/{}\n", report.connector, case.case));
+                }
                 continue;
             }
             out.push_str(&format!("FAILED  {}/{}\n", report.connector, case.case));
@@ -293,10 +305,34 @@ fn reports_text(reports: &[Report], bless: bool) -> String {
             }
         }
         if !report.uncovered.is_empty() {
-            out.push_str(&format!("        {}: no fixture reaches {}\n", report.connector, report.uncovered.join(", ")));
+            out.push_str(&format!("FAILED  {}: no fixture reaches {}\n", report.connector, report.uncovered.join(", ")));
         }
     }
-    out
+    out + &table(reports, bless)
+}
+
+/// One line a connector: how many fixtures, what they reach, how many prove signatures.
+fn table(reports: &[Report], bless: bool) -> String {
+    let row = |report: &Report| -> [String; 5] {
+        let passed = report.cases.iter().filter(|case| case.passed() || bless && case.problem.is_none()).count();
+        let (kinds, codes): (Vec<&str>, Vec<&str>) =
+            report.reached.kinds_and_codes.iter().map(String::as_str).partition(|name| DRAFT_KINDS.contains(name));
+        let vectors = format!("{} taken, {} refused", report.reached.proven, report.reached.refused);
+        [report.connector.clone(), format!("{passed}/{}", report.cases.len()), kinds.join(" "), vectors, codes.join(" ")]
+    };
+    let head = ["connector", "fixtures", "kinds", "vectors", "codes"].map(str::to_owned);
+    let rows: Vec<[String; 5]> = std::iter::once(head).chain(reports.iter().map(row)).collect();
+    let mut widths = [0; 5];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let line = |row: &[String; 5]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
 }
 
 /// Lines that only one of both has.

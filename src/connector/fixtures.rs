@@ -244,6 +244,17 @@ impl CaseResult {
     }
 }
 
+/// What the fixtures of a connector reach.
+#[derive(Debug, Clone, Default)]
+pub struct Reached {
+    /// Kinds of drafts, codes of what is ignored and of what is quarantined.
+    pub kinds_and_codes: BTreeSet<String>,
+    /// Signed requests that were taken.
+    pub proven: usize,
+    /// Requests that were refused for their signature.
+    pub refused: usize,
+}
+
 /// How the fixtures of a connector ended.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -251,6 +262,8 @@ pub struct Report {
     pub connector: String,
     /// Its cases, by name.
     pub cases: Vec<CaseResult>,
+    /// What they reach.
+    pub reached: Reached,
     /// Declared codes and draft kinds that no case produces.
     pub uncovered: Vec<String>,
 }
@@ -274,44 +287,38 @@ struct Case {
 /// The problems of the connector's own files.
 pub fn run(folder: Folder) -> Result<Report, Vec<Problem>> {
     let connector = Arc::new(Connector::load(folder, Limits::default())?);
-    let names: BTreeSet<String> =
-        connector.folder.files.keys().filter_map(|path| Some(path.strip_prefix("fixtures/")?.split_once('/')?.0.to_owned())).collect();
-    let mut produced = BTreeSet::new();
-    let cases = names.into_iter().map(|name| case(&connector, name, &mut produced)).collect();
+    let mut reached = Reached::default();
+    let cases = inputs(&connector.folder).into_iter().map(|(name, input)| case(&connector, name, input, &mut reached)).collect();
     let facts = connector.map.as_ref().map(|map| map.facts().clone()).unwrap_or_default();
     // A mail becomes a message.
-    let kinds = facts.kinds.into_iter().filter(|kind| DRAFT_KINDS.contains(&kind.as_str()) && kind != "mail");
+    let kinds = facts.kinds.iter().filter(|kind| DRAFT_KINDS.contains(&kind.as_str()) && *kind != "mail").cloned();
     // Where the channel brings the map, nobody can say what it gives.
-    let codes = connector.manifest.codes.keys().filter(|_| !connector.manifest.own_map).cloned();
-    let wanted = codes.chain(kinds);
-    let uncovered = wanted.filter(|wanted| !produced.contains(wanted)).collect();
-    Ok(Report { connector: connector.manifest.name.clone(), cases, uncovered })
+    let codes = connector.manifest.codes.keys().chain(&facts.codes).filter(|_| !connector.manifest.own_map).cloned();
+    let wanted: BTreeSet<String> = codes.chain(kinds).collect();
+    let uncovered = wanted.into_iter().filter(|wanted| !reached.kinds_and_codes.contains(wanted)).collect();
+    Ok(Report { connector: connector.manifest.name.clone(), cases, reached, uncovered })
 }
 
-fn case(connector: &Arc<Connector>, name: String, produced: &mut BTreeSet<String>) -> CaseResult {
-    let file = |part: &str| connector.folder.files.get(&format!("fixtures/{name}/{part}"));
-    let expected = file("expected.json").and_then(|bytes| serde_json::from_slice(bytes).ok());
-    let mut result = CaseResult { case: name.clone(), actual: Value::Null, events: Vec::new(), expected, problem: None };
+/// What the cases of a folder give to the connector, by name; or why a case cannot be run.
+pub fn inputs(folder: &Folder) -> Vec<(String, Result<TryInput, String>)> {
+    let names: BTreeSet<String> =
+        folder.files.keys().filter_map(|path| Some(path.strip_prefix("fixtures/")?.split_once('/')?.0.to_owned())).collect();
+    names.into_iter().map(|name| (name.clone(), input(folder, &name))).collect()
+}
+
+fn input(folder: &Folder, name: &str) -> Result<TryInput, String> {
+    let file = |part: &str| folder.files.get(&format!("fixtures/{name}/{part}"));
     let whole = file("message.eml").map(|bytes| (bytes.to_vec(), false));
     let (bytes, whole_request) = match (file("request.http"), file("payload.json"), file("payload.txt")) {
         _ if whole.is_some() => whole.unwrap_or_default(),
         (Some(bytes), ..) => (bytes.to_vec(), true),
         (None, Some(bytes), _) | (None, None, Some(bytes)) => (bytes.strip_suffix(b"\n").unwrap_or(bytes).to_vec(), false),
-        _ => {
-            result.problem = Some("has none of request.http, payload.json, message.eml".to_owned());
-            return result;
-        }
+        _ => return Err("has none of request.http, payload.json, message.eml".to_owned()),
     };
     let text = file("case.toml").and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
-    let case: Case = match toml::from_str(text) {
-        Ok(case) => case,
-        Err(error) => {
-            result.problem = Some(format!("case.toml: {}", error.message()));
-            return result;
-        }
-    };
+    let case: Case = toml::from_str(text).map_err(|error| format!("case.toml: {}", error.message()))?;
     let settings = serde_json::to_value(&case.settings).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default();
-    let input = TryInput {
+    Ok(TryInput {
         bytes,
         whole_request,
         via: case.via.unwrap_or(Via::Webhook),
@@ -322,10 +329,28 @@ fn case(connector: &Arc<Connector>, name: String, produced: &mut BTreeSet<String
         account: case.account,
         map: file("map.jq").map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
         now: case.now.unwrap_or(NOW),
+    })
+}
+
+fn case(connector: &Arc<Connector>, name: String, input: Result<TryInput, String>, reached: &mut Reached) -> CaseResult {
+    let file = connector.folder.files.get(&format!("fixtures/{name}/expected.json"));
+    let expected = file.and_then(|bytes| serde_json::from_slice(bytes).ok());
+    let mut result = CaseResult { case: name, actual: Value::Null, events: Vec::new(), expected, problem: None };
+    let input = match input {
+        Ok(input) => input,
+        Err(problem) => {
+            result.problem = Some(problem);
+            return result;
+        }
     };
     match try_input(connector, &input) {
         Ok(tried) => {
-            produced.extend(tried.items.iter().map(produces));
+            reached.kinds_and_codes.extend(tried.items.iter().map(produces));
+            match tried.document.get("code").and_then(Value::as_str) {
+                Some("signature" | "key_unknown") => reached.refused += 1,
+                _ if !input.skip_verify && !tried.items.is_empty() => reached.proven += 1,
+                _ => {}
+            }
             (result.actual, result.events) = (tried.document, tried.events);
         }
         Err(problems) => result.problem = Some(problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")),
