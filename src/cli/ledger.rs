@@ -8,6 +8,7 @@ use crate::cli::reach::Reach;
 use crate::cli::{Context, moment, word};
 use crate::model::id::{ConversationId, MessageId, RawId};
 use crate::model::item::Fate;
+use crate::model::ticket::TicketEntryRow;
 use crate::model::time::Time;
 use crate::model::view::{DeliveryView, LedgerFilter, LedgerRow, MessageView};
 
@@ -56,7 +57,7 @@ pub async fn ledger(context: &Context, args: LedgerArgs) -> Result<(), Failure> 
     context.output.list(&rows, "nothing received yet", HEAD, cells)
 }
 
-const HEAD: &[&str] = &["item", "received", "channel", "via", "kind", "fate", "why", "message"];
+const HEAD: &[&str] = &["item", "received", "channel", "via", "kind", "fate", "why", "message", "tickets"];
 
 fn cells(row: &LedgerRow) -> Vec<String> {
     vec![
@@ -68,6 +69,7 @@ fn cells(row: &LedgerRow) -> Vec<String> {
         row.fate.as_str().to_owned(),
         row.code.clone().or_else(|| row.duplicate_of.map(|item| format!("of {item}"))).unwrap_or_default(),
         or_dash(row.message),
+        row.tickets.join(" "),
     ]
 }
 
@@ -88,6 +90,10 @@ fn message_text(message: &MessageView) -> String {
     let gone = if message.gone { "  (deleted or erased)" } else { "" };
     let mut text = format!("message       {}{gone}\nkey           {}\nconversation  {}\n", message.id, message.key, message.conversation);
     text.push_str(&format!("contact       {}\nchannel       {}\n", or_dash(message.contact), message.channel));
+    for ticket in &message.tickets {
+        let (id, url) = (ticket.ticket.as_deref().unwrap_or("-"), ticket.url.as_deref().unwrap_or_default());
+        text.push_str(&format!("ticket        {} {id} {} {url}\n", ticket.destination, ticket.state.as_str()));
+    }
     for event in &message.events {
         text.push_str(&format!("\n{} {} sequence {}\n", event.event_type, event.id, event.sequence));
         if let Some(frozen) = &event.event {
@@ -95,10 +101,27 @@ fn message_text(message: &MessageView) -> String {
             text.push_str(&format!("{shown}\n"));
         }
         text.push_str(&table(DELIVERY_HEAD, event.deliveries.iter().map(delivery_cells)));
+        if !event.entries.is_empty() {
+            text.push_str(&table(ENTRY_HEAD, event.entries.iter().map(entry_cells)));
+        }
     }
     text.push('\n');
     text.push_str(&table(HEAD, message.ledger.iter().map(cells)));
     text
+}
+
+const ENTRY_HEAD: &[&str] = &["destination", "ticket", "entry", "id there", "state", "sent", "at"];
+
+fn entry_cells(row: &TicketEntryRow) -> Vec<String> {
+    vec![
+        row.destination.clone(),
+        row.ticket.clone().unwrap_or_else(|| "-".to_owned()),
+        row.external.clone(),
+        row.entry.clone().unwrap_or_else(|| "-".to_owned()),
+        row.state.as_str().to_owned(),
+        row.times.to_string(),
+        row.at.to_string(),
+    ]
 }
 
 /// Columns of deliveries.

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::logic::admit::{Context, operator};
+use crate::logic::admit::{Context, linked, operator};
 use crate::model::codes::Code;
 use crate::model::delivery::{Decision, DeliveryState, Verdict};
 use crate::model::event::{Body, DeliveryDead, DestinationState};
+use crate::model::ticket::TicketChange;
 use crate::model::time::Time;
 use crate::model::view::DestinationMode;
 use crate::ports::store::{DELIVER_LEASE, StoreError, Written};
@@ -86,6 +87,30 @@ pub fn destination(
     let code = code.filter(|_| mode != DestinationMode::Active);
     tx.write_destination(name, mode, code, context.now)?;
     operator(tx, body, context)
+}
+
+/// Records what is known of a ticket and its entries, and tells of a ticket whose id becomes known.
+///
+/// # Errors
+/// What the store says; [`StoreError::Fenced`] under an older lease.
+pub fn ticket(tx: &mut dyn Tx, change: &TicketChange, context: &Context<'_>) -> Result<Written, StoreError> {
+    tx.fence(DELIVER_LEASE, change.lease_epoch)?;
+    let Some(conversation) = tx.conversation_by_id(change.conversation)? else {
+        return Err(StoreError::Invariant { detail: "a ticket of a conversation that is not there".to_owned() });
+    };
+    for entry in &change.entries {
+        tx.write_ticket_entry(&change.destination, conversation.row, entry)?;
+    }
+    let mut written = Written::default();
+    if let Some(link) = &change.link {
+        let known = tx.ticket(&change.destination, conversation.row, link.generation)?.and_then(|known| known.ticket);
+        tx.write_ticket(&change.destination, &change.system, conversation.row, link)?;
+        if let Some(ticket) = link.ticket.as_ref().filter(|ticket| known.as_ref() != Some(ticket)) {
+            written = linked(tx, conversation, change, (ticket, link.url.as_deref()), context)?;
+        }
+    }
+    written.count = 1;
+    Ok(written)
 }
 
 fn about_deliveries(event_type: &str) -> bool {

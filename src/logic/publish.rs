@@ -125,7 +125,7 @@ struct Facts<'a> {
     direction: Direction,
     historic: bool,
     operator: bool,
-    /// The destination that an operator event is about, if it would answer itself.
+    /// The destination that an event is about, if it would answer itself.
     echo: Option<&'a str>,
 }
 
@@ -140,6 +140,8 @@ impl<'a> Facts<'a> {
             Body::ChannelDegraded(_) | Body::ChannelRecovered(_) | Body::DestinationPaused(_) | Body::DestinationResumed(_) => {
                 facts.operator = true;
             }
+            // Who opened the ticket knows it.
+            Body::TicketLinked(linked) => facts.echo = Some(linked.destination.as_str()),
             Body::DeliveryDead(dead) => {
                 facts.operator = true;
                 facts.echo = is_operator_type(&dead.event_type).then_some(dead.destination.as_str());
@@ -158,7 +160,8 @@ impl<'a> Facts<'a> {
         if self.operator { route.operator } else { !route.operator && direction && (route.historic || !self.historic) }
     }
 
-    /// A dead operator event is not told to the destination that did not take it: each report would make the next one.
+    /// A dead operator event is not told to the destination that did not take it: each report would make the next one. A ticket is
+    /// not told to the destination that opened it.
     fn would_echo(&self, destination: &str) -> bool {
         self.echo == Some(destination)
     }

@@ -152,6 +152,8 @@ codes! {
     Exhausted = "exhausted",
     /// A person paused the destination.
     PausedByHand = "paused_by_hand",
+    /// Something that a ticket system must have for us is missing (a queue, a custom field, a right).
+    NotPrepared = "not_prepared",
     /// Writing to the local file or stream failed.
     WriteFailed = "write_failed",
 

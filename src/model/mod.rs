@@ -13,5 +13,6 @@ pub mod item;
 pub mod key;
 pub mod raw;
 pub mod schema;
+pub mod ticket;
 pub mod time;
 pub mod view;

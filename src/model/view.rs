@@ -9,6 +9,7 @@ use crate::model::delivery::{DeliveryState, Position};
 use crate::model::id::{ContactId, ConversationId, EventId, MessageId, RawId};
 use crate::model::item::Fate;
 use crate::model::raw::Via;
+use crate::model::ticket::{TicketEntryRow, TicketRow};
 use crate::model::time::Time;
 
 /// One row of the ledger: what became of one item.
@@ -38,6 +39,9 @@ pub struct LedgerRow {
     pub conversation: Option<ConversationId>,
     /// The event it became.
     pub event: Option<EventId>,
+    /// The tickets of its conversation: `destination:ticket`, in the order they were opened.
+    #[serde(default)]
+    pub tickets: Vec<String>,
     /// When it was received.
     pub received_at: Time,
 }
@@ -87,6 +91,9 @@ pub struct EventView {
     pub event: Option<serde_json::Value>,
     /// What became of its deliveries.
     pub deliveries: Vec<DeliveryView>,
+    /// What it became in ticket systems.
+    #[serde(default)]
+    pub entries: Vec<TicketEntryRow>,
 }
 
 /// One delivery.
@@ -169,6 +176,9 @@ pub struct MessageView {
     pub channel: String,
     /// Deleted by its author or erased: a tombstone.
     pub gone: bool,
+    /// The tickets of its conversation, newest first.
+    #[serde(default)]
+    pub tickets: Vec<TicketRow>,
     /// Its events, in publish order.
     pub events: Vec<EventView>,
     /// Its rows in the ledger.

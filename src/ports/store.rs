@@ -11,10 +11,11 @@ use bytes::Bytes;
 
 use crate::model::delivery::{Decision, Due, Outgoing, Position};
 use crate::model::event::Body;
-use crate::model::id::{AttachmentId, ContactId, EventId, MessageId, RawId};
+use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId, RawId};
 use crate::model::item::{Fate, Fetched, FilePlace, Item};
 use crate::model::key::KeyDigest;
 use crate::model::raw::{Raw, RawHead, Via};
+use crate::model::ticket::{TicketChange, TicketEntryRow, TicketFilter, TicketKnown, TicketRow};
 use crate::model::time::Time;
 use crate::model::view::{
     DeliveryFilter, DeliveryView, DestinationMode, DestinationRow, Erased, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow,
@@ -270,6 +271,8 @@ pub enum Write {
         /// True: dropped (`discarded`); false: due again.
         discard: bool,
     },
+    /// What is known of a ticket and its entries changes; publishes `ticket.linked` when the ticket's id becomes known.
+    Ticket(Box<TicketChange>),
     /// Everything waiting for a destination is dropped; it is forgotten when it is no longer configured.
     DropDestination {
         /// Its name.
@@ -364,6 +367,14 @@ pub trait Store: Send + Sync {
     /// Totals, from one snapshot.
     fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>>;
 
+    /// What is known of the tickets of a conversation at a destination, and of the entries of one event there.
+    fn tickets_of<'a>(
+        &'a self,
+        destination: &'a str,
+        conversation: ConversationId,
+        event: EventId,
+    ) -> BoxFuture<'a, Result<TicketKnown, StoreError>>;
+
     // ---- reading: people ------------------------------------------------------------------------------------------
 
     /// Events after a position, in commit order, at most `limit`; the bytes as published. Erased ones are left out.
@@ -384,6 +395,12 @@ pub trait Store: Send + Sync {
     /// How many deliveries a filter names (its limit ignored): the dry run of a replay. A replay leaves out those that still wait, were
     /// erased, or lost their bytes to retention, so it may do fewer.
     fn count_deliveries(&self, filter: DeliveryFilter) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Tickets, newest first.
+    fn tickets(&self, filter: TicketFilter) -> BoxFuture<'_, Result<Vec<TicketRow>, StoreError>>;
+
+    /// Entries of tickets that an event became, at all destinations.
+    fn ticket_entries(&self, event: EventId) -> BoxFuture<'_, Result<Vec<TicketEntryRow>, StoreError>>;
 
     /// Quarantined items with numbers below `before`, newest first.
     fn quarantine<'a>(

@@ -11,6 +11,7 @@ use crate::model::event::{Attachment, Contact};
 use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId};
 use crate::model::item::{Fate, FilePlace, HoldReason};
 use crate::model::key::KeyDigest;
+use crate::model::ticket::{TicketEntry, TicketLink};
 use crate::model::time::Time;
 use crate::model::view::DestinationMode;
 use crate::ports::store::{CursorCommit, RawRecord, SourceCommit, StoreError};
@@ -220,6 +221,9 @@ pub trait Tx {
     /// A conversation by its row.
     fn conversation(&mut self, row: RowNumber) -> Result<Option<ConversationRow>, StoreError>;
 
+    /// A conversation by its id.
+    fn conversation_by_id(&mut self, id: ConversationId) -> Result<Option<ConversationRow>, StoreError>;
+
     /// Opens a conversation; `row` of the argument is ignored, the new row is returned.
     fn open_conversation(&mut self, conversation: &ConversationRow, channel: &str) -> Result<RowNumber, StoreError>;
 
@@ -316,6 +320,15 @@ pub trait Tx {
 
     /// Nothing of the item is to be fetched any more.
     fn remove_media(&mut self, item: i64) -> Result<(), StoreError>;
+
+    /// The ticket of a conversation at a destination, one generation.
+    fn ticket(&mut self, destination: &str, conversation: RowNumber, generation: u32) -> Result<Option<TicketLink>, StoreError>;
+
+    /// Writes a ticket's row whole.
+    fn write_ticket(&mut self, destination: &str, system: &str, conversation: RowNumber, link: &TicketLink) -> Result<(), StoreError>;
+
+    /// Writes an entry's row whole.
+    fn write_ticket_entry(&mut self, destination: &str, conversation: RowNumber, entry: &TicketEntry) -> Result<(), StoreError>;
 
     /// Writes a folder's state and rows. Refused with [`StoreError::Fenced`] by a newer lease.
     fn write_source(&mut self, commit: &SourceCommit) -> Result<(), StoreError>;

@@ -28,7 +28,7 @@ use crate::ports::tx::{Claim, FateChange, LedgerEntry, RowNumber, Tx};
 
 pub use media::fetched;
 pub use pending::{contact_of, erased, release};
-pub use publish::operator;
+pub use publish::{linked, operator};
 
 /// What the verbs need beside the transaction.
 #[derive(Clone, Copy)]

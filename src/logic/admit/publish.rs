@@ -4,10 +4,11 @@ use super::{Coming, Context, Outcome, Verb};
 use crate::model::delivery::Position;
 use crate::model::event::{
     Body, Contact, Conversation, ConversationRef, Event, InReplyTo, Message, MessageCreated, MessageDeleted, MessageEdited, MessageRef,
-    Reaction, Thread,
+    Reaction, Thread, TicketLinked,
 };
 use crate::model::id::{EventId, MessageId};
 use crate::model::item::{EditItem, Fate, MessageItem, ReactionItem};
+use crate::model::ticket::TicketChange;
 use crate::ports::publish::Frozen;
 use crate::ports::store::{StoreError, Written};
 use crate::ports::tx::{ConversationRow, EventEntry, MessageRow, RowNumber, Tx};
@@ -24,6 +25,31 @@ pub fn operator(tx: &mut dyn Tx, body: Body, context: &Context<'_>) -> Result<Wr
     };
     verb.emit(body, &Place { conversation: None, message: 0, channel: &channel })?;
     verb.written.count = 1;
+    Ok(verb.written)
+}
+
+/// Publishes `ticket.linked` as the next event of its conversation.
+///
+/// # Errors
+/// What the store says.
+pub fn linked(
+    tx: &mut dyn Tx,
+    mut conversation: ConversationRow,
+    change: &TicketChange,
+    (ticket, url): (&str, Option<&str>),
+    context: &Context<'_>,
+) -> Result<Written, StoreError> {
+    let mut verb = Verb::new(tx, context);
+    conversation.sequence += 1;
+    let body = Body::TicketLinked(Box::new(TicketLinked {
+        sequence: conversation.sequence,
+        conversation: ConversationRef { id: conversation.id },
+        destination: change.destination.clone(),
+        system: change.system.clone(),
+        ticket: ticket.to_owned(),
+        url: url.map(str::to_owned),
+    }));
+    verb.publish_about("", conversation, 0, body)?;
     Ok(verb.written)
 }
 

@@ -57,6 +57,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/ledger", get(reads::ledger))
         .route("/messages/{id}", get(reads::message))
         .route("/deliveries", get(reads::deliveries))
+        .route("/tickets", get(reads::tickets))
         .route("/events", get(reads::events))
         .route("/events/{id}", get(reads::event))
         .route("/quarantine", get(reads::quarantine))

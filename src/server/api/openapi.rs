@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::model::schema::tidy;
+use crate::model::ticket::{TicketFilter, TicketRow};
 use crate::model::view::{DeliveryFilter, DeliveryView, DestinationRow, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow};
 use crate::ports::control::{FolderCompared, Reloaded, ReplayRequest};
 use crate::server::api::reads::{ChannelRow, EventsAsked, EventsPage, QuarantineAsked, Quarantined, StatusView};
@@ -101,6 +102,10 @@ fn operations() -> Vec<Operation> {
                 "Deliveries by position. `next` goes into `after`. Dead letters: `state=dead`.",
                 Json(of::<Page<DeliveryView>>),
             )
+        },
+        Operation {
+            query: Some(of::<TicketFilter>),
+            ..read("/v1/tickets", "tickets", "Which ticket a conversation has where, newest first.", Json(of::<Page<TicketRow>>))
         },
         Operation {
             query: Some(of::<EventsAsked>),

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::delivery::{DeliveryState, Position};
 use crate::model::id::{EventId, MessageId, RawId};
 use crate::model::raw::{Raw, RawHead, Via};
+use crate::model::ticket::{TicketFilter, TicketRow};
 use crate::model::view::{
     DeliveryFilter, DeliveryView, DestinationMode, DestinationRow, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow, Totals,
 };
@@ -120,6 +121,12 @@ pub async fn deliveries(
         }
     }
     Ok(Json(Page { items, next }))
+}
+
+/// `GET /v1/tickets`.
+pub async fn tickets(State(shared): State<Shared>, Asked(mut filter): Asked<TicketFilter>) -> Result<Json<Page<TicketRow>>, Problem> {
+    filter.limit = bounded(filter.limit, LIMIT_MAX)?;
+    Ok(Json(Page { items: shared.store.tickets(filter).await?, next: None }))
 }
 
 /// Query of `GET /v1/events`.

@@ -2,6 +2,7 @@
 
 use rusqlite::types::Value;
 
+use crate::model::ticket::TicketFilter;
 use crate::model::view::{DeliveryFilter, LedgerFilter};
 
 use super::rows;
@@ -65,6 +66,14 @@ pub(super) fn ledger(filter: &LedgerFilter) -> Conditions {
     );
     all.add("l.received_at >= ?", filter.since.map(|time| time.0));
     all.add("l.item < ?", filter.before);
+    all
+}
+
+pub(super) fn tickets(filter: &TicketFilter) -> Conditions {
+    let mut all = Conditions::default();
+    all.add("d.name = ?", filter.destination.clone());
+    all.add("c.id = ?", filter.conversation.map(|id| id.to_bytes().to_vec()));
+    all.add("t.ticket = ?", filter.ticket.clone());
     all
 }
 

@@ -16,6 +16,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod tickets;
 mod tx;
 mod views;
 mod writer;
@@ -37,8 +38,9 @@ use self::raws::{Pile, Raws, Staging};
 use self::thread::Owner;
 use self::writer::Writer;
 use crate::model::delivery::{Due, Outgoing, Position};
-use crate::model::id::{AttachmentId, ContactId, EventId, MessageId, RawId};
+use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId, RawId};
 use crate::model::raw::Raw;
+use crate::model::ticket::{TicketEntryRow, TicketFilter, TicketKnown, TicketRow};
 use crate::model::time::Time;
 use crate::model::view::{
     DeliveryFilter, DeliveryView, DestinationRow, Erased, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow, Swept, Totals,
@@ -430,6 +432,24 @@ impl Store for SqliteStore {
     fn media<'a>(&'a self, channel: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Vec<MediaRow>, StoreError>> {
         let channel = channel.map(str::to_owned);
         self.read(move |conn| read::media(conn, channel.as_deref(), limit))
+    }
+
+    fn tickets_of<'a>(
+        &'a self,
+        destination: &'a str,
+        conversation: ConversationId,
+        event: EventId,
+    ) -> BoxFuture<'a, Result<TicketKnown, StoreError>> {
+        let destination = destination.to_owned();
+        self.read(move |conn| tickets::known(conn, &destination, conversation, event))
+    }
+
+    fn tickets(&self, filter: TicketFilter) -> BoxFuture<'_, Result<Vec<TicketRow>, StoreError>> {
+        self.read(move |conn| tickets::tickets(conn, &filter))
+    }
+
+    fn ticket_entries(&self, event: EventId) -> BoxFuture<'_, Result<Vec<TicketEntryRow>, StoreError>> {
+        self.read(move |conn| tickets::entries(conn, event))
     }
 
     fn pending(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(i64, Time)>, StoreError>> {

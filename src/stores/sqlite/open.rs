@@ -14,8 +14,12 @@ pub(super) const RAWS: &str = "raws.db";
 const LOCK: &str = "omnigate.lock";
 
 /// Numbered, forward only: the place in the list is the version. A migration that was released is never edited.
-const MAIN_MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql"), include_str!("migrations/0003.sql")];
+const MAIN_MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+    include_str!("migrations/0004.sql"),
+];
 const RAWS_MIGRATIONS: &[&str] = &[include_str!("migrations/raws_0001.sql")];
 
 /// Prepared statements kept per connection: more than the verbs use.

@@ -5,12 +5,14 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::change;
 use super::rows;
 use super::state::{State, Total, find_destination};
+use super::tickets;
 use crate::model::address::Address;
 use crate::model::delivery::{DeliveryState, Position};
 use crate::model::event::{Attachment, Contact};
 use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId};
 use crate::model::item::{Fate, FilePlace, HoldReason};
 use crate::model::key::KeyDigest;
+use crate::model::ticket::{TicketEntry, TicketLink};
 use crate::model::time::Time;
 use crate::model::view::DestinationMode;
 use crate::ports::store::{CURSOR_BYTES_MAX, CursorCommit, RawRecord, SourceCommit, StoreError, pull_lease};
@@ -200,6 +202,11 @@ impl Tx for SqlTx<'_> {
         let sql = "SELECT c.row, c.id, c.subject, c.sequence, c.active_at, c.continues, c.ended, c.pending, c.last_sent
                    FROM conversation_keys k JOIN conversations c ON c.row = k.conversation WHERE k.digest = ?1";
         self.conversation_where(sql, key.0)
+    }
+
+    fn conversation_by_id(&mut self, id: ConversationId) -> Result<Option<ConversationRow>, StoreError> {
+        let sql = "SELECT row, id, subject, sequence, active_at, continues, ended, pending, last_sent FROM conversations WHERE id = ?1";
+        self.conversation_where(sql, id.to_bytes())
     }
 
     fn conversation(&mut self, row: RowNumber) -> Result<Option<ConversationRow>, StoreError> {
@@ -475,6 +482,18 @@ impl Tx for SqlTx<'_> {
     fn remove_media(&mut self, item: i64) -> Result<(), StoreError> {
         self.conn.prepare_cached("DELETE FROM media WHERE item = ?1")?.execute([item])?;
         Ok(())
+    }
+
+    fn ticket(&mut self, destination: &str, conversation: RowNumber, generation: u32) -> Result<Option<TicketLink>, StoreError> {
+        tickets::ticket(self, destination, conversation, generation)
+    }
+
+    fn write_ticket(&mut self, destination: &str, system: &str, conversation: RowNumber, link: &TicketLink) -> Result<(), StoreError> {
+        tickets::write_ticket(self, destination, system, conversation, link)
+    }
+
+    fn write_ticket_entry(&mut self, destination: &str, conversation: RowNumber, entry: &TicketEntry) -> Result<(), StoreError> {
+        tickets::write_entry(self, destination, conversation, entry)
     }
 
     fn write_source(&mut self, commit: &SourceCommit) -> Result<(), StoreError> {

@@ -6,10 +6,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::filter::{self, DELIVERY_TABLES};
 use super::rows;
+use super::tickets;
 use crate::model::delivery::{DeliveryState, Position};
 use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId, RawId};
 use crate::model::item::Fate;
 use crate::model::raw::Raw;
+use crate::model::ticket::TicketFilter;
 use crate::model::time::Time;
 use crate::model::view::{DeliveryFilter, DeliveryView, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow};
 use crate::ports::store::{FileView, StoreError};
@@ -23,7 +25,10 @@ pub(super) fn ledger(conn: &Connection, filter: &LedgerFilter) -> Result<Vec<Led
     let mut conditions = filter::ledger(filter);
     conditions.values.push(Value::Integer(filter::limit(filter.limit)));
     let sql = format!(
-        "SELECT l.item, r.id, s.name, r.via, ch.name, l.kind, l.fate, l.code, l.duplicate_of, m.id, c.id, e.id, l.received_at
+        "SELECT l.item, r.id, s.name, r.via, ch.name, l.kind, l.fate, l.code, l.duplicate_of, m.id, c.id, e.id, l.received_at,
+           (SELECT json_group_array(d.name || ':' || t.ticket) FROM
+             (SELECT destination, ticket FROM tickets WHERE conversation = c.row AND ticket IS NOT NULL ORDER BY row) t
+             JOIN destinations d ON d.id = t.destination)
          FROM ledger l JOIN raws r ON r.row = l.raw JOIN names s ON s.id = r.source JOIN names ch ON ch.id = l.channel
          LEFT JOIN messages m ON m.row = l.message LEFT JOIN conversations c ON c.row = m.conversation
          LEFT JOIN events e ON e.position = l.event WHERE {} ORDER BY l.item DESC LIMIT ?",
@@ -45,6 +50,7 @@ pub(super) fn ledger(conn: &Connection, filter: &LedgerFilter) -> Result<Vec<Led
             conversation: rows::id_or_none(row, 10)?.map(ConversationId::from_bytes),
             event: rows::id_or_none(row, 11)?.map(EventId::from_bytes),
             received_at: rows::time(row, 12)?,
+            tickets: json(13, row.get_ref(13)?.as_bytes()?)?,
         })
     })?;
     Ok(found.collect::<Result<_, _>>()?)
@@ -63,6 +69,7 @@ pub(super) fn message(conn: &Connection, id: MessageId) -> Result<Option<Message
             contact: rows::id_or_none(row, 3)?.map(ContactId::from_bytes),
             channel: row.get(4)?,
             gone: row.get(5)?,
+            tickets: Vec::new(),
             events: Vec::new(),
             ledger: Vec::new(),
         };
@@ -74,6 +81,8 @@ pub(super) fn message(conn: &Connection, id: MessageId) -> Result<Option<Message
     for position in positions {
         view.events.extend(event_at(conn, position)?);
     }
+    view.tickets =
+        tickets::tickets(conn, &TicketFilter { conversation: Some(view.conversation), limit: u32::MAX, ..TicketFilter::default() })?;
     view.ledger = ledger(conn, &LedgerFilter { message: Some(id), limit: u32::MAX, ..LedgerFilter::default() })?;
     Ok(Some(view))
 }
@@ -101,10 +110,12 @@ fn event_at(conn: &Connection, position: Position) -> Result<Option<EventView>, 
             sequence: rows::unsigned(row, 2)?,
             event,
             deliveries: Vec::new(),
+            entries: Vec::new(),
         })
     });
     let Some(mut view) = view.optional()? else { return Ok(None) };
     view.deliveries = deliveries(conn, &DeliveryFilter { event: Some(view.id), limit: u32::MAX, ..DeliveryFilter::default() })?;
+    view.entries = tickets::entries(conn, view.id)?;
     Ok(Some(view))
 }
 

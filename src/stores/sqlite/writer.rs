@@ -155,6 +155,7 @@ impl Writer {
             Write::Memo { key, value } => change::memo(&mut tx, &key, value.as_deref()),
             Write::Replay { filter, limit } => change::replay(&mut tx, &filter, limit),
             Write::Dead { filter, discard } => change::dead(&mut tx, &filter, discard),
+            Write::Ticket(change) => decide::ticket(&mut tx, &change, &context),
             Write::DropDestination { name } => change::drop_destination(&mut tx, &name),
         }
     }

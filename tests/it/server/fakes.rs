@@ -11,6 +11,7 @@ use omnigate::model::delivery::{DeliveryState, Position};
 use omnigate::model::id::{AttachmentId, ContactId, EventId, MessageId, RawId};
 use omnigate::model::item::Fate;
 use omnigate::model::raw::{Raw, RawHead, Via};
+use omnigate::model::ticket::{TicketFilter, TicketRow};
 use omnigate::model::time::Time;
 use omnigate::model::view::*;
 use omnigate::ports::BoxFuture;
@@ -202,6 +203,7 @@ pub fn ledger_row(item: i64, fate: Fate) -> LedgerRow {
         message: None,
         conversation: None,
         event: None,
+        tickets: Vec::new(),
         received_at: Time(1_000),
     }
 }
@@ -255,7 +257,9 @@ impl Store for FakeStore {
         sweep,
         erase,
         backup,
-        close
+        close,
+        tickets_of,
+        ticket_entries
     );
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -298,6 +302,7 @@ impl Store for FakeStore {
             contact: None,
             channel: "acme-slack".into(),
             gone: false,
+            tickets: Vec::new(),
             events: Vec::new(),
             ledger: Vec::new(),
         }))
@@ -310,7 +315,11 @@ impl Store for FakeStore {
             sequence: 1,
             event: None,
             deliveries: vec![delivery(3, "desk")],
+            entries: Vec::new(),
         }))
+    }
+    fn tickets(&self, _: TicketFilter) -> BoxFuture<'_, Result<Vec<TicketRow>, StoreError>> {
+        self.some(Vec::new())
     }
     fn deliveries(&self, filter: DeliveryFilter) -> BoxFuture<'_, Result<Vec<DeliveryView>, StoreError>> {
         let rows = [delivery(3, "desk"), delivery(5, "crm"), delivery(5, "desk")];

@@ -10,3 +10,4 @@ mod media;
 mod pending;
 mod sources;
 mod sqlite;
+mod tickets;

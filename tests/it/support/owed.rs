@@ -212,7 +212,10 @@ impl Store for Owed {
         sweep,
         erase,
         backup,
-        close
+        close,
+        tickets_of,
+        tickets,
+        ticket_entries
     );
 
     fn waiting<'a>(&'a self, destination: &'a str, after: Position, limit: usize) -> BoxFuture<'a, Result<Vec<Due>, StoreError>> {

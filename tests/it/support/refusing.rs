@@ -242,6 +242,32 @@ macro_rules! refused {
             $crate::support::refusing::refusal()
         }
     };
+    (ticket_entries) => {
+        fn ticket_entries(
+            &self,
+            _: omnigate::model::id::EventId,
+        ) -> omnigate::ports::BoxFuture<'_, Result<Vec<omnigate::model::ticket::TicketEntryRow>, omnigate::ports::store::StoreError>> {
+            $crate::support::refusing::refusal()
+        }
+    };
+    (tickets) => {
+        fn tickets(
+            &self,
+            _: omnigate::model::ticket::TicketFilter,
+        ) -> omnigate::ports::BoxFuture<'_, Result<Vec<omnigate::model::ticket::TicketRow>, omnigate::ports::store::StoreError>> {
+            $crate::support::refusing::refusal()
+        }
+    };
+    (tickets_of) => {
+        fn tickets_of<'a>(
+            &'a self,
+            _: &'a str,
+            _: omnigate::model::id::ConversationId,
+            _: omnigate::model::id::EventId,
+        ) -> omnigate::ports::BoxFuture<'a, Result<omnigate::model::ticket::TicketKnown, omnigate::ports::store::StoreError>> {
+            $crate::support::refusing::refusal()
+        }
+    };
     (totals) => {
         fn totals(&self) -> omnigate::ports::BoxFuture<'_, Result<omnigate::model::view::Totals, omnigate::ports::store::StoreError>> {
             $crate::support::refusing::refusal()
