@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::feeds::{Feeding, Road};
 use crate::app::outreach;
-use crate::app::outward;
+use crate::app::outward::{self, Outside, StoredBook};
 use crate::app::parts::{self, MailReader, Parts};
 use crate::app::wire::{self, Channels, Failed, MailChannel};
 use crate::config::connectors::Connectors;
@@ -35,7 +35,6 @@ use crate::pipeline::keep::Keep;
 use crate::pipeline::pull::PullChannel;
 use crate::pipeline::writer::WriterTasks;
 use crate::ports::control::{ChannelStatus, Control};
-use crate::ports::destination::FileReader;
 use crate::ports::pull::PullSource;
 use crate::ports::store::{Write, pull_lease};
 use crate::server::private::{PrivateListener, PrivateOptions};
@@ -183,15 +182,15 @@ impl Gateway {
         let config = loaded.config.clone();
         let routes = outward::routes(&config, self.parts.key.current()).map_err(StartError)?;
         let mut ready = Vec::new();
-        let files: Arc<dyn FileReader> = Arc::new(self.parts.files.clone());
+        let outside = self.outside();
         for (name, settings) in &config.destinations {
             let known = running.loaded.as_ref().and_then(|old| old.config.destinations.get(name));
             let same_delivery = running.loaded.as_ref().is_some_and(|old| old.config.delivery == config.delivery);
             if same_delivery && known.is_some_and(|known| known.fingerprint == settings.fingerprint) {
                 continue;
             }
-            let destination = outward::destination(settings, &config, &files, &self.parts.clock)
-                .map_err(|error| start_error(&format!("destination {name}"), error))?;
+            let destination =
+                outward::destination(settings, &config, &outside).map_err(|error| start_error(&format!("destination {name}"), error))?;
             ready.push((settings.clone(), destination));
         }
         // From here on nothing fails: first who takes events, then who routes them there, then who makes them.
@@ -208,6 +207,16 @@ impl Gateway {
         self.apply_channels(&mut running, &loaded).await;
         running.loaded = Some(loaded);
         Ok(())
+    }
+
+    /// What destinations work with.
+    pub fn outside(&self) -> Outside {
+        let (store, writer) = (self.parts.store.clone(), self.parts.writer.clone());
+        Outside {
+            files: Arc::new(self.parts.files.clone()),
+            clock: self.parts.clock.clone(),
+            book: Arc::new(StoredBook { store, writer, lease_epoch: self.parts.deliver_epoch }),
+        }
     }
 
     fn start_destination(

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Serialize;
 
+use crate::app::outward::{NoBook, Outside};
 use crate::app::system::{SystemClock, SystemRandom};
 use crate::app::tokens::{NoKeep, SealedKeep, Tokens};
 use crate::app::wire::{self, MailChannel};
@@ -60,9 +61,9 @@ pub async fn check_connect(loaded: &load::Loaded) -> Vec<Looked> {
             Err(line) => rows.push(channel(false, &id, line)),
         }
     }
-    let files: Arc<dyn FileReader> = Arc::new(NoFiles);
+    let outside = Outside { files: Arc::new(NoFiles), clock: clock.clone(), book: Arc::new(NoBook) };
     for (name, settings) in &loaded.config.destinations {
-        let probed = match crate::app::outward::destination(settings, &loaded.config, &files, &clock) {
+        let probed = match crate::app::outward::destination(settings, &loaded.config, &outside) {
             Ok(destination) => destination.probe().await.map_err(|error| error.to_string()),
             Err(error) => Err(error),
         };

@@ -4,18 +4,28 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 
-use crate::config::settings::{AttachmentForm, Config, DestinationKind, DestinationSettings, Durability, RouteDirection as Direction};
+use crate::config::settings::{
+    AttachmentForm, Config, DestinationKind, DestinationSettings, Durability, RouteDirection as Direction, TicketSettings,
+};
 use crate::connector::jq::{Filter, Limits};
 use crate::destinations::file::EventFile;
 use crate::destinations::shape::{Attachments, Shape};
 use crate::destinations::stdout::Stdout;
+use crate::destinations::ticket::{TicketDesk, TicketOptions, TicketPorts};
 use crate::destinations::webhook::{Webhook, WebhookOptions};
+use crate::http::client::HttpClient;
 use crate::logic::digest::INSTANCE_KEY_BYTES;
 use crate::logic::file_url::FileUrls;
 use crate::logic::publish::{Route, RouteDirection, RouteFailures, Routes};
+use crate::model::id::{ConversationId, EventId};
+use crate::model::ticket::{TicketChange, TicketKnown};
+use crate::pipeline::writer::WriterHandle;
+use crate::ports::BoxFuture;
 use crate::ports::clock::Clock;
 use crate::ports::destination::{Destination, FileReader};
 use crate::ports::expression::{Condition, Form};
+use crate::ports::store::{Store, StoreError, Write};
+use crate::ports::ticket::TicketBook;
 
 /// A jq program as the rooms that do not know the language see it.
 struct Program(Filter);
@@ -90,16 +100,94 @@ pub fn routes(config: &Config, instance_key: &[u8; INSTANCE_KEY_BYTES]) -> Resul
     Ok(Routes::new(routes, files, Arc::new(Failures::default())))
 }
 
+/// What destinations work with.
+pub struct Outside {
+    /// Files of messages.
+    pub files: Arc<dyn FileReader>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// What ticket destinations remember.
+    pub book: Arc<dyn TicketBook>,
+}
+
+/// What a ticket destination remembers: read from the store, written by the writer in front of its admissions.
+pub struct StoredBook {
+    /// Where it reads.
+    pub store: Arc<dyn Store>,
+    /// Where it writes.
+    pub writer: WriterHandle,
+    /// Fencing token of the lease of deliveries.
+    pub lease_epoch: u64,
+}
+
+impl TicketBook for StoredBook {
+    fn known<'a>(
+        &'a self,
+        destination: &'a str,
+        conversation: ConversationId,
+        event: EventId,
+    ) -> BoxFuture<'a, Result<TicketKnown, StoreError>> {
+        self.store.tickets_of(destination, conversation, event)
+    }
+
+    fn change(&self, change: TicketChange) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.writer.write(Write::Ticket(Box::new(change))).await.map(|_| ()) })
+    }
+
+    fn lease_epoch(&self) -> u64 {
+        self.lease_epoch
+    }
+}
+
+/// A book where nothing is kept: for looking at a destination without delivering to it.
+pub struct NoBook;
+
+impl TicketBook for NoBook {
+    fn known<'a>(&'a self, _: &'a str, _: ConversationId, _: EventId) -> BoxFuture<'a, Result<TicketKnown, StoreError>> {
+        Box::pin(std::future::ready(Ok(TicketKnown::default())))
+    }
+
+    fn change(&self, _: TicketChange) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Err(StoreError::Unavailable { detail: "nothing is delivered by a look".to_owned() })))
+    }
+
+    fn lease_epoch(&self) -> u64 {
+        0
+    }
+}
+
+/// A ticket destination.
+///
+/// # Errors
+/// One line, if no HTTP client can be made.
+pub fn desk(settings: &DestinationSettings, ticket: &TicketSettings, outside: &Outside) -> Result<TicketDesk, String> {
+    let options = TicketOptions {
+        name: settings.name.clone(),
+        system: ticket.system.clone(),
+        settings: ticket.settings.clone(),
+        secrets: ticket.secrets.clone(),
+        policy: ticket.policy,
+        forms: ticket.forms,
+        contact_domain: ticket.contact_domain.clone(),
+        files: settings.attachments != AttachmentForm::None,
+        file_bytes_max: ticket.system.manifest.ticket.file_bytes_max.unwrap_or(u64::MAX),
+        timeout: settings.timeout,
+    };
+    let ports = TicketPorts {
+        http: Arc::new(HttpClient::new(settings.strict_egress)?),
+        book: outside.book.clone(),
+        files: outside.files.clone(),
+        clock: outside.clock.clone(),
+    };
+    Ok(TicketDesk::new(options, ports))
+}
+
 /// One destination, ready to take events.
 ///
 /// # Errors
 /// One line: what is wrong with its settings.
-pub fn destination(
-    settings: &DestinationSettings,
-    config: &Config,
-    files: &Arc<dyn FileReader>,
-    clock: &Arc<dyn Clock>,
-) -> Result<Arc<dyn Destination>, String> {
+pub fn destination(settings: &DestinationSettings, config: &Config, outside: &Outside) -> Result<Arc<dyn Destination>, String> {
+    let Outside { files, clock, .. } = outside;
     let body = match &settings.body {
         Some(code) => Some(compile(&format!("destination {}", settings.name), code, config)? as Arc<dyn Form>),
         None => None,
@@ -127,5 +215,6 @@ pub fn destination(
         }
         DestinationKind::File { path } => Arc::new(EventFile::new(path.clone(), fsync, shape)),
         DestinationKind::Stdout => Arc::new(Stdout::new(shape)),
+        DestinationKind::Ticket(ticket) => Arc::new(desk(settings, ticket, outside)?),
     })
 }

@@ -10,6 +10,7 @@ use crate::connector::folder::{self, Files, Folder, MANIFEST_FILE};
 use crate::connector::jq::Limits;
 use crate::connector::load::Connector;
 use crate::connector::problem::{Problem, did_you_mean};
+use crate::connector::ticket::{DESTINATION_FILE, TicketSystem};
 
 /// Deepest folder inside a connector's folder (`fixtures/<case>/file` is 2).
 const FOLDER_DEPTH_MAX: usize = 4;
@@ -19,6 +20,7 @@ const FOLDER_FILES_MAX: usize = 5_000;
 /// All connectors that channels may use.
 pub struct Connectors {
     folders: BTreeMap<String, Folder>,
+    desks: BTreeMap<String, Folder>,
     limits: Limits,
     loaded: BTreeMap<String, Result<Arc<Connector>, Vec<Problem>>>,
 }
@@ -31,16 +33,38 @@ impl Connectors {
 
     /// Those embedded in the binary.
     pub fn embedded() -> Self {
-        Self { folders: folder::embedded(), limits: Limits::default(), loaded: BTreeMap::new() }
+        Self::among(folder::every(), Limits::default())
     }
 
     /// The embedded ones and those below `dir`, which may be missing.
     pub fn read(dir: &Path, limits: Limits, source: &dyn Source) -> Self {
         let admins = source.folders(dir).unwrap_or_default().into_iter().filter_map(|path| {
             let folder = read_folder(&path, source);
-            folder.filter(|folder| folder.files.contains_key(MANIFEST_FILE))
+            folder.filter(|folder| folder.files.contains_key(MANIFEST_FILE) || folder.files.contains_key(DESTINATION_FILE))
         });
-        Self { folders: folder::merged(admins), limits, loaded: BTreeMap::new() }
+        Self::among(folder::merged(admins), limits)
+    }
+
+    fn among(all: BTreeMap<String, Folder>, limits: Limits) -> Self {
+        let with = |file: &str| {
+            all.iter().filter(|(_, folder)| folder.files.contains_key(file)).map(|(name, folder)| (name.clone(), folder.clone())).collect()
+        };
+        Self { folders: with(MANIFEST_FILE), desks: with(DESTINATION_FILE), limits, loaded: BTreeMap::new() }
+    }
+
+    /// Names of the ticket systems, sorted.
+    pub fn desks(&self) -> impl Iterator<Item = &str> {
+        self.desks.keys().map(String::as_str)
+    }
+
+    /// The folder of a ticket system.
+    pub fn desk_folder(&self, name: &str) -> Option<&Folder> {
+        self.desks.get(name)
+    }
+
+    /// A ticket system, loaded. `None`: there is no such one.
+    pub fn desk(&self, name: &str) -> Option<Result<Arc<TicketSystem>, Vec<Problem>>> {
+        TicketSystem::load(self.desks.get(name)?, self.limits).map(|loaded| loaded.map(Arc::new))
     }
 
     /// Their names, sorted.

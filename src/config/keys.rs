@@ -245,7 +245,12 @@ const DELIVERY: &[Key] = &[
 
 /// `[destination.<name>]`.
 pub const DESTINATION: &[Key] = &[
-    key("kind", Choice(&["webhook", "file", "stdout"]), Required("\"webhook\""), "`webhook`, `file` (NDJSON) or `stdout` (NDJSON)."),
+    key(
+        "kind",
+        Choice(&["webhook", "ticket", "file", "stdout"]),
+        Required("\"webhook\""),
+        "`webhook`, `ticket` (a ticket system), `file` (NDJSON) or `stdout` (NDJSON).",
+    ),
     key("url", Url, Unset("\"https://crm.example.org/hooks/omnigate\""), "Webhook: where events are posted to. Required there."),
     key(
         "secret",
@@ -254,6 +259,36 @@ pub const DESTINATION: &[Key] = &[
         "Webhook: the signing secret (`whsec_…`), or a list of them while rotating: deliveries are signed with all. Required there.",
     ),
     key("headers", HeaderMap, Unset("{ x-team = \"support\" }"), "Webhook: extra header fields; values may be secrets."),
+    key(
+        "system",
+        Name,
+        Unset("\"rt\""),
+        "Ticket: which ticket system; `docs/ticket-systems.md` lists them. Required there. Each conversation becomes one ticket, each message one entry of it.",
+    ),
+    key("settings", Free, Unset("{ url = \"https://rt.example.org\", queue = \"Support\" }"), "Ticket: settings the system declares."),
+    key("secrets", SecretMap, Unset("{ token = { env = \"RT_TOKEN\" } }"), "Ticket: secrets the system declares, one or several each."),
+    key(
+        "on_closed",
+        Choice(&["follow_up", "reopen", "append"]),
+        Is("\"follow_up\""),
+        "Ticket: when a message comes for a closed ticket: a new one that names it, open it again, or append to it as it is. Systems that tell nothing \
+         of closed tickets, and open them by themselves, do that.",
+    ),
+    key(
+        "on_gone",
+        Choice(&["recreate", "dead"]),
+        Is("\"recreate\""),
+        "Ticket: when the ticket of a conversation was deleted: make another, or leave it to a person (dead letter).",
+    ),
+    key("edits", Choice(&["note", "skip"]), Is("\"note\""), "Ticket: edits by their author become notes for agents, or nothing."),
+    key("deletions", Choice(&["note", "skip"]), Is("\"note\""), "Ticket: deletions by their author become notes for agents, or nothing."),
+    key("reactions", Choice(&["note", "skip"]), Is("\"skip\""), "Ticket: reactions become notes for agents, or nothing."),
+    key(
+        "contact_domain",
+        Text,
+        Is("\"contacts.invalid\""),
+        "Ticket: domain of the addresses under which contacts without a mail address become users of the system, one each.",
+    ),
     key("path", Path, Unset("\"data/events.ndjson\""), "File: where events are appended to. Required there."),
     key(
         "body",
@@ -261,7 +296,12 @@ pub const DESTINATION: &[Key] = &[
         Unset("'{id, type, text: .data.message.text}'"),
         "A form of its own: jq over the whole event. Unset: the event as it is.",
     ),
-    key("attachments", Choice(&["url", "inline", "none"]), Is("\"url\""), "How files are given: as signed URLs, as base64, or not at all."),
+    key(
+        "attachments",
+        Choice(&["url", "inline", "none"]),
+        Is("\"url\""),
+        "How files are given: as signed URLs, as base64, or not at all. Ticket: `none` keeps them out, else they go along.",
+    ),
     key("inline_bytes_max", Size(0, 256 * MIB), Is("\"5 MiB\""), "Largest file given inline; a larger one is given as URL."),
     key("rate", Rate, Unset("\"50/s\""), "Most deliveries per time. Unset: no limit."),
     key("concurrency", Integer(1, 1_000), Is("8"), "Deliveries at once; within a conversation there is only ever one."),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
+use crate::config::desk;
 use crate::config::keys;
 use crate::config::programs;
 use crate::config::read::{Reading, Section};
@@ -28,7 +29,8 @@ pub fn read(reading: &mut Reading<'_>, file: &Path) -> Option<Config> {
     let none = empty();
     let instance = instance(of("instance").unwrap_or(&none));
     let server = server(reading, of("server").unwrap_or(&none), &instance);
-    let destinations = destinations(reading, &root);
+    let connectors_dir = of("connectors").and_then(|section| section.path("dir")).unwrap_or_default();
+    let destinations = destinations(reading, &root, &connectors_dir);
     let routes = routes(reading, &root, &destinations);
     let mut digest = Sha256::new();
     for name in ["instance", "server", "store", "attachments", "files", "mapping", "dns", "logs", "connectors", "channels", "delivery"] {
@@ -63,7 +65,7 @@ pub fn read(reading: &mut Reading<'_>, file: &Path) -> Option<Config> {
             level: logs.text("level").unwrap_or_default(),
             format: if logs.text("format").as_deref() == Some("json") { LogFormat::Json } else { LogFormat::Text },
         },
-        connectors_dir: of("connectors").and_then(|section| section.path("dir")).unwrap_or_default(),
+        connectors_dir,
         channels_dir: of("channels").and_then(|section| section.path("dir")).unwrap_or_default(),
         delivery: Delivery {
             schedule: delivery.durations("schedule").unwrap_or_default(),
@@ -167,10 +169,10 @@ fn store(section: &Section) -> StoreSettings {
     }
 }
 
-fn destinations(reading: &mut Reading<'_>, root: &Section) -> BTreeMap<String, Arc<DestinationSettings>> {
+fn destinations(reading: &mut Reading<'_>, root: &Section, dir: &Path) -> BTreeMap<String, Arc<DestinationSettings>> {
     let mut found = BTreeMap::new();
     for (name, section) in root.tables("destination") {
-        if let Some(settings) = destination(reading, name, section) {
+        if let Some(settings) = destination(reading, name, section, dir) {
             found.insert(name.to_owned(), Arc::new(settings));
         }
     }
@@ -178,10 +180,23 @@ fn destinations(reading: &mut Reading<'_>, root: &Section) -> BTreeMap<String, A
 }
 
 /// Keys that only one kind of destination knows.
-const OF_KIND: &[(&str, &str)] =
-    &[("url", "webhook"), ("secret", "webhook"), ("headers", "webhook"), ("strict_egress", "webhook"), ("path", "file")];
+const OF_KIND: &[(&str, &str)] = &[
+    ("url", "webhook"),
+    ("secret", "webhook"),
+    ("headers", "webhook"),
+    ("path", "file"),
+    ("system", "ticket"),
+    ("settings", "ticket"),
+    ("secrets", "ticket"),
+    ("on_closed", "ticket"),
+    ("on_gone", "ticket"),
+    ("edits", "ticket"),
+    ("deletions", "ticket"),
+    ("reactions", "ticket"),
+    ("contact_domain", "ticket"),
+];
 
-fn destination(reading: &mut Reading<'_>, name: &str, section: &Section) -> Option<DestinationSettings> {
+fn destination(reading: &mut Reading<'_>, name: &str, section: &Section, dir: &Path) -> Option<DestinationSettings> {
     let kind = section.text("kind")?;
     for (key, owner) in OF_KIND.iter().filter(|(key, owner)| section.written(key) && *owner != kind) {
         reading.wrong(section.key_span(key), format!("`{key}` is only for destinations with kind = \"{owner}\""), None);
@@ -206,6 +221,10 @@ fn destination(reading: &mut Reading<'_>, name: &str, section: &Section) -> Opti
                 secrets: section.secrets("secret").unwrap_or_default(),
                 headers: section.headers("headers").unwrap_or_default(),
             })
+        }
+        "ticket" => {
+            missing(reading, "system", "\"rt\"");
+            desk::read(reading, section, dir).map(|ticket| DestinationKind::Ticket(Box::new(ticket)))
         }
         "file" => {
             missing(reading, "path", "\"data/events.ndjson\"");

@@ -6,6 +6,7 @@
 pub mod channel_file;
 pub mod channel_set;
 pub mod connectors;
+pub mod desk;
 pub mod key;
 pub mod keys;
 pub mod load;

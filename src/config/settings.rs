@@ -13,6 +13,9 @@ use crate::config::oauth::OAuth;
 use crate::config::units::{Network, Rate};
 use crate::connector::mode::Mode;
 use crate::connector::problem::Problem;
+use crate::connector::ticket::TicketSystem;
+use crate::connector::ticket::compose::Forms;
+use crate::logic::ticket::TicketPolicy;
 use crate::model::codes::Code;
 use crate::model::event::Priority;
 use crate::ports::store::Retention;
@@ -239,6 +242,25 @@ pub enum DestinationKind {
     },
     /// NDJSON lines on standard output.
     Stdout,
+    /// A ticket system: each conversation becomes a ticket, each message an entry.
+    Ticket(Box<TicketSettings>),
+}
+
+/// What a ticket destination is given.
+#[derive(Debug, Clone)]
+pub struct TicketSettings {
+    /// The system.
+    pub system: Arc<TicketSystem>,
+    /// Its settings, with defaults.
+    pub settings: serde_json::Map<String, serde_json::Value>,
+    /// Its secrets, the current value of each first.
+    pub secrets: BTreeMap<String, Vec<SecretString>>,
+    /// Closed and deleted tickets.
+    pub policy: TicketPolicy,
+    /// Events that are no messages.
+    pub forms: Forms,
+    /// Domain of the addresses that contacts without a mail address get.
+    pub contact_domain: String,
 }
 
 impl DestinationKind {
@@ -248,6 +270,7 @@ impl DestinationKind {
             Self::Webhook { .. } => "webhook",
             Self::File { .. } => "file",
             Self::Stdout => "stdout",
+            Self::Ticket(_) => "ticket",
         }
     }
 }

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use include_dir::{Dir, include_dir};
 
+use crate::connector::ticket::DESTINATION_FILE;
+
 static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/connectors");
 
 /// The file that makes a folder a connector.
@@ -43,14 +45,21 @@ impl Folder {
     }
 }
 
-/// The folders embedded in the binary, by name. `lib` is no connector and not among them.
+/// The connectors embedded in the binary, by name.
 pub fn embedded() -> BTreeMap<String, Folder> {
+    let mut all = every();
+    all.retain(|_, folder| folder.files.contains_key(MANIFEST_FILE));
+    all
+}
+
+/// All folders embedded in the binary that are a connector, a ticket system or both. `lib` is neither.
+pub fn every() -> BTreeMap<String, Folder> {
     let mut all = BTreeMap::new();
     for dir in EMBEDDED.dirs() {
         let name = dir.path().to_string_lossy().into_owned();
         let mut files = BTreeMap::new();
         collect(dir, &format!("{name}/"), &mut files);
-        if files.contains_key(MANIFEST_FILE) {
+        if files.contains_key(MANIFEST_FILE) || files.contains_key(DESTINATION_FILE) {
             all.insert(name.clone(), Folder { origin: format!("connectors/{name}"), name, files });
         }
     }
@@ -64,7 +73,7 @@ pub fn desk_library() -> &'static str {
 
 /// The embedded folders with the admin's in place of those of the same name.
 pub fn merged(admin: impl IntoIterator<Item = Folder>) -> BTreeMap<String, Folder> {
-    let mut all = embedded();
+    let mut all = every();
     all.extend(admin.into_iter().map(|folder| (folder.name.clone(), folder)));
     all
 }

@@ -515,7 +515,7 @@ impl Manifest {
 }
 
 /// The problem behind an error of the TOML reader, with one suggestion where a key is unknown.
-fn toml_problem(file: &str, text: &str, error: &toml::de::Error) -> Problem {
+pub(crate) fn toml_problem(file: &str, text: &str, error: &toml::de::Error) -> Problem {
     let message = error.message();
     let span = error.span().unwrap_or(0..0);
     let mut words = message.split('`');

@@ -24,4 +24,5 @@ pub mod problem;
 pub mod reader;
 pub mod stream;
 pub mod text;
+pub mod ticket;
 pub mod verify;

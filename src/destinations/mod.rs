@@ -4,4 +4,5 @@
 pub mod file;
 pub mod shape;
 pub mod stdout;
+pub mod ticket;
 pub mod webhook;

@@ -12,3 +12,4 @@ pub mod reconcile;
 pub mod schedule;
 pub mod seal;
 pub mod standard_webhooks;
+pub mod ticket;

@@ -150,6 +150,17 @@ pub fn judge(answer: Result<Receipt, DeliverError>, made: u32, policy: &Policy, 
             let verdict = later(made, code, after.unwrap_or_default(), policy, now, unit);
             Judged { verdict, effect, health, status, detail: Some(cut(detail)) }
         }
+        Err(DeliverError::Unsure { code, status, detail, after, sent }) => {
+            // A step of the schedule is used up by what was sent, but what comes next is a look, at the time that suits it.
+            let exhausted = sent && matches!(later(made, code, after, policy, now, unit), Verdict::Dead { .. });
+            let verdict = if exhausted {
+                Verdict::Dead { code: Code::Exhausted }
+            } else {
+                Verdict::Retry { due_at: now.plus(after.min(RETRY_AFTER_MAX)), code, counted: sent }
+            };
+            let health = if sent { Health::Bad } else { Health::Neither };
+            Judged { verdict, effect: Effect::None, health, status, detail: Some(cut(detail)) }
+        }
         Err(DeliverError::Never { code, status, detail }) => {
             let verdict = if made >= NEVER_TRIES.min(policy.schedule.attempts_max()) {
                 Verdict::Dead { code }

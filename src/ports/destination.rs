@@ -29,6 +29,20 @@ pub enum DeliverError {
         /// The destination asked for at least this much patience: it is paused as a whole.
         after: Option<Duration>,
     },
+    /// It may have been taken, and only looking for it later can tell. Says nothing about other deliveries.
+    #[error("{code}: {detail}")]
+    Unsure {
+        /// Why.
+        code: Code,
+        /// HTTP status.
+        status: Option<u16>,
+        /// One line, redacted.
+        detail: String,
+        /// When to look.
+        after: Duration,
+        /// Something was sent in this attempt: it uses up a step of the schedule. Looking does not.
+        sent: bool,
+    },
     /// It can never work: dead after three tries.
     #[error("{code}: {detail}")]
     Never {

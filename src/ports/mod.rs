@@ -16,6 +16,7 @@ pub mod intake;
 pub mod publish;
 pub mod pull;
 pub mod store;
+pub mod ticket;
 pub mod token;
 pub mod tx;
 

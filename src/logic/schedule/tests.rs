@@ -126,3 +126,14 @@ fn every_status_means_what_the_table_says() {
     assert!(matches!(of_http_status(503, None, NOW), Err(DeliverError::Later { after: None, .. })));
     assert!(matches!(of_http_status(429, Some("soon"), NOW), Err(DeliverError::Later { after: Some(BUSY_PAUSE), .. })));
 }
+
+#[test]
+fn a_delivery_in_doubt_is_looked_for_at_its_time_and_only_what_was_sent_counts() {
+    let unsure =
+        |sent: bool| DeliverError::Unsure { code: Code::Unknown, status: None, detail: "d".into(), after: Duration::from_secs(2), sent };
+    let judged = |sent: bool, made: u32| judge(Err(unsure(sent)), made, &Policy::default(), Time(0), 0.5);
+    let retry = |counted: bool| Verdict::Retry { due_at: Time(2_000), code: Code::Unknown, counted };
+    assert_eq!((judged(true, 3).verdict, judged(true, 3).health), (retry(true), Health::Bad));
+    assert_eq!((judged(false, 9).verdict, judged(false, 9).health), (retry(false), Health::Neither));
+    assert_eq!(judged(true, 9).verdict, Verdict::Dead { code: Code::Exhausted });
+}

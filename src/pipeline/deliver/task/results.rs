@@ -242,6 +242,7 @@ impl Runtime {
 fn failure_code(error: &DeliverError) -> Code {
     match error {
         DeliverError::Later { code, .. }
+        | DeliverError::Unsure { code, .. }
         | DeliverError::Never { code, .. }
         | DeliverError::Denied { code, .. }
         | DeliverError::Halt { code, .. } => *code,

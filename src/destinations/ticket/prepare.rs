@@ -1,0 +1,60 @@
+//! Prepare: what a ticket system must have for us — login, rights, queue, custom fields — looked at one by one, and made where its API
+//! allows.
+
+use serde_json::{Value, json};
+
+use crate::connector::call::answer::Meaning;
+use crate::connector::ticket::TicketCheck;
+use crate::destinations::ticket::TicketDesk;
+use crate::ports::destination::DeliverError;
+use crate::ports::ticket::Prepared;
+
+impl TicketDesk {
+    /// Looks at everything; with `make`, makes what is missing.
+    pub(super) async fn look(&self, make: bool) -> Result<Vec<Prepared>, DeliverError> {
+        let context = json!({ "settings": self.options.settings });
+        let mut found = Vec::new();
+        for check in &self.options.system.checks {
+            if !check.look.is_made(&context).unwrap_or(true) {
+                continue;
+            }
+            let mut seen = self.see(check, &context).await?;
+            if let (false, true, Some(call)) = (seen.ok, make, &check.make) {
+                match self.call(call, &context, &[]).await {
+                    Ok(_) => {
+                        seen = self.see(check, &context).await?;
+                        seen.made = seen.ok;
+                    }
+                    Err(trouble) => seen.line = format!("could not be made: {}", trouble.error),
+                }
+            }
+            found.push(seen);
+        }
+        Ok(found)
+    }
+
+    async fn see(&self, check: &TicketCheck, context: &Value) -> Result<Prepared, DeliverError> {
+        let prepared = |ok: bool, line: String| Prepared { what: check.what.clone(), ok, made: false, line };
+        let missing = || {
+            let make = if check.make.is_some() { "`omnigate destination prepare` makes it" } else { "" };
+            let advice = check.advice.as_deref().unwrap_or(make);
+            if advice.is_empty() { "missing".to_owned() } else { format!("missing; {advice}") }
+        };
+        let judged = match self.call(&check.look, context, &[]).await {
+            Ok(judged) => judged,
+            Err(trouble) => {
+                return match trouble.meaning {
+                    Some(Meaning::Missing | Meaning::Never) => Ok(prepared(false, missing())),
+                    Some(Meaning::Denied | Meaning::Refresh) => Ok(prepared(false, format!("refused: {}", trouble.error))),
+                    _ => Err(trouble.error),
+                };
+            }
+        };
+        Ok(match check.look.take(&judged, context) {
+            Ok(Value::Null | Value::Bool(false)) => prepared(false, missing()),
+            Ok(Value::String(line)) => prepared(true, line),
+            Ok(_) => prepared(true, "there".to_owned()),
+            Err(error) => prepared(false, format!("its answer cannot be read: {error}")),
+        })
+    }
+}
