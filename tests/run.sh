@@ -59,12 +59,18 @@ apt_packages() {
     command -v python3 >/dev/null || need+=(python3)
     python3 -c 'import venv, ensurepip' 2>/dev/null || need+=(python3-venv)
     command -v npm >/dev/null || need+=(nodejs npm)
+    # Ticket servers: no Apache, no database server, no mail server. `dbconfig-no-thanks` keeps the packages from setting databases up.
+    [ -e /usr/share/request-tracker5/libexec/rt-server ] || need+=(request-tracker5 rt5-db-sqlite rt5-standalone dbconfig-no-thanks msmtp-mta)
+    [ -e /usr/share/redmine/Gemfile.lock ] || need+=(redmine redmine-sqlite ruby-webrick dbconfig-no-thanks)
     if [ "${#need[@]}" -eq 0 ]; then
         echo "all there"
         return 0
     fi
     echo "installing ${need[*]}"
     export DEBIAN_FRONTEND=noninteractive
+    # Redmine is set up by Debian's own Bundler, which alone finds Debian's gems; newer Rubies bring another beside it.
+    BUNDLER_VERSION=$(apt-cache policy ruby-bundler | sed -n 's/.*Candidate: \([0-9.]*\).*/\1/p')
+    export BUNDLER_VERSION
     # Packages that start a daemon when they are installed must not: the tests start their own.
     local policy=/usr/sbin/policy-rc.d made=0
     if [ ! -e "$policy" ]; then

@@ -31,6 +31,7 @@ mod media;
 mod pull_loop;
 mod real_check;
 mod real_courier;
+mod real_desks;
 mod real_imap;
 mod real_mail_kill;
 mod real_mail_oracle;

@@ -1,9 +1,11 @@
 //! Fakes and starters of real servers.
 
+pub mod bad_desk_link;
 pub mod bad_link;
 pub mod contract;
 pub mod courier;
 pub mod daemon;
+pub mod desks;
 pub mod dice;
 pub mod dns;
 pub mod dovecot;
@@ -19,5 +21,6 @@ pub mod pulling;
 pub mod receiver;
 pub mod refusing;
 pub mod servers;
+pub mod ticketing;
 pub mod virtual_time;
 pub mod whatsapp;

@@ -1,0 +1,190 @@
+//! Ticket systems, the real ones: Request Tracker 5 and Redmine 5 as Debian packages them. The same facts for each.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::bad_desk_link::{BadDeskLink, Fault};
+use crate::support::daemon::Daemon;
+use crate::support::desks::Desk;
+use crate::support::dice::Dice;
+use crate::support::http1::Message;
+use crate::support::ticketing::{System, check, conversations, post_form, post_whatsapp, setup};
+
+/// A create that something on the way repeats makes a second ticket, which is found and joined. An entry that is repeated nobody can
+/// tell from one that was said twice: these systems have no key for it.
+fn may_repeat(asked: &Message) -> bool {
+    let creates = ["POST /REST/2.0/ticket ", "POST /issues.json ", "GET "];
+    creates.iter().any(|start| asked.start.starts_with(start))
+}
+
+fn files() -> BTreeMap<String, Vec<u8>> {
+    let mut dice = Dice::new(7);
+    let mut bytes = |length: u64| -> Vec<u8> { (0..length).map(|_| dice.roll() as u8).collect() };
+    BTreeMap::from([
+        ("photo.jpg".to_owned(), bytes(70_001)),
+        ("bericht.pdf".to_owned(), bytes(5)),
+        ("Brief 1.txt".to_owned(), b"gr\xc3\xbc\xc3\x9fe\r\n".to_vec()),
+    ])
+}
+
+fn some(files: &BTreeMap<String, Vec<u8>>, names: &[&str]) -> Vec<(String, Vec<u8>)> {
+    names.iter().map(|name| ((*name).to_owned(), files[*name].clone())).collect()
+}
+
+async fn conversations_become_tickets(system: System, desk: Desk) {
+    let files = files();
+    let mut daemon = Daemon::start(setup(system, &desk, &desk.url(), "")).await;
+    post_whatsapp(&daemon, 1, "w1", "Wo ist meine Bestellung? Größe 38 <b>dringend</b> & @admin #1").await;
+    post_form(&daemon, "ana", "f1", "Hello\n\nh1. no heading", &some(&files, &["photo.jpg", "Brief 1.txt"])).await;
+    daemon.settled(Duration::from_secs(60)).await;
+    post_whatsapp(&daemon, 1, "w2", "Hallo?").await;
+    post_form(&daemon, "ana", "f2", "One more file", &some(&files, &["bericht.pdf"])).await;
+    post_whatsapp(&daemon, 2, "w3", "Somebody else").await;
+    daemon.settled(Duration::from_secs(60)).await;
+    // What dialects add and escape is not part of what is compared.
+    let conversations = conversations(&daemon).await;
+    assert_eq!(conversations.len(), 3);
+    let mut plain = 0;
+    for (conversation, said) in &conversations {
+        let tickets = system.tickets(&desk, conversation).await;
+        assert_eq!(tickets.len(), 1);
+        let entries = system.entries(&desk, &tickets[0]).await;
+        assert_eq!(entries.len(), said.len());
+        for (entry, (_, names)) in entries.iter().zip(said) {
+            assert_eq!(entry.files.len(), names.len());
+            assert!(entry.files.iter().all(|(name, bytes)| files[name] == *bytes));
+            plain += usize::from(entry.text.contains("Größe 38") && !entry.text.contains("<b>dringend"));
+            assert!(!entry.text.contains("\nh1. no"));
+        }
+    }
+    assert_eq!(plain, 1, "umlauts arrive, markup of the customer does nothing");
+
+    // Told to everybody who reads the stream, and shown to people.
+    let events = daemon.get("/v1/events?limit=1000").await;
+    let linked: Vec<_> = events["events"].as_array().unwrap().iter().filter(|event| event["type"] == "ticket.linked").collect();
+    assert_eq!(linked.len(), 3);
+    assert!(linked[0]["data"]["url"].as_str().unwrap().starts_with(&desk.url()));
+    let (status, shown, _) = daemon.command(&["ledger"]);
+    assert!(status.success() && shown.contains("desk:"), "{shown}");
+    let ledger = daemon.get("/v1/ledger?limit=1").await;
+    let message = ledger["items"][0]["message"].as_str().unwrap().to_owned();
+    let (status, shown, _) = daemon.command(&["message", &message]);
+    assert!(status.success() && shown.contains("written") && shown.contains(&message), "{shown}");
+
+    // A restart sends nothing again.
+    daemon.kill();
+    daemon.launch();
+    daemon.ready().await;
+    daemon.settled(Duration::from_secs(30)).await;
+    for (conversation, said) in &conversations {
+        let tickets = system.tickets(&desk, conversation).await;
+        assert_eq!(system.entries(&desk, &tickets[0]).await.len(), said.len());
+    }
+}
+
+async fn every_lost_answer_is_looked_for(system: System, desk: Desk) {
+    let files = files();
+    let link = BadDeskLink::start(desk.address, system.patience(), 0, 1, may_repeat).await;
+    let daemon = Daemon::start(setup(system, &desk, &link.url(), "attachments = \"none\"\n")).await;
+    let faults =
+        [Fault::CutBefore, Fault::CutAfter, Fault::CutWithin, Fault::Stall, Fault::Late, Fault::Fail502, Fault::Fail504, Fault::Repeat];
+    for (number, fault) in faults.iter().enumerate() {
+        let sender = 10 + number as u64;
+        // Redmine makes the customer first: that exchange is let through.
+        let lead: &[Fault] = if system == System::Redmine { &[Fault::None] } else { &[] };
+        link.next(&[lead, &[*fault]].concat());
+        post_whatsapp(&daemon, sender, &format!("c{number}"), &format!("first of {number}")).await;
+        daemon.settled(Duration::from_secs(60)).await;
+        link.next(&[*fault]);
+        post_whatsapp(&daemon, sender, &format!("a{number}"), &format!("second of {number}")).await;
+        daemon.settled(Duration::from_secs(60)).await;
+    }
+    assert!(link.faults() >= 2 * faults.len() as u32 - 1, "only {} faults", link.faults());
+    check(system, &desk, &daemon, &files).await;
+}
+
+async fn nothing_is_doubled_by_a_bad_link_and_kills(system: System, desk: Desk) {
+    let count: u64 = std::env::var("OMNIGATE_TICKETS").ok().and_then(|value| value.parse().ok()).unwrap_or(24);
+    let files = files();
+    let seed = std::env::var("SIM_SEED").ok().and_then(|value| value.parse().ok()).unwrap_or(20_261_123);
+    println!("SIM_SEED={seed} OMNIGATE_TICKETS={count}");
+    let mut dice = Dice::new(seed);
+    let link = BadDeskLink::start(desk.address, system.patience(), 12, seed, may_repeat).await;
+    let mut daemon = Daemon::start(setup(system, &desk, &link.url(), "")).await;
+    for round in 0..3 {
+        for number in 0..count {
+            let id = format!("{round}-{number}");
+            if number % 2 == 0 {
+                post_whatsapp(&daemon, 100 + number, &id, &format!("text {id} of whatsapp")).await;
+            } else {
+                let names: &[&str] = [&[][..], &["photo.jpg"], &["bericht.pdf", "Brief 1.txt"]][(number as usize + round) % 3];
+                post_form(&daemon, &format!("who{number}"), &id, &format!("text {id} of form"), &some(&files, names)).await;
+            }
+            if dice.chance(100 / count.clamp(4, 100) + 2) {
+                tokio::time::sleep(Duration::from_millis(dice.between(0, 2_500))).await;
+                daemon.kill();
+                daemon.launch();
+                daemon.ready().await;
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        daemon.kill();
+        daemon.launch();
+        daemon.ready().await;
+    }
+    // The link stays bad for a while, then all that is owed arrives.
+    tokio::time::sleep(Duration::from_millis(200 * count)).await;
+    link.percent(0);
+    daemon.settled(Duration::from_secs(180 + 6 * count)).await;
+    println!("{} exchanges went wrong", link.faults());
+    assert!(u64::from(link.faults()) > count / 2);
+    let dead = daemon.get("/v1/deliveries?state=dead").await;
+    assert_eq!(dead["items"], json!([]));
+    check(system, &desk, &daemon, &files).await;
+}
+
+async fn a_check_says_what_is_missing(system: System, desk: Desk) {
+    let good = Daemon::prepare(setup(system, &desk, &desk.url(), ""));
+    let (status, shown, errors) = good.command(&["check", "--connect"]);
+    assert!(status.success(), "{shown}{errors}");
+    assert!(shown.contains("login"), "{shown}");
+    let mut bad = setup(system, &desk, &desk.url(), "");
+    bad.rest =
+        bad.rest.replace("queue = \"Support\"", "queue = \"Bare\"").replace("conversation_field_id = 1", "conversation_field_id = 7");
+    let (status, shown, errors) = Daemon::prepare(bad).command(&["check", "--connect"]);
+    assert!(!status.success() && format!("{shown}{errors}").contains("custom field"), "{shown}{errors}");
+    let mut refused = setup(system, &desk, &desk.url(), "");
+    refused.env.insert("DESK_SECRET".into(), "1-2-wrong".into());
+    let (status, shown, errors) = Daemon::prepare(refused).command(&["check", "--connect"]);
+    assert!(!status.success() && !format!("{shown}{errors}").contains("1-2-wrong"), "{shown}{errors}");
+}
+
+macro_rules! of_each {
+    ($($name:ident),+ $(,)?) => {
+        mod rt {
+            $(#[tokio::test]
+            async fn $name() {
+                if let Some(desk) = super::Desk::rt().await {
+                    super::$name(super::System::Rt, desk).await;
+                }
+            })+
+        }
+        mod redmine {
+            $(#[tokio::test]
+            async fn $name() {
+                if let Some(desk) = super::Desk::redmine().await {
+                    super::$name(super::System::Redmine, desk).await;
+                }
+            })+
+        }
+    };
+}
+
+of_each!(
+    conversations_become_tickets,
+    every_lost_answer_is_looked_for,
+    nothing_is_doubled_by_a_bad_link_and_kills,
+    a_check_says_what_is_missing,
+);

@@ -1,0 +1,136 @@
+//! Real ticket servers on loopback, each in a folder of its own: Request Tracker and Redmine as Debian packages them. What initialising
+//! gives is kept below `target/test-servers`, so that only the first start on a machine is slow.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::daemon::free_address;
+use crate::support::http1::{self, Message};
+use crate::support::servers::missing;
+
+/// Key of Redmine's administrator.
+pub const REDMINE_KEY: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// A ticket server that runs.
+pub struct Desk {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Header by which the gateway's user proves itself.
+    pub proof: (String, String),
+    folder: tempfile::TempDir,
+    child: Child,
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        // It takes its workers along; SIGKILL would leave them.
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().ok();
+        let from = Instant::now();
+        while from.elapsed() < Duration::from_secs(5) {
+            if self.child.try_wait().unwrap().is_some() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn kept(name: &str) -> PathBuf {
+    std::env::var_os("OMNIGATE_TEST_SERVERS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-servers"), PathBuf::from)
+        .join(name)
+}
+
+fn start(script: &str, name: &str) -> (tempfile::TempDir, Child, SocketAddr) {
+    let folder = tempfile::Builder::new().prefix(&format!("omnigate-{name}-")).tempdir().unwrap();
+    let address = free_address();
+    let log = std::fs::File::create(folder.path().join("server.log")).unwrap();
+    let child = Command::new("bash")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(script))
+        .arg(folder.path())
+        .arg(address.port().to_string())
+        .arg(kept(name))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    (folder, child, address)
+}
+
+impl Desk {
+    /// Request Tracker; `None`, loudly, where it is not installed.
+    pub async fn rt() -> Option<Self> {
+        if !Path::new("/usr/share/request-tracker5/libexec/rt-server").exists() {
+            missing("request-tracker5, rt5-db-sqlite, rt5-standalone");
+            return None;
+        }
+        let (folder, child, address) = start("rt.sh", "rt");
+        let mut desk = Self { address, proof: (String::new(), String::new()), folder, child };
+        desk.answers("/REST/2.0/rt").await;
+        let token = std::fs::read_to_string(desk.folder.path().join("token")).unwrap();
+        desk.proof = ("authorization".into(), format!("token {token}"));
+        desk.answers("/REST/2.0/rt").await;
+        Some(desk)
+    }
+
+    /// Redmine; `None`, loudly, where it is not installed.
+    pub async fn redmine() -> Option<Self> {
+        if !Path::new("/usr/share/redmine/config.ru").exists() || !Path::new("/usr/share/redmine/Gemfile.lock").exists() {
+            missing("redmine, redmine-sqlite, ruby-webrick");
+            return None;
+        }
+        let (folder, child, address) = start("redmine.sh", "redmine");
+        let proof = ("x-redmine-api-key".into(), REDMINE_KEY.to_owned());
+        let mut desk = Self { address, proof, folder, child };
+        desk.answers("/users/current.json").await;
+        Some(desk)
+    }
+
+    /// Waits until it answers at all; with a proof, until it takes it.
+    async fn answers(&mut self, path: &str) {
+        let from = Instant::now();
+        loop {
+            if let Ok(answer) = self.ask("GET", path, b"").await
+                && (answer.success() || self.proof.0.is_empty())
+            {
+                return;
+            }
+            let ended = self.child.try_wait().unwrap();
+            let log = || std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default();
+            assert!(ended.is_none(), "the server ended with {ended:?}:\n{}", log());
+            assert!(from.elapsed() < Duration::from_secs(240), "no answer after {:?}:\n{}", from.elapsed(), log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Its address as a URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The token of Request Tracker.
+    pub fn token(&self) -> String {
+        self.proof.1.trim_start_matches("token ").to_owned()
+    }
+
+    /// A call of the gateway's user.
+    pub async fn ask(&self, method: &str, target: &str, body: &[u8]) -> std::io::Result<Message> {
+        let headers = [(self.proof.0.as_str(), self.proof.1.as_str()), ("content-type", "application/json")];
+        let headers = if self.proof.0.is_empty() { &headers[1..] } else { &headers[..] };
+        http1::patient(http1::once(self.address, method, target, headers, body)).await
+    }
+
+    /// `GET`, asserted to succeed.
+    pub async fn get(&self, target: &str) -> Value {
+        let answer = self.ask("GET", target, b"").await.unwrap();
+        assert!(answer.success(), "GET {target}: {} {}", answer.start, answer.text());
+        answer.json()
+    }
+}
