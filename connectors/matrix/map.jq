@@ -47,8 +47,12 @@ def reaction: (.content | obj | ."m.relates_to" | obj) as $relates | {
   emoji: ($relates.key | str), added: true, sent_at: (.origin_server_ts | millis)
 };
 
+# Our own account, as the homeserver tells it.
+def own: .sender as $sender | any($own.user[]?; . == $sender);
+
 def event($room):
-  if .type == "m.room.message" or .type == "m.sticker" then
+  if own then ignored("own_echo")
+  elif .type == "m.room.message" or .type == "m.sticker" then
     # What was removed has no content any more.
     if .content | obj | .body | str then message($room) else ignored("unsupported_kind") end
   elif .type == "m.room.redaction" then {kind: "delete", key: (.redacts // (.content | obj | .redacts)), sent_at: (.origin_server_ts | millis)}

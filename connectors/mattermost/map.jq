@@ -42,8 +42,12 @@ def content($event):
 
 def true_text: . == true or . == "true";
 
+# Our own bot, as the server tells it.
+def own: .user_id as $user | any($own.user[]?; . == $user);
+
 def post($event; $draft): (.props | obj) as $props
-  | if $props.from_bot | true_text then ignored("bot")
+  | if own then ignored("own_echo")
+    elif $props.from_bot | true_text then ignored("bot")
     elif $props.from_webhook | true_text then ignored("bot")
     elif .type | str then ignored("system")
     else content($event) + $draft end;

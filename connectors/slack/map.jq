@@ -39,13 +39,17 @@ def reaction($envelope): {
   added: (.type == "reaction_added"), sent_at: (.event_ts | time_s)
 };
 
+# Our own app, as auth.test tells it.
+def own: .user as $user | .bot_id as $bot | any($own.user[]?; . == $user) or any($own.bot[]?; . == $bot);
+
 def bot: .bot_id != null or .subtype == "bot_message";
 
 # Subtypes that are messages of people; all others are notices.
 def said: .subtype == null or .subtype == "file_share" or .subtype == "thread_broadcast" or .subtype == "me_message";
 
 def event($envelope):
-  if .type == "reaction_added" or .type == "reaction_removed" then
+  if own or (.message // {} | own) or (.previous_message // {} | own) then ignored("own_echo")
+  elif .type == "reaction_added" or .type == "reaction_removed" then
     if .item.type == "message" then reaction($envelope) else ignored("unsupported_kind") end
   elif .type != "message" and .type != "app_mention" then ignored("unsupported_kind")
   elif .subtype == "message_deleted" then

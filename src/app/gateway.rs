@@ -58,8 +58,8 @@ pub fn start_error(what: &str, error: impl std::fmt::Display) -> StartError {
 pub struct Running {
     /// What the files say.
     pub loaded: Option<Loaded>,
-    /// Channels whose files are fetched.
-    pub media: HashMap<String, Pulling>,
+    /// What asks the platforms of channels for more than they sent.
+    pub media: HashMap<outreach::Errand, Pulling>,
     /// Pulled channels.
     pub pulls: HashMap<String, Pulling>,
     /// Polls and streams.
@@ -265,7 +265,7 @@ impl Gateway {
             self.parts.board.remove(id);
             self.parts.metrics.forget_channel(id);
         }
-        let Channels { hooks, behind, kits, mail, feeds, failed, disabled } = built;
+        let Channels { hooks, behind, kits, owns, mail, feeds, failed, disabled } = built;
         outreach::stop(&mut running.media).await;
         for (hook, files) in &behind {
             for file in files {
@@ -276,7 +276,7 @@ impl Gateway {
         }
         crate::app::keys::prepare(&self.parts.intake.served(), &hooks, &self.parts.clock).await;
         self.parts.intake.serve(hooks);
-        running.media = outreach::start(&self.parts, kits, loaded.config.attachments.bytes_max);
+        running.media = outreach::start(&self.parts, kits, owns, loaded.config.attachments.bytes_max);
         for file in disabled {
             self.parts.board.place(&file.id, status(&file.connector, ChannelMode::Disabled, now));
         }

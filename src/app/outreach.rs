@@ -1,4 +1,4 @@
-//! Outreach: what asks the platforms of channels behind hooks for more than they sent: files.
+//! Outreach: what asks the platforms of channels for more than they sent: who we are there, and files.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,48 +8,79 @@ use tokio::sync::watch;
 use crate::app::gateway::Pulling;
 use crate::app::parts::Parts;
 use crate::connector::kit::ChannelKit;
+use crate::connector::own::Own;
 use crate::pipeline::media::{MediaChannel, MediaParts, Slots, leftovers};
+use crate::pipeline::whoami::Asking;
+use crate::ports::http::Http;
 
-/// Starts what fetches files, one task a channel.
-pub fn start(parts: &Parts, kits: Vec<Arc<ChannelKit>>, bytes_max: u64) -> HashMap<String, Pulling> {
-    let fetching: Vec<Arc<ChannelKit>> = kits.into_iter().filter(|kit| !kit.connector.media.is_empty()).collect();
-    if fetching.is_empty() {
-        return HashMap::new();
+/// Which task of which channel.
+pub type Errand = (String, &'static str);
+
+/// Starts what the channels need, a task each. `owns`: who waits to know who we are, by channel.
+pub fn start(
+    parts: &Parts,
+    kits: Vec<Arc<ChannelKit>>,
+    mut owns: HashMap<String, Vec<Arc<Own>>>,
+    bytes_max: u64,
+) -> HashMap<Errand, Pulling> {
+    let mut running = HashMap::new();
+    let calls = |kit: &Arc<ChannelKit>| kit.connector.whoami.is_some() || !kit.connector.media.is_empty();
+    if !kits.iter().any(calls) {
+        return running;
     }
-    let served = fetching.iter().map(|kit| kit.channel.clone()).collect();
     let http = match parts.http() {
         Ok(http) => http,
         Err(error) => {
-            tracing::error!(error = %error, "no http client to fetch files with");
-            return HashMap::new();
+            tracing::error!(error = %error, "no http client to call platforms with");
+            return running;
         }
     };
+    for kit in kits.iter().filter(|kit| kit.connector.whoami.is_some()) {
+        let owns = owns.remove(&kit.channel).unwrap_or_default();
+        if owns.iter().any(|own| own.is_needed_by(&kit.channel)) {
+            let asking = Asking {
+                store: parts.store.clone(),
+                writer: parts.writer.clone(),
+                http: http.clone(),
+                clock: parts.clock.clone(),
+                board: parts.board.clone(),
+                kit: kit.clone(),
+                owns,
+            };
+            let (stop, stopping) = watch::channel(false);
+            running.insert((kit.channel.clone(), "whoami"), Pulling { stop, task: tokio::spawn(asking.run(stopping)) });
+        }
+    }
+    fetching(parts, kits, &http, bytes_max, &mut running);
+    running
+}
+
+fn fetching(parts: &Parts, kits: Vec<Arc<ChannelKit>>, http: &Arc<dyn Http>, bytes_max: u64, running: &mut HashMap<Errand, Pulling>) {
+    let fetching: Vec<Arc<ChannelKit>> = kits.into_iter().filter(|kit| !kit.connector.media.is_empty()).collect();
+    let served = fetching.iter().map(|kit| kit.channel.clone()).collect();
     let shared = Arc::new(MediaParts {
         store: parts.store.clone(),
         blobs: parts.blobs.clone(),
         writer: parts.writer.clone(),
-        http,
+        http: http.clone(),
         clock: parts.clock.clone(),
         random: parts.random.clone(),
         metrics: parts.metrics.clone(),
         slots: Slots::default(),
         bytes_max,
     });
-    let start = |kit: Arc<ChannelKit>| {
+    for kit in fetching {
         let (stop, stopping) = watch::channel(false);
         let id = kit.channel.clone();
         let channel = MediaChannel { parts: shared.clone(), bell: parts.bells.bell(&id), kit };
-        (id, Pulling { stop, task: tokio::spawn(channel.run(stopping)) })
-    };
-    let mut running: HashMap<String, Pulling> = fetching.into_iter().map(start).collect();
+        running.insert((id, "media"), Pulling { stop, task: tokio::spawn(channel.run(stopping)) });
+    }
     let (stop, stopping) = watch::channel(false);
-    // No channel has an empty id.
-    running.insert(String::new(), Pulling { stop, task: tokio::spawn(leftovers(shared, served, stopping)) });
-    running
+    running.insert((String::new(), "leftovers"), Pulling { stop, task: tokio::spawn(leftovers(shared, served, stopping)) });
 }
 
-/// Ends it; what is under way is done again later.
-pub async fn stop(running: &mut HashMap<String, Pulling>) {
+/// Ends all of it; what is under way is done again later.
+pub async fn stop(running: &mut HashMap<Errand, Pulling>) {
     for (_, Pulling { stop, task }) in running.drain() {
         let _ = stop.send(true);
         let _ = task.await;

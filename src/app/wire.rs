@@ -13,6 +13,7 @@ use crate::connector::kit::ChannelKit;
 use crate::connector::load::Connector;
 use crate::connector::mail::{MailContext, MailLimits};
 use crate::connector::mode::Mode;
+use crate::connector::own::Own;
 use crate::connector::problem::Problem;
 use crate::connector::reader::Reader;
 use crate::engines::imap;
@@ -97,6 +98,8 @@ pub struct Channels {
     pub behind: BTreeMap<String, Vec<Arc<ChannelFile>>>,
     /// How the platforms of channels are called.
     pub kits: Vec<Arc<ChannelKit>>,
+    /// Who waits to know who we are, by channel.
+    pub owns: HashMap<String, Vec<Arc<Own>>>,
     /// Mail channels.
     pub mail: Vec<MailChannel>,
     /// Polls and streams.
@@ -156,6 +159,7 @@ pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digeste
                         }
                         Ok(reader) => {
                             let reader = Arc::new(reader);
+                            out.owns.entry(file.id.clone()).or_default().push(reader.own().clone());
                             let fed = |mode| FedChannel { file: file.clone(), mode, reader: reader.clone(), limits: limits.clone() };
                             out.feeds.extend(asked.into_iter().map(fed));
                         }
@@ -180,6 +184,9 @@ fn build_hook(name: &str, mut group: Vec<Sharing>, config: &Config, digester: &D
         let specs = group.iter().map(|(file, ..)| channel_set::spec(file)).collect();
         let problems = match Hook::build(name, connector.clone(), specs, digester.clone(), limits) {
             Ok(hook) => {
+                for (file, ..) in &group {
+                    out.owns.entry(file.id.clone()).or_default().push(hook.own().clone());
+                }
                 let accept_timeout = group.iter().map(|(file, ..)| file.accept_timeout).min().unwrap_or_default();
                 let limits = group.iter().map(|(file, _, limits)| (file.id.clone(), limits.clone())).collect();
                 let entry = HookEntry { hook, connector: connector.manifest.name.clone(), limits, accept_timeout };

@@ -156,6 +156,7 @@ fn input(args: &TryArgs, bytes: Vec<u8>, connector: &Connector, channel: Option<
         },
     };
     Ok(TryInput {
+        own: serde_json::Map::new(),
         whole_request: extension == "http" || looks_like_request(&bytes),
         bytes,
         via,

@@ -1,7 +1,7 @@
 //! Fixtures: the tests of a connector, and `omnigate try`.
 //!
 //! A case is a folder with `request.http`, `payload.json` or `message.eml` and `expected.json`; beside them may stand `case.toml` (settings,
-//! secrets, account, via, now) and, for connectors without a map of their own, `map.jq`. A case without secrets is not verified.
+//! secrets, account, via, now, own) and, for connectors without a map of their own, `map.jq`. A case without secrets is not verified.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -53,6 +53,8 @@ pub struct TryInput {
     pub map: Option<String>,
     /// The clock.
     pub now: Time,
+    /// Our own ids at the platform, as `[whoami]` would tell them.
+    pub own: serde_json::Map<String, Value>,
 }
 
 impl Default for TryInput {
@@ -68,6 +70,7 @@ impl Default for TryInput {
             account: None,
             map: None,
             now: NOW,
+            own: serde_json::Map::new(),
         }
     }
 }
@@ -122,6 +125,7 @@ pub fn try_input(connector: &Arc<Connector>, input: &TryInput) -> Result<Tried, 
     let digester = Digester::new(&[0; INSTANCE_KEY_BYTES]);
     if connector.manifest.webhook.is_none() {
         let reader = Reader::build_for_trial(Arc::clone(connector), spec, digester)?;
+        reader.own().learn(&id, input.own.clone());
         let context = ReadContext { received_at: input.now, historic: false };
         let head = RawHead { headers: input.headers.clone(), ..RawHead::default() };
         let read = reader.read(input.via, &head, &Bytes::copy_from_slice(&input.bytes), &context);
@@ -129,6 +133,7 @@ pub fn try_input(connector: &Arc<Connector>, input: &TryInput) -> Result<Tried, 
     }
     let limits = ReadLimits::default();
     let hook = Hook::build_for_trial(Arc::clone(connector), spec, digester, limits, !input.skip_verify, input.via)?;
+    hook.own().learn(&id, input.own.clone());
     let request = request(&id, input).map_err(|message| vec![Problem::whole("the request", message)])?;
     Ok(match hook.guard(&request, input.now) {
         Guarded::Answer { answer, code: Some(code) } => Tried::answered("refused", Some(code.as_str()), &answer),
@@ -277,6 +282,7 @@ struct Case {
     account: Option<String>,
     via: Option<Via>,
     now: Option<Time>,
+    own: toml::Table,
     /// Verify although no secret is given: it must be refused.
     verify: bool,
 }
@@ -329,6 +335,7 @@ fn input(folder: &Folder, name: &str) -> Result<TryInput, String> {
         account: case.account,
         map: file("map.jq").map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
         now: case.now.unwrap_or(NOW),
+        own: serde_json::to_value(&case.own).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default(),
     })
 }
 

@@ -56,9 +56,4 @@ impl ChannelKit {
     pub fn render(&self, call: &Call, context: &Value) -> Result<HttpRequest, CallError> {
         call.render(&self.filling(context))
     }
-
-    /// Whether every secret that a call needs is set.
-    pub fn can(&self, call: &Call) -> bool {
-        call.secrets().into_iter().all(|name| self.secrets.get(name).is_some_and(|values| !values.is_empty()))
-    }
 }

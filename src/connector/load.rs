@@ -10,12 +10,14 @@ use crate::connector::hook::words;
 use crate::connector::jq::{Facts, Filter, Limits};
 use crate::connector::manifest::{Answer, Decrypt, Handshake, Manifest, Webhook};
 use crate::connector::media::Recipe;
+use crate::connector::own::Whoami;
 use crate::connector::problem::{Problem, did_you_mean};
 use crate::connector::verify::Kind;
 use crate::model::codes::Code;
 
-/// Variables of a map: the channel's id, its settings, the request's headers and query by name, and how the payload came.
-pub const MAP_VARS: [&str; 5] = ["$channel", "$settings", "$headers", "$query", "$via"];
+/// Variables of a map: the channel's id, its settings, the request's headers and query by name, how the payload came,
+/// and our own ids at the platform.
+pub const MAP_VARS: [&str; 6] = ["$channel", "$settings", "$headers", "$query", "$via", "$own"];
 
 /// Place of `$headers` in [`MAP_VARS`].
 pub const HEADERS: usize = 2;
@@ -29,6 +31,8 @@ pub struct Connector {
     pub manifest: Manifest,
     /// Its `map.jq`; `None` where the channel file brings the map, or the payload is mail.
     pub map: Option<Filter>,
+    /// How the platform is asked who we are.
+    pub whoami: Option<Whoami>,
     /// Its media recipes, compiled.
     pub media: BTreeMap<String, Recipe>,
     /// Its handshakes, compiled.
@@ -75,6 +79,8 @@ impl Connector {
         if let Some(webhook) = &manifest.webhook {
             echoes = webhook_parts(&file, &manifest, webhook, limits, &mut problems);
         }
+        let whoami = manifest.whoami.as_ref().map(|spec| Whoami::compile(spec, &scope(&file, &manifest, limits)));
+        let whoami = whoami.transpose().map_err(|wrong| problems.extend(wrong)).ok().flatten();
         let media = media(&file, &manifest, limits, &mut problems);
         let map = match (folder.text(MAP_FILE), manifest.is_mail(), manifest.own_map) {
             (Some(code), ..) => match Filter::compile(&folder.place(MAP_FILE), code, &MAP_VARS, limits) {
@@ -93,7 +99,7 @@ impl Connector {
             }
             (None, ..) => None,
         };
-        if problems.is_empty() { Ok(Self { manifest, map, media, echoes, folder, limits }) } else { Err(problems) }
+        if problems.is_empty() { Ok(Self { manifest, map, whoami, media, echoes, folder, limits }) } else { Err(problems) }
     }
 }
 

@@ -11,10 +11,11 @@ use serde::Deserialize;
 use crate::connector::call::auth::AuthSpec;
 use crate::connector::media::RecipeSpec;
 use crate::connector::mode::Mode;
+use crate::connector::own::WhoamiSpec;
 use crate::connector::problem::{Problem, did_you_mean};
 
 /// Primitives that later versions carry out; named apart, so that the error says so.
-const LATER: &[&str] = &["whoami", "poll", "stream", "subscribe", "reply", "enrich", "coalesce", "correlate", "capabilities"];
+const LATER: &[&str] = &["poll", "stream", "subscribe", "reply", "enrich", "coalesce", "correlate", "capabilities"];
 
 /// What a `connector.toml` says.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -66,6 +67,9 @@ pub struct Manifest {
     /// How its requests prove who asks, by name.
     #[serde(default)]
     pub auth: BTreeMap<String, AuthSpec>,
+    /// How the platform is asked who we are there.
+    #[serde(default)]
+    pub whoami: Option<WhoamiSpec>,
     /// Recipes by which files are fetched, by name; `default` where the map names none.
     #[serde(default)]
     pub media: BTreeMap<String, RecipeSpec>,

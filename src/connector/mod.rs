@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod media;
 pub mod mode;
 pub mod normalize;
+pub mod own;
 pub mod preview;
 pub mod problem;
 pub mod reader;

@@ -50,6 +50,8 @@ codes! {
     // Overload: the platform is asked to come again.
     /// The platform signs with a published key that is not fetched yet.
     KeyUnknown = "key_unknown",
+    /// It is not known yet who we are at the platform: what our own side wrote could not be told from a customer's words.
+    OwnUnknown = "own_unknown",
     /// The writer's queue is full.
     QueueFull = "queue_full",
     /// The disk is below `free_min` or full; admissions stop.

@@ -80,9 +80,19 @@ struct Prepared {
     received_at: Time,
 }
 
+/// Pause between two looks whether it is known who we are.
+const OWN_LOOK: Duration = Duration::from_millis(200);
+
 impl FeedChannel {
     /// Runs until `stop` turns true.
     pub async fn run(self: Arc<Self>, stop: tokio::sync::watch::Receiver<bool>) {
+        let mut stopping = stop.clone();
+        while !self.reader.own().is_known() {
+            tokio::select! {
+                () = self.clock.sleep(OWN_LOOK) => {}
+                _ = stopping.wait_for(|stop| *stop) => return,
+            }
+        }
         let pulse = Arc::new(Pulse::default());
         let session = |stop: Stop| self.clone().session(pulse.clone(), stop);
         self.sessions(&pulse).run(stop, session).await;

@@ -97,6 +97,9 @@ impl HookIntake {
             Guarded::Answer { answer, code } => return (answer, code),
             Guarded::Pass(verified) => verified,
         };
+        if !entry.hook.own().is_known() {
+            return (overload(entry, &verified, RETRY_STORE_S), Some(Code::OwnUnknown));
+        }
         let started = self.parts.clock.monotonic();
         let mut read = entry.hook.read(&verified, &ReadContext { received_at: now, historic: false });
         self.parts.metrics.normalized(&entry.connector, self.parts.clock.monotonic().saturating_sub(started));

@@ -17,4 +17,5 @@ pub mod pull;
 pub mod raws;
 pub mod reconcile;
 pub mod sessions;
+pub mod whoami;
 pub mod writer;

@@ -45,3 +45,4 @@ mod store;
 mod strace;
 mod support;
 mod tokens;
+mod whoami;

@@ -136,6 +136,11 @@ impl Hook {
         Ok(hook)
     }
 
+    /// Who we are at the platform.
+    pub fn own(&self) -> &Arc<crate::connector::own::Own> {
+        self.reader.own()
+    }
+
     /// Its name, the last part of the URL.
     pub fn name(&self) -> &str {
         self.reader.name()

@@ -99,7 +99,14 @@ const PROGRAMS: &[&str] = &[
 
 fn both(filter: &mut Filter, input: &[u8]) -> [Result<Vec<Value>, JqError>; 2] {
     let settings = json!({"a": 1, "agents": ["U1", "U0A1"], "fields": {"message": "message", "email": "email"}, "leave_out": ["t"], "honeypot": "website"});
-    let vars = [&json!("channel"), &settings, &json!({"x-header": "h"}), &json!({"q": "1"}), &json!("webhook")];
+    let vars = [
+        &json!("channel"),
+        &settings,
+        &json!({"x-header": "h"}),
+        &json!({"q": "1"}),
+        &json!("webhook"),
+        &json!({"user": ["U1", "@me:example.org"]}),
+    ];
     let fast = filter.run_of(Input::Json(input), &vars);
     let program = filter.fast.take();
     let slow = filter.run_of(Input::Json(input), &vars);

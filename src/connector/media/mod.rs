@@ -135,20 +135,6 @@ impl Recipe {
         self.inline.is_some()
     }
 
-    /// Names of the secrets it cannot do without.
-    pub fn secrets(&self) -> BTreeSet<&str> {
-        self.steps.iter().flat_map(|step| step.call.secrets()).collect()
-    }
-
-    /// Names of the settings it cannot do without.
-    pub fn settings(&self) -> BTreeSet<&str> {
-        let named = self.steps.iter().flat_map(|step| step.call.paths()).filter_map(|path| match path {
-            [root, name, ..] if root == "settings" => Some(name.as_str()),
-            _ => None,
-        });
-        named.collect()
-    }
-
     /// The context of the first request.
     ///
     /// # Errors

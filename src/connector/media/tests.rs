@@ -65,7 +65,7 @@ fn values_made_before_the_first_request_fill_it_and_a_hash_is_read_in_both_writi
          fetch = [{ request = { get = \"{settings.api}/download/{step.server}\", auth = \"bot\" } }]\nverify_sha256 = \"{step.hash}\"",
     )
     .unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(recipe.secrets().into_iter().collect::<Vec<_>>(), ["token"]);
+    assert_eq!(recipe.steps[0].call.secrets(), ["token"]);
     let order = |id: &str| FetchOrder {
         recipe: "default".to_owned(),
         account: "a".to_owned(),

@@ -21,6 +21,7 @@ use crate::connector::load::{Connector, HEADERS, QUERY};
 use crate::connector::manifest::{Decode, Decrypt, Then};
 use crate::connector::mode::Mode;
 use crate::connector::normalize::{self, Source, Target};
+use crate::connector::own::Own;
 use crate::connector::problem::Problem;
 use crate::logic::digest::Digester;
 use crate::model::codes::Code;
@@ -125,6 +126,8 @@ pub struct Reader {
     pub(crate) secrets: BTreeMap<String, Vec<SecretString>>,
     digester: Digester,
     pub(crate) limits: ReadLimits,
+    /// Who we are at the platform; somebody with a network fills it.
+    own: Arc<Own>,
 }
 
 impl Reader {
@@ -150,6 +153,11 @@ impl Reader {
     /// Scope of its delivery keys: the hook's name, or the channel's id.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Who we are at the platform.
+    pub fn own(&self) -> &Arc<Own> {
+        &self.own
     }
 
     /// The connector.
@@ -258,7 +266,8 @@ impl Reader {
             query.extend(all.map(|(name, value)| (name.into_owned(), Value::from(value.into_owned()))));
         }
         let (headers, query, via) = (Value::Object(headers), Value::Object(query), Value::from(via.as_str()));
-        let vars = [&channel, &self.settings, &headers, &query, &via];
+        let own = self.own.ids();
+        let vars = [&channel, &self.settings, &headers, &query, &via, &*own];
         let mut drafts = Vec::new();
         let take = |output: Output<'_>| drafts.push(draft::read(output));
         let (done, files) = match decoded {

@@ -23,7 +23,7 @@ pub struct MediaServer {
     pub address: SocketAddr,
     /// What was asked for, in order.
     pub asked: Arc<Mutex<Vec<Asked>>>,
-    /// While set, `/hang` hangs; afterwards it gives the file.
+    /// While set, `/hang` hangs and `/me` fails; afterwards they give what they should.
     pub hanging: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -129,6 +129,8 @@ async fn serve(stream: TcpStream, own: SocketAddr, elsewhere: Option<SocketAddr>
             }
             Vec::new()
         }
+        "/me" if hanging.load(Ordering::Acquire) => whole("500 Internal Server Error", "text/plain", b""),
+        "/me" => whole("200 OK", "application/json", b"{\"user\":\"bot-1\"}"),
         // Two steps: the link, then the file.
         "/link" => whole("200 OK", "application/json", format!("{{\"url\":\"http://{own}/file\",\"sha256\":\"00\"}}").as_bytes()),
         "/wrong_hash" => {
