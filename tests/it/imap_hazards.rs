@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use omnigate::engines::imap::{After, FirstRun, ImapSettings, Login, Tls};
 use omnigate::model::codes::Code;
-use omnigate::ports::clock::Clock as _;
 use omnigate::ports::pull::{Pull, PullError, PullSource, PulledState, Woken};
 use omnigate::ports::store::SourceState;
 
 use crate::support::imap_script::{ScriptedImap, bodies, body, content, examine, listing, login};
-use crate::support::pulling::{Desk, WallClock, settings, source};
+use crate::support::pulling::{Desk, known, settings, source};
 
 fn quick(port: u16) -> ImapSettings {
     let mut quick = settings(port, "ana");
@@ -211,7 +210,7 @@ async fn a_server_that_gives_no_mail_at_all_is_not_a_mailbox_of_unfetchable_mail
     let refused = |uid: u32| format!("C: UID FETCH {uid} (UID BODY.PEEK[]<0.1>)\nT: NO storage is away\n");
     let server = ScriptedImap::start(vec![three(&(refused(2) + &refused(3)))]);
     let mut desk = Desk::default();
-    desk.states.push(SourceState { memo: "{\"suspect\":[1,4]}".to_owned(), ..known(0) });
+    desk.states.push(SourceState { memo: "{\"suspect\":[1,4]}".to_owned(), ..known(0, 2) });
     let ended = one_session(&server, &mut desk).await.err().unwrap();
     assert_eq!(code_of(&ended), Code::Protocol);
     assert!(desk.things.is_empty(), "no mail is given up for the server's trouble");
@@ -284,18 +283,6 @@ async fn a_server_that_refuses_idle_is_polled() {
     server.must_be_content();
 }
 
-fn known(low_water: u64) -> SourceState {
-    SourceState {
-        account: "imap:127.0.0.1:ana".to_owned(),
-        folder: "INBOX".to_owned(),
-        epoch: 1,
-        epoch_name: 7,
-        low_water,
-        first_run_top: 2,
-        memo: format!("{{\"surveyed_at\":{}}}", WallClock.now().0),
-    }
-}
-
 #[tokio::test]
 async fn a_missing_uidnext_is_asked_for_and_its_absence_is_no_new_epoch() {
     let bare = "C: EXAMINE \"INBOX\"\nS: * 3 EXISTS\nS: * OK [UIDVALIDITY 7] v\nT: OK\nC: STATUS \"INBOX\" (UIDVALIDITY UIDNEXT)\n";
@@ -313,7 +300,7 @@ async fn a_missing_uidnext_is_asked_for_and_its_absence_is_no_new_epoch() {
     // The newest mails were deleted: the highest number is below the cursor, and that is all.
     let server = ScriptedImap::start(vec![login("") + &highest]);
     let mut desk = Desk::default();
-    desk.states.push(known(9));
+    desk.states.push(known(9, 2));
     one_session(&server, &mut desk).await.unwrap();
     assert_eq!((desk.inbox().epoch, desk.inbox().low_water), (1, 9));
     server.must_be_content();
@@ -330,7 +317,7 @@ async fn new_numbers_begin_a_new_epoch_and_old_mails_in_it_are_historic_by_date(
         let script = [&login(""), &examine(2, validity, next), &list, &bodies("1", &[1]), &bodies("2", &[2])].map(String::as_str).concat();
         let server = ScriptedImap::start(vec![script]);
         let mut desk = Desk::default();
-        desk.states.push(SourceState { memo: first_run.to_owned(), ..known(50) });
+        desk.states.push(SourceState { memo: first_run.to_owned(), ..known(50, 2) });
         one_session(&server, &mut desk).await.unwrap();
         let inbox = desk.inbox();
         assert_eq!((inbox.epoch, inbox.epoch_name, inbox.low_water), (2, u64::from(validity), u64::from(top)));
@@ -486,7 +473,7 @@ async fn moving_without_move_never_expunges_what_others_marked() {
         let mut with = quick(server.port);
         with.after = After::Move("Done".to_owned());
         let mut desk = Desk::default();
-        desk.states.push(known(3));
+        desk.states.push(known(3, 2));
         desk.unsettled = vec![("INBOX".to_owned(), 1, 1), ("INBOX".to_owned(), 1, 2)];
         let mut pull = source(with).open().await.unwrap();
         desk.drain(&mut *pull).await.unwrap();
@@ -502,7 +489,7 @@ async fn a_refused_policy_does_not_stop_the_source() {
     let mut with = quick(server.port);
     with.after = After::Move("Done".to_owned());
     let mut desk = Desk::default();
-    desk.states.push(known(3));
+    desk.states.push(known(3, 2));
     desk.unsettled = vec![("INBOX".to_owned(), 1, 1)];
     let mut pull = source(with).open().await.unwrap();
     desk.drain(&mut *pull).await.unwrap();

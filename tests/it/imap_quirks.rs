@@ -9,7 +9,7 @@ use omnigate::ports::pull::{PullError, PullSource as _, PulledState, Woken};
 use omnigate::ports::store::SourceState;
 
 use crate::support::imap_script::{ScriptedImap, bodies, body, content, examine, listing, login};
-use crate::support::pulling::{Desk, WallClock, settings, source};
+use crate::support::pulling::{Desk, WallClock, known, settings, source};
 
 const DATE: &str = "17-Jul-2026 02:44:25 +0000";
 
@@ -19,19 +19,6 @@ fn quick(port: u16) -> ImapSettings {
     quick.timeouts.connect = Duration::from_millis(1500);
     quick.poll_interval = Duration::from_millis(20);
     quick
-}
-
-/// A folder that was read up to `low_water`, and surveyed now.
-fn known(low_water: u64) -> SourceState {
-    SourceState {
-        account: "imap:127.0.0.1:ana".to_owned(),
-        folder: "INBOX".to_owned(),
-        epoch: 1,
-        epoch_name: 7,
-        low_water,
-        first_run_top: 0,
-        memo: format!("{{\"floor\":0,\"surveyed_at\":{}}}", WallClock.now().0),
-    }
 }
 
 fn script(parts: &[&str]) -> String {
@@ -109,7 +96,7 @@ async fn a_mail_that_appears_below_the_cursor_is_found() {
     let found = script(&[&login("IDLE"), &examine(1, 7, 9), late, &examine(2, 7, 9), numbers, &look, &bodies("5", &[5])]);
     let server = ScriptedImap::start(vec![found]);
     let mut desk = Desk::default();
-    desk.states.push(known(7));
+    desk.states.push(known(7, 0));
     let eighth = script(&[&login(""), &examine(1, 7, 9), &listing(8, 8, &[8]), &bodies("8", &[8])]);
     let before = ScriptedImap::start(vec![eighth]);
     drained(&before, &mut desk).await.unwrap();
@@ -128,7 +115,7 @@ async fn the_numbers_below_the_cursor_are_compared_every_day_and_a_server_that_c
     let well = script(&[&login(""), &examine(3, 7, 4), "C: UID FETCH 3:3 (UID)\nS: * 3 FETCH (UID 3)\nT: OK\n", &bodies_looked_up(3)]);
     let server = ScriptedImap::start(vec![well]);
     let mut desk = Desk::default();
-    desk.states.push(day_ago(known(3)));
+    desk.states.push(day_ago(known(3, 0)));
     drained(&server, &mut desk).await.unwrap();
     assert_eq!(desk.uids(), [3], "what lies below the floor was never ours");
     assert!(!desk.inbox().memo.contains("\"surveyed_at\":1,"), "{}", desk.inbox().memo);
@@ -137,7 +124,7 @@ async fn the_numbers_below_the_cursor_are_compared_every_day_and_a_server_that_c
     let refused = script(&[&login(""), &examine(3, 7, 4), "C: UID FETCH 3:3 (UID)\nT: NO not today\n"]);
     let server = ScriptedImap::start(vec![refused]);
     let mut desk = Desk::default();
-    desk.states.push(day_ago(known(3)));
+    desk.states.push(day_ago(known(3, 0)));
     drained(&server, &mut desk).await.unwrap();
     assert!(desk.things.is_empty());
     server.must_be_content();
@@ -217,7 +204,7 @@ async fn old_mails_are_deleted_alone_and_young_ones_stay() {
         let mut with = quick(server.port);
         with.after = After::Delete(Duration::from_secs(86_400));
         let mut desk = Desk::default();
-        desk.states.push(known(3));
+        desk.states.push(known(3, 0));
         desk.unsettled = (1..=3).map(|uid| ("INBOX".to_owned(), 1, uid)).collect();
         let mut pull = source(with).open().await.unwrap();
         desk.drain(&mut *pull).await.unwrap();

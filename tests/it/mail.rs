@@ -2,22 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 
-use bytes::Bytes;
 use omnigate::connector::fixtures;
 use omnigate::connector::folder::{Files, Folder};
-use omnigate::connector::mail::{self, MailContext, MailLimits};
-use omnigate::logic::digest::Digester;
-use omnigate::model::address::Address;
-use omnigate::model::event::{Automated, Channel, Priority};
-use omnigate::model::id::RawId;
-use omnigate::model::item::{ChannelFacts, ItemBody};
-use omnigate::model::raw::{Raw, RawHead, Via};
-use omnigate::model::time::Time;
+use omnigate::connector::mail;
+use omnigate::model::event::Automated;
+use omnigate::model::item::ItemBody;
 
 use crate::support::contract::assert_valid;
-use crate::support::mailgen;
+use crate::support::{mailgen, mails};
 
 fn read_folder(root: &Path, at: &Path, files: &mut Files) {
     for entry in std::fs::read_dir(at).unwrap() {
@@ -51,41 +44,14 @@ fn fixtures_of_the_mail_connector_are_as_expected() {
     assert!(wrong.is_empty(), "not as expected (BLESS=1 writes them):\n{}", wrong.join("\n"));
 }
 
-fn context() -> MailContext {
-    MailContext {
-        digester: Digester::new(&[7; 32]),
-        channel: Arc::new(ChannelFacts {
-            public: Channel { id: "support".to_owned(), connector: "imap".to_owned(), labels: BTreeMap::new() },
-            priority: Priority::Normal,
-            new_after_ms: None,
-        }),
-        namespace: mail::NAMESPACE.to_owned(),
-        account: String::new(),
-        signed_replies: false,
-        agents: Vec::new(),
-        mailboxes: vec![Address::parse("email:support@acme.example").unwrap()],
-        authserv_ids: Vec::new(),
-        verify_senders: false,
-        historic: false,
-        limits: MailLimits::default(),
-    }
-}
-
 #[test]
 fn generated_mails_are_all_messages_with_a_key_and_text_of_their_own() {
-    let context = context();
+    let context = mails::context();
     let mut keys = BTreeSet::new();
     let (mut answers, mut placed, mut bounces, mut files) = (0, 0, 0, 0);
     let mut registered = BTreeSet::new();
     for (n, body) in mailgen::generate(7, 200).into_iter().enumerate() {
-        let raw = Raw {
-            id: RawId(n as u128),
-            source: "support".to_owned(),
-            via: Via::Imap,
-            received_at: Time::parse("2026-11-22T09:14:03Z").unwrap(),
-            head: RawHead::default(),
-            body: Bytes::from(body),
-        };
+        let raw = mails::raw(n as u128, body);
         let item = mail::read(&raw, &context);
         assert!(keys.insert(item.key.unwrap()), "two mails with one key");
         let ItemBody::Message(message) = item.body else { panic!("mail {n} is no message") };

@@ -2,39 +2,14 @@
 //! beside it. What is expected was reasoned, not taken from the output: a difference is a defect until somebody shows otherwise.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use bytes::Bytes;
-use omnigate::connector::mail::{self, MailContext, MailLimits};
-use omnigate::logic::digest::Digester;
-use omnigate::model::address::Address;
+use omnigate::connector::mail::{self, MailContext};
 use omnigate::model::dns::{Answers, TxtAnswer};
-use omnigate::model::event::{Channel, Priority};
-use omnigate::model::id::RawId;
-use omnigate::model::item::{ChannelFacts, ItemBody, MessageItem};
-use omnigate::model::raw::{Raw, RawHead, Via};
+use omnigate::model::item::{ItemBody, MessageItem};
 use omnigate::model::time::Time;
 use serde_json::{Map, Value, json};
 
-fn context() -> MailContext {
-    MailContext {
-        digester: Digester::new(&[7; 32]),
-        channel: Arc::new(ChannelFacts {
-            public: Channel { id: "support".to_owned(), connector: "imap".to_owned(), labels: Default::default() },
-            priority: Priority::Normal,
-            new_after_ms: None,
-        }),
-        namespace: mail::NAMESPACE.to_owned(),
-        account: String::new(),
-        signed_replies: false,
-        agents: vec!["@staff.example".to_owned()],
-        mailboxes: vec![Address::parse("email:support@acme.example").unwrap()],
-        authserv_ids: vec!["mx.acme.example".to_owned()],
-        verify_senders: false,
-        historic: false,
-        limits: MailLimits::default(),
-    }
-}
+use crate::support::mails;
 
 /// What the DNS says, from the file beside a mail: records by name, `null` where there is none, `"unknown"` where nobody answers.
 fn answers(path: &Path) -> Option<Answers> {
@@ -52,15 +27,8 @@ fn answers(path: &Path) -> Option<Answers> {
 fn read(path: &Path) -> MessageItem {
     let mail = std::fs::read(path).unwrap();
     let answers = answers(path);
-    let context = MailContext { verify_senders: answers.is_some(), ..context() };
-    let raw = Raw {
-        id: RawId(1),
-        source: "support".to_owned(),
-        via: Via::Imap,
-        received_at: Time::parse("2026-11-22T09:14:03Z").unwrap(),
-        head: RawHead::default(),
-        body: Bytes::from(mail),
-    };
+    let context = MailContext { verify_senders: answers.is_some(), ..mails::context() };
+    let raw = mails::raw(1, mail);
     if let Some(answers) = &answers {
         let missing: Vec<String> = mail::asks(&raw, &context).into_iter().filter(|name| !answers.txt.contains_key(name)).collect();
         assert!(missing.iter().all(|name| !name.starts_with("k1._domainkey.example.org")), "{}: {missing:?}", path.display());

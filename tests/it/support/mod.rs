@@ -15,6 +15,7 @@ pub mod imap_script;
 pub mod items;
 #[allow(dead_code)] // each module of the binary uses its part
 pub mod mailgen;
+pub mod mails;
 pub mod media_server;
 pub mod owed;
 pub mod pulling;

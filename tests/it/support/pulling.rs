@@ -52,6 +52,20 @@ pub fn settings(port: u16, user: &str) -> ImapSettings {
     }
 }
 
+/// What is durable of ana's INBOX (UIDVALIDITY 7) after mails up to `low_water`, looked over a moment ago; up to `first_run_top` was
+/// there at the first run.
+pub fn known(low_water: u64, first_run_top: u64) -> SourceState {
+    SourceState {
+        account: "imap:127.0.0.1:ana".to_owned(),
+        folder: "INBOX".to_owned(),
+        epoch: 1,
+        epoch_name: 7,
+        low_water,
+        first_run_top,
+        memo: format!("{{\"floor\":0,\"surveyed_at\":{}}}", WallClock.now().0),
+    }
+}
+
 /// A source over settings.
 pub fn source(settings: ImapSettings) -> ImapSource {
     ImapSource::new(settings, Arc::new(WallClock))
