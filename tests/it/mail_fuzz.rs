@@ -175,7 +175,7 @@ fn arbitrary_bytes_are_read_without_harm() {
 /// An entity by a grammar: headers that may lie, multiparts that may not end.
 fn entity(dice: &mut Dice, depth: usize, out: &mut Vec<u8>) {
     const KINDS: [&str; 6] = ["mixed", "alternative", "related", "report", "digest", "signed"];
-    const LEAVES: [&str; 12] = [
+    const LEAVES: [&str; 13] = [
         "text/plain",
         "text/html; charset=shift_jis",
         "text/plain; format=flowed; delsp=yes",
@@ -185,6 +185,7 @@ fn entity(dice: &mut Dice, depth: usize, out: &mut Vec<u8>) {
         "message/feedback-report",
         "text/calendar; method=REQUEST",
         "application/pkcs7-mime",
+        "application/ms-tnef; name=winmail.dat",
         "image/png; name=\"=?utf-8?Q?a=00b?=\"",
         "application/octet-stream; name*1*=x; name*0*=utf-8''%",
         "text/plain; charset=utf-16",
@@ -279,5 +280,98 @@ fn four_times_the_bytes_take_about_four_times_the_time() {
             }
         }
         assert!(slow.is_empty(), "more than in proportion:\n{}", slow.join("\n"));
+    });
+}
+
+/// RTF out of its words, some of them lying.
+fn rtf(dice: &mut Dice) -> Vec<u8> {
+    const WORDS: [&str; 22] = [
+        "{",
+        "}",
+        "{\\*\\htmltag64 <p>}",
+        "\\htmlrtf ",
+        "\\htmlrtf0 ",
+        "\\par ",
+        "\\'fc",
+        "\\u8364 ?",
+        "\\u-10179 ?",
+        "\\bin9 ",
+        "\\f1 ",
+        "\\'",
+        "\\",
+        "{\\fonttbl{\\f1\\fcharset128 x;}}",
+        "{\\*\\x ",
+        "\\uc3 ",
+        "words ",
+        "\\{",
+        "\\ansicpg932 ",
+        "\\'93\\'fa",
+        "\\bin-1 ",
+        "{\\pict ",
+    ];
+    let mut out = dice.pick(&["{\\rtf1\\ansi\\fromhtml1 ", "{\\rtf1\\fromtext ", "{\\rtf1 ", ""]).as_bytes().to_vec();
+    for _ in 0..dice.below(60) {
+        out.extend_from_slice(dice.pick(&WORDS).as_bytes());
+    }
+    out
+}
+
+/// A `winmail.dat` around it, as it is or as references into a window that may be anything.
+fn tnef(dice: &mut Dice) -> Vec<u8> {
+    let rtf = rtf(dice);
+    let (kind, body) = if dice.below(2) == 0 {
+        (*b"MELA", rtf)
+    } else {
+        (*b"LZFu", rtf.iter().flat_map(|byte| if dice.below(9) == 0 { vec![dice.below(256) as u8, *byte] } else { vec![*byte] }).collect())
+    };
+    let sizes = [body.len() as u32 + 12, dice.pick(&[body.len() as u32, u32::MAX, 0, 1 << 20])];
+    let packed = [&sizes[0].to_le_bytes()[..], &sizes[1].to_le_bytes(), &kind, &[0; 4], &body].concat();
+    let padding = vec![0; packed.len().wrapping_neg() % 4];
+    let property = dice.pick(&[0x1009_u16, 0x1013, 0x1000]);
+    let properties = [
+        &1u32.to_le_bytes()[..],
+        &0x102u16.to_le_bytes(),
+        &property.to_le_bytes(),
+        &1u32.to_le_bytes(),
+        &(packed.len() as u32).to_le_bytes(),
+        &packed,
+        &padding,
+    ]
+    .concat();
+    let head = [&0x223e_9f78u32.to_le_bytes()[..], &[1, 0, 1], &0x0006_9003u32.to_le_bytes()].concat();
+    [&head[..], &(properties.len() as u32).to_le_bytes(), &properties, &[0, 0]].concat()
+}
+
+#[test]
+fn wrapped_bodies_by_a_grammar_are_read_without_harm() {
+    on_its_stack(|| {
+        let mut dice = Dice(11);
+        for n in 0..3_000 {
+            let mut mail = b"From: a@example.org\r\nContent-Type: application/ms-tnef\r\n\r\n".to_vec();
+            mail.extend_from_slice(&tnef(&mut dice));
+            check(&mail, &format!("wrapped body {n}"));
+        }
+    });
+}
+
+#[test]
+fn wrapped_bodies_take_time_in_proportion() {
+    on_its_stack(|| {
+        for (what, word) in
+            [("groups", "{"), ("ends", "}"), ("fonts", "{\\fonttbl{\\f1\\fcharset128 x;}}"), ("turns", "\\f1 x"), ("letters", "\\'e4")]
+        {
+            let rtf = format!("{{\\rtf1 {}", word.repeat(3_000_000 / word.len()));
+            let packed = [&0u32.to_le_bytes()[..], &(rtf.len() as u32).to_le_bytes(), b"MELA", &[0; 4], rtf.as_bytes()].concat();
+            let properties =
+                [&1u32.to_le_bytes()[..], &[2, 1, 9, 0x10], &1u32.to_le_bytes(), &(packed.len() as u32).to_le_bytes(), &packed, &[0; 3]]
+                    .concat();
+            let head =
+                [&0x223e_9f78u32.to_le_bytes()[..], &[1, 0, 1], &0x0006_9003u32.to_le_bytes(), &(properties.len() as u32).to_le_bytes()]
+                    .concat();
+            let mail = [b"Content-Type: application/ms-tnef\r\n\r\n", &head[..], &properties, &[0, 0]].concat();
+            let start = Instant::now();
+            check(&mail, what);
+            assert!(start.elapsed() < Duration::from_secs(20), "3 MB of {what}: {:?}", start.elapsed());
+        }
     });
 }

@@ -6,7 +6,8 @@ use std::cell::OnceCell;
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE};
 
-use crate::connector::mail::transfer;
+use crate::connector::mail::scan::Scan;
+use crate::connector::mail::{fields, transfer};
 use crate::model::item::SliceEncoding;
 
 /// Bytes of the text that are looked at to guess a charset: enough for any language.
@@ -21,6 +22,21 @@ pub struct Charsets<'m> {
 }
 
 impl<'m> Charsets<'m> {
+    /// Charsets are judged over the header and the first text part.
+    pub fn of(mail: &'m [u8], scan: &Scan) -> Self {
+        let root = scan.root();
+        let start = root.fields.first().map_or(0, |field| field.name.start);
+        let header = mail.get(start..root.body.start).unwrap_or_default();
+        let text = scan.leaves().map(|(_, leaf)| leaf).find(|leaf| leaf.media_type.starts_with("text/"));
+        match text {
+            Some(leaf) => {
+                let body = mail.get(leaf.body.clone()).unwrap_or_default();
+                Self::new(header, body, fields::encoding(&leaf.fields, mail))
+            }
+            None => Self::new(header, &[], SliceEncoding::Identity),
+        }
+    }
+
     /// For the mail with this header and first text part, encoded as it came.
     pub fn new(header: &'m [u8], text: &'m [u8], text_encoding: SliceEncoding) -> Self {
         Self { header, text, text_encoding, guess: OnceCell::new() }

@@ -30,7 +30,7 @@ const EXTRA_BYTES_MAX: usize = 998;
 pub fn build(raw: &Raw, scan: &Scan, context: &MailContext, answers: Option<&Answers>) -> Item {
     let mail = raw.body.as_ref();
     let header = &scan.root().fields;
-    let charsets = charsets(mail, scan);
+    let charsets = Charsets::of(mail, scan);
     let identity = identity::read(header, mail, &charsets, context);
     let subject = fields::first(header, mail, "subject").map(|value| words::text(value, &charsets)).filter(|text| !text.is_empty());
     let envelope = identity.return_path.as_deref().and_then(|path| path.rsplit_once('@')).map(|(_, domain)| domain);
@@ -43,14 +43,22 @@ pub fn build(raw: &Raw, scan: &Scan, context: &MailContext, answers: Option<&Ans
     let mut class = class::classify(mail, scan, subject.as_deref().unwrap_or_default(), &identity, &charsets);
     class.read_text(&content.text, &|address| identity.names(address));
     evidence.returned.clone_from(&class.report.returned);
+    let hops = fields::all(header, mail, "received").count();
     if evidence.sent_by_us {
         // What we sent and find again is no answer of anybody: the loop ends here.
         class.automated = Some(Automated::System);
+    } else if hops > context.limits.hops_max {
+        evidence.flags.push("too_many_hops");
+        class.automated.get_or_insert(Automated::System);
     }
     let key = key(mail, scan, &evidence, context);
     let mut special = Map::new();
     special::read(mail, scan, subject.as_deref().unwrap_or_default(), &content.text, &charsets, &mut special);
     special.extend(proof.map(|proof| ("sender_check".to_owned(), sender_check(&proof, &contradicts))));
+    if content.unwrapped {
+        special.insert("protection".to_owned(), json!("smime_signed"));
+        special.insert("signature_checked".to_owned(), json!(false));
+    }
     let texts = Texts::of(&mut content, raw, scan, &charsets, context);
     let reported = matches!(class.automated, Some(Automated::Bounce | Automated::DeliveryStatus | Automated::FeedbackReport));
     let verified = authentication.as_ref().is_some_and(|found| found.verified);
@@ -129,21 +137,6 @@ fn sender_check(proof: &Proof, contradicts: &[&str]) -> Value {
 fn key(mail: &[u8], scan: &Scan, evidence: &Evidence, context: &MailContext) -> KeyDigest {
     let hash = hex(&canon::hash(mail, scan, evidence.message_id.as_deref()));
     context.digester.item(&context.namespace, &context.account, "message", &["content", &hash], "")
-}
-
-/// Charsets are judged over the header and the first text part.
-fn charsets<'m>(mail: &'m [u8], scan: &Scan) -> Charsets<'m> {
-    let root = scan.root();
-    let start = root.fields.first().map_or(0, |field| field.name.start);
-    let header = mail.get(start..root.body.start).unwrap_or_default();
-    let text = scan.leaves().map(|(_, leaf)| leaf).find(|leaf| leaf.media_type.starts_with("text/"));
-    match text {
-        Some(leaf) => {
-            let body = mail.get(leaf.body.clone()).unwrap_or_default();
-            Charsets::new(header, body, fields::encoding(&leaf.fields, mail))
-        }
-        None => Charsets::new(header, &[], crate::model::item::SliceEncoding::Identity),
-    }
 }
 
 fn contact(identity: &Identity, verified: bool, context: &MailContext) -> Option<ContactHint> {

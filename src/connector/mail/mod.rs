@@ -1,7 +1,7 @@
 //! Mail: the bytes of one mail in, one [`Item`] out. Pure: no files, no clock, no tasks; the time of receipt is a parameter.
 //!
 //! The way through the room: `scan` finds the MIME structure within limits, `fields`, `parameters` and `words` read header fields,
-//! `parts` sorts the leaves into bodies and files (`tnef` looks into those of Outlook), `flowed`, `marks` and `reply` make the
+//! `parts` sorts the leaves into bodies and files (`tnef`, `lzfu` and `rtf` look into those of Outlook, `smime` into signed ones), `flowed`, `marks` and `reply` make the
 //! texts, `class` and `report` say what it is, `identity`, `proof` and `auth` who wrote it, `thread`, `own` and `ticket` where it belongs,
 //! `special` what else it says, `canon` gives it its key.
 //!
@@ -27,6 +27,7 @@ pub mod fields;
 pub mod flowed;
 pub mod identity;
 pub mod language;
+pub mod lzfu;
 pub mod marks;
 pub mod message;
 pub mod own;
@@ -35,8 +36,10 @@ pub mod parts;
 pub mod proof;
 pub mod reply;
 pub mod report;
+pub mod rtf;
 pub mod scan;
 pub mod settings;
+pub mod smime;
 pub mod sniff;
 pub mod special;
 pub mod thread;
@@ -107,6 +110,8 @@ pub struct MailLimits {
     pub attachment_bytes_max: u64,
     /// Longest text, html and reply text in the item.
     pub text_bytes_max: usize,
+    /// Received fields beyond which a mail goes round.
+    pub hops_max: usize,
 }
 
 impl Default for MailLimits {
@@ -120,6 +125,7 @@ impl Default for MailLimits {
             attachments_max: 100,
             attachment_bytes_max: 25 * 1024 * 1024,
             text_bytes_max: 64 * 1024,
+            hops_max: 50,
         }
     }
 }

@@ -10,9 +10,9 @@ use crate::connector::mail::charset::{Charsets, clean_line};
 use crate::connector::mail::fields;
 use crate::connector::mail::flowed;
 use crate::connector::mail::marks::{self, HtmlText};
-use crate::connector::mail::scan::{Entity, Scan};
+use crate::connector::mail::scan::{Entity, Scan, prescan};
 use crate::connector::mail::sniff;
-use crate::connector::mail::{MailLimits, parameters, tnef, transfer, words};
+use crate::connector::mail::{MailLimits, parameters, smime, tnef, transfer, words};
 use crate::connector::text::{clean, hex};
 use crate::model::codes::Code;
 use crate::model::event::{Attachment, AttachmentState};
@@ -26,6 +26,8 @@ const TEXT_READ_MAX: usize = 512 * 1024;
 const BODIES_MAX: usize = 20;
 /// Encoded bytes of a `winmail.dat` that is looked into: it is decoded whole.
 const TNEF_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Encoded bytes of a signed mail that is looked into.
+const SIGNED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Numbers of wrapped files lie above those of all parts.
 const WRAPPED_STEP: usize = 1 << 20;
 /// Longest file name: what file systems take.
@@ -44,6 +46,8 @@ pub struct Content {
     pub attachments: Vec<ItemAttachment>,
     /// Files that are not even listed.
     pub omitted: usize,
+    /// The body was found inside of a signed part; nobody looked at the signature.
+    pub unwrapped: bool,
 }
 
 /// A leaf with what its header says.
@@ -68,6 +72,10 @@ impl Leaf<'_> {
 
 /// Reads the content. `html_max` and texts are cut by the caller; attachments are limited here.
 pub fn read(raw: &Raw, scan: &Scan, charsets: &Charsets, limits: &MailLimits) -> Content {
+    read_at(raw, scan, charsets, limits, false)
+}
+
+fn read_at(raw: &Raw, scan: &Scan, charsets: &Charsets, limits: &MailLimits, inside: bool) -> Content {
     let mail = raw.body.as_ref();
     let leaves: Vec<Leaf> = scan.leaves().map(|(number, entity)| leaf(mail, scan, number, entity, charsets)).collect();
     let mut bodies: Vec<usize> = Vec::new();
@@ -77,7 +85,7 @@ pub fn read(raw: &Raw, scan: &Scan, charsets: &Charsets, limits: &MailLimits) ->
         }
     }
     let mut content = texts(mail, &leaves, &bodies, charsets);
-    let mut files = Files { raw, limits, content: &mut content, listed: 0 };
+    let mut files = Files { raw, limits, content: &mut content, listed: 0, inside };
     for (at, leaf) in leaves.iter().enumerate() {
         if !bodies.contains(&at) && !is_nothing(leaf, mail) {
             files.add(leaf, charsets);
@@ -93,7 +101,7 @@ pub fn attach_whole(content: &mut Content, raw: &Raw, scan: &Scan, charsets: &Ch
         let mut leaf = leaf(raw.body.as_ref(), scan, number, entity, charsets);
         leaf.name = Some(if media_type == "text/html" { "message.html" } else { "message.txt" }.to_owned());
         let listed = content.attachments.len();
-        Files { raw, limits, content, listed }.add(&leaf, charsets);
+        Files { raw, limits, content, listed, inside: true }.add(&leaf, charsets);
     }
 }
 
@@ -211,6 +219,8 @@ struct Files<'a> {
     limits: &'a MailLimits,
     content: &'a mut Content,
     listed: usize,
+    /// Of a mail inside of another one.
+    inside: bool,
 }
 
 impl Files<'_> {
@@ -253,6 +263,37 @@ impl Files<'_> {
         if unwrapped && span.len() <= TNEF_BYTES_MAX {
             self.add_wrapped(leaf, charsets);
         }
+        if reason.is_none() && smime::is_one(&leaf.entity.media_type) && span.len() <= SIGNED_BYTES_MAX {
+            self.look_into_signed(leaf);
+        }
+    }
+
+    /// A mail without a body of its own has that of its `winmail.dat`.
+    fn take_body(&mut self, text: String, html: Option<String>) {
+        self.content.text = clean(&text);
+        self.content.html = html.map(|html| clean(&html));
+        if let Some(html) = self.content.html.as_ref().filter(|_| self.content.text.trim().is_empty()) {
+            let converted = marks::to_text(html);
+            self.content.text.clone_from(&converted.text);
+            self.content.from_html = Some(converted);
+        }
+    }
+
+    /// A mail that is signed as a whole has the body inside. Files in there stay in there: they are encoded once more. Mails inside of
+    /// the mail inside are not looked into.
+    fn look_into_signed(&mut self, leaf: &Leaf) {
+        if self.inside || !self.content.text.trim().is_empty() || self.content.html.is_some() {
+            return;
+        }
+        let outer = self.raw.body.get(leaf.entity.body.clone()).unwrap_or_default();
+        let message = transfer::decode_slice(outer, fields::encoding(&leaf.entity.fields, &self.raw.body));
+        let Some(content) = smime::content(&message) else { return };
+        let raw = Raw { body: content.into(), ..self.raw.clone() };
+        let Ok(scan) = prescan(&raw.body, self.limits) else { return };
+        let charsets = Charsets::of(&raw.body, &scan);
+        let inner = read_at(&raw, &scan, &charsets, self.limits, true);
+        self.content.unwrapped = true;
+        (self.content.text, self.content.html, self.content.from_html) = (inner.text, inner.html, inner.from_html);
     }
 
     /// What `winmail.dat` wraps, beside it: each file as a range of the decoded part.
@@ -262,8 +303,8 @@ impl Files<'_> {
         let encoding = fields::encoding(&leaf.entity.fields, mail);
         let stream = transfer::decode_slice(mail.get(span.clone()).unwrap_or_default(), encoding);
         let found = tnef::unpack(&stream, charsets);
-        if self.content.text.trim().is_empty() {
-            self.content.text = clean(&found.text.unwrap_or_default());
+        if self.content.text.trim().is_empty() && self.content.html.is_none() {
+            self.take_body(found.text.unwrap_or_default(), found.html);
         }
         for (number, file) in found.files.into_iter().enumerate() {
             if self.listed >= self.limits.attachments_max {

@@ -22,6 +22,8 @@ use crate::model::address::Address;
 use crate::model::item::{ThreadCandidate, Threading};
 use crate::model::key::KeyDigest;
 
+/// The field by which what our side sent is known when it comes back: its value is the part of a signed reply address behind `+`.
+pub const LOOP_FIELD: &str = "x-omnigate-loop";
 /// References that are looked at: the first, which began the thread, and the last 99.
 const REFERENCES_MAX: usize = 100;
 /// Ids read from a field before it is cut to those.
@@ -130,6 +132,14 @@ pub fn evidence(header: &[Field], mail: &[u8], subject: &str, identity: &Identit
         found.take_own("subject_tag", token, context);
     });
     found.tickets = tickets;
+    // What a receiver of our events put into an automatic answer, and finds its way back.
+    for value in fields::all(header, mail, LOOP_FIELD).take(10) {
+        match own::read(&String::from_utf8_lossy(value.trim_ascii()), &context.digester) {
+            Some(Own::Key(_)) => found.sent_by_us = true,
+            Some(Own::Forged) if !found.flags.contains(&"forged_own_id") => found.flags.push("forged_own_id"),
+            _ => {}
+        }
+    }
     if let Some(id) = &found.message_id {
         match own::read(id, &context.digester) {
             Some(Own::Key(_)) => found.sent_by_us = true,

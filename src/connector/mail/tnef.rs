@@ -4,14 +4,19 @@
 use std::ops::Range;
 
 use crate::connector::mail::charset::Charsets;
+use crate::connector::mail::{lzfu, rtf};
 
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Unpacked {
     /// The text, if it has one.
     pub text: Option<String>,
+    /// The HTML, if it has one.
+    pub html: Option<String>,
     /// The files in it.
     pub files: Vec<Inner>,
+    /// The properties of the message were read; a stream has them once.
+    read: bool,
 }
 
 /// A file inside, as a range of the unwrapped stream.
@@ -32,6 +37,10 @@ const SIGNATURE: u32 = 0x223e_9f78;
 const ATTRIBUTES_MAX: usize = 10_000;
 /// Most files.
 const FILES_MAX: usize = 100;
+/// Most RTF that is unpacked: it names every font and colour, and is far longer than its text.
+const RTF_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most HTML that is read.
+const HTML_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 const BODY: u32 = 0x0002_800c;
 const MESSAGE_PROPERTIES: u32 = 0x0006_9003;
@@ -42,6 +51,9 @@ const ATTACH_DATA: u32 = 0x0006_800f;
 const ATTACH_PROPERTIES: u32 = 0x0006_9005;
 
 const PROPERTY_BODY: u16 = 0x1000;
+const PROPERTY_RTF: u16 = 0x1009;
+const PROPERTY_HTML: u16 = 0x1013;
+const PROPERTY_CODEPAGE: u16 = 0x3fde;
 const PROPERTY_LONG_NAME: u16 = 0x3707;
 const PROPERTY_MEDIA_TYPE: u16 = 0x370e;
 const PROPERTY_CONTENT_ID: u16 = 0x3712;
@@ -66,13 +78,14 @@ pub fn unpack(stream: &[u8], charsets: &Charsets) -> Unpacked {
         let bytes = || stream.get(value.clone()).unwrap_or_default();
         let text = |bytes: &[u8]| charsets.decode(without_end(bytes), codepage.as_deref());
         match id {
-            CODEPAGE => codepage = Reader { bytes: bytes(), at: 0 }.u32().map(|page| format!("windows-{page}")),
+            CODEPAGE => {
+                codepage = Reader { bytes: bytes(), at: 0 }.u32().map(|page| rtf::page(i32::try_from(page).unwrap_or(0)).name().to_owned())
+            }
             BODY => found.text = found.text.or_else(|| Some(text(bytes()))),
             MESSAGE_PROPERTIES => {
-                for (property, range, wide) in properties(stream, value.clone()) {
-                    if property == PROPERTY_BODY {
-                        found.text = Some(string(stream.get(range).unwrap_or_default(), wide, &text));
-                    }
+                if !found.read {
+                    found.read = true;
+                    bodies(&mut found, stream, value, charsets, &text);
                 }
             }
             ATTACH_BEGINS if found.files.len() >= FILES_MAX => break,
@@ -101,6 +114,32 @@ fn attribute(reader: &mut Reader<'_>) -> Option<(u32, Range<usize>)> {
     let value = reader.take(length)?;
     reader.take(2)?;
     Some((id, value))
+}
+
+/// The forms of the body: text, HTML, and RTF that was made of one of them.
+fn bodies(found: &mut Unpacked, stream: &[u8], list: Range<usize>, charsets: &Charsets, text: &dyn Fn(&[u8]) -> String) {
+    let (mut packed, mut html, mut page) = (None, None, None);
+    for (property, range, wide) in properties(stream, list) {
+        let bytes = stream.get(range).unwrap_or_default();
+        match property {
+            PROPERTY_BODY => found.text = Some(string(bytes, wide, text)),
+            PROPERTY_RTF => packed = Some(bytes),
+            PROPERTY_HTML => html = Some((bytes, wide)),
+            PROPERTY_CODEPAGE => page = Reader { bytes, at: 0 }.u32().and_then(|page| i32::try_from(page).ok()),
+            _ => {}
+        }
+    }
+    found.html = html.map(|(bytes, wide)| {
+        let bytes = bytes.get(..HTML_BYTES_MAX).unwrap_or(bytes);
+        string(bytes, wide, &|bytes| charsets.decode(without_end(bytes), page.map(|page| rtf::page(page).name())))
+    });
+    let unpacked = packed.filter(|_| found.html.is_none()).and_then(|packed| lzfu::unpack(packed, RTF_BYTES_MAX));
+    match unpacked.and_then(|unpacked| rtf::read(&unpacked)) {
+        Some(rtf::Made::Html(html)) => found.html = Some(html),
+        Some(rtf::Made::Text(text)) => found.text = found.text.take().filter(|text| !text.trim().is_empty()).or(Some(text)),
+        None => {}
+    }
+    found.html = found.html.take().filter(|html| !html.trim().is_empty());
 }
 
 fn describe(file: &mut Inner, stream: &[u8], properties_at: Range<usize>, text: &dyn Fn(&[u8]) -> String) {
