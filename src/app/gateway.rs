@@ -32,6 +32,7 @@ use crate::model::time::Time;
 use crate::pipeline::board::ChannelMode;
 use crate::pipeline::deliver::{DeliverOptions, DeliverPorts, DeliverTask, Ended};
 use crate::pipeline::keep::Keep;
+use crate::pipeline::loops::LoopGuard;
 use crate::pipeline::pull::PullChannel;
 use crate::pipeline::writer::WriterTasks;
 use crate::ports::control::{ChannelStatus, Control};
@@ -356,6 +357,7 @@ impl Gateway {
             writer: self.parts.writer.clone(),
             readers: self.parts.readers.clone(),
             lookups,
+            loops: Arc::new(LoopGuard::new(channel.loop_rate.count, channel.loop_rate.per)),
             gate: self.parts.gate.clone(),
             board: self.parts.board.clone(),
             clock: self.parts.clock.clone(),

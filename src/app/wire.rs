@@ -52,6 +52,10 @@ pub struct MailChannel {
     pub mailboxes: Vec<crate::model::address::Address>,
     /// Who is believed in Authentication-Results.
     pub authserv_ids: Vec<String>,
+    /// Received fields a mail may have.
+    pub hops_max: usize,
+    /// Answers of one sender about one matter.
+    pub loop_rate: crate::config::units::Rate,
 }
 
 impl MailChannel {
@@ -71,6 +75,7 @@ impl MailChannel {
             limits: MailLimits {
                 attachments_max: config.attachments.count_max,
                 attachment_bytes_max: config.attachments.bytes_max,
+                hops_max: self.hops_max,
                 ..MailLimits::default()
             },
         }
@@ -267,6 +272,8 @@ pub fn mail_channel(file: &Arc<ChannelFile>, tokens: &Tokens) -> Result<MailChan
         namespace: settings.namespace.clone(),
         mailboxes: mailbox.into_iter().chain(crate::connector::mail::settings::addresses(&file.settings)).collect(),
         authserv_ids: crate::connector::mail::settings::authserv_ids(&file.settings),
+        hops_max: settings.hops_max,
+        loop_rate: settings.loop_rate,
         settings: imap::ImapSettings {
             host: settings.host.clone(),
             port: settings.port,

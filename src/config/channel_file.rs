@@ -9,6 +9,7 @@ use crate::config::oauth;
 use crate::config::read::{Reading, Section};
 use crate::config::secrets::error_text;
 use crate::config::settings::{AfterMail, ChannelFile, ChannelLimits, FirstRun, ImapSettings, ImapTls, OverLimit, Sasl, SenderLimit};
+use crate::config::units::Rate;
 use crate::connector::mode::Mode;
 use crate::model::event::Priority;
 
@@ -159,6 +160,8 @@ fn imap_settings(reading: &mut Reading<'_>, section: &Section, digest: &mut Sha2
         batch_items_max: whole("batch_items_max"),
         batch_bytes_max: section.size("batch_bytes_max").unwrap_or(0),
         day_bytes_max: section.size("day_bytes_max"),
+        hops_max: whole("hops_max"),
+        loop_rate: section.rate("loop_rate").unwrap_or(Rate { count: 20, per: std::time::Duration::from_secs(3_600) }),
         namespace: section.text("namespace").unwrap_or_default(),
     })
 }

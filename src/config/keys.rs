@@ -464,5 +464,18 @@ const IMAP: &[Key] = &[
         Unset("\"10 GiB\""),
         "Bytes fetched a day (UTC). Unset: no limit; at Gmail 2 GB, which locks who takes more.",
     ),
+    key(
+        "hops_max",
+        Integer(5, 1_000),
+        Is("50"),
+        "Servers a mail may have passed (its Received fields). Beyond it it is told as `automated`, flagged `too_many_hops`.",
+    ),
+    key(
+        "loop_rate",
+        Rate,
+        Is("\"20/h\""),
+        "Answers of one sender about one matter. What comes faster is told as `automated`, flagged `loop_suspected` and held until its \
+         turn, a day at most: two programs that answer each other are slowed down to this.",
+    ),
     key("namespace", Name, Is("\"mail\""), "Mail of one namespace is deduplicated across mailboxes."),
 ];

@@ -486,6 +486,10 @@ pub struct ImapSettings {
     pub batch_bytes_max: u64,
     /// Bytes fetched a day.
     pub day_bytes_max: Option<u64>,
+    /// Received fields a mail may have.
+    pub hops_max: usize,
+    /// Answers of one sender about one matter.
+    pub loop_rate: Rate,
     /// Namespace of the item keys: mail of one namespace is deduplicated across mailboxes.
     pub namespace: String,
 }

@@ -2,7 +2,7 @@
 //!
 //! [`intake`] takes hook requests, [`pull`] asks mailboxes, [`feed`] polls and streams, all hand admissions to the one [`writer`]; deliver
 //! hands events to destinations and its decisions to the same writer; [`keep`] does housekeeping in between, [`lookups`] asks the DNS.
-//! [`media`] fetches files that messages only name.
+//! [`media`] fetches files that messages only name, [`loops`] slows programs down that answer each other.
 
 pub mod board;
 pub mod deliver;
@@ -11,6 +11,7 @@ pub mod intake;
 pub mod keep;
 pub mod limits;
 pub mod lookups;
+pub mod loops;
 pub mod media;
 pub mod parse;
 pub mod pull;

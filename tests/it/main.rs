@@ -27,6 +27,7 @@ mod mail;
 mod mail_corpus;
 mod mail_foreign;
 mod mail_fuzz;
+mod mail_loops;
 mod media;
 mod pull_loop;
 mod real_check;

@@ -12,6 +12,7 @@ use omnigate::model::item::{Fate, Item, ItemBody};
 use omnigate::model::raw::{Raw, RawHead};
 use omnigate::model::time::Time;
 use omnigate::pipeline::board::{Board, ChannelMode};
+use omnigate::pipeline::loops::LoopGuard;
 use omnigate::pipeline::parse::Readers;
 use omnigate::pipeline::pull::{PullChannel, ReadPulled};
 use omnigate::pipeline::writer::{self, CommitWatch, WriterLimits};
@@ -152,6 +153,7 @@ impl World {
             writer,
             readers: Arc::new(Readers::start(2, 1 << 20).unwrap()),
             lookups: None,
+            loops: Arc::new(LoopGuard::new(1_000, Duration::from_secs(1))),
             gate: Arc::default(),
             board: self.board.clone(),
             clock: Arc::new(WallClock),

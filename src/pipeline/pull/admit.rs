@@ -199,11 +199,24 @@ impl PullChannel {
             hold(&mut admissions, Time(now.0.saturating_add(i64::try_from(FLOOD_HOLD.as_millis()).unwrap_or(i64::MAX))));
             self.flooded().await;
         }
+        self.break_loops(&mut admissions, now);
         let written = self.writer.admit_staged(admissions, Some(source.into())).await?;
         if let Some(flood) = &how.flood {
             flood.count(&written);
         }
         Ok(())
+    }
+
+    fn break_loops(&self, admissions: &mut [Admission], now: Time) {
+        let mut held = 0;
+        for item in admissions.iter_mut().flat_map(|admission| &mut admission.items) {
+            if let ItemBody::Message(message) = &mut item.body {
+                held += usize::from(self.loops.look(message, now));
+            }
+        }
+        if held > 0 {
+            tracing::warn!(messaging.destination.name = %self.id, held, "a mail loop is suspected, its mails are held");
+        }
     }
 
     fn row(&self, admission: &Admission, (uid, print): (u64, Option<u64>)) -> SourceRow {

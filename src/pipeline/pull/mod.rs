@@ -24,6 +24,7 @@ use crate::model::item::Item;
 use crate::model::raw::{Raw, Via};
 use crate::pipeline::board::{Board, ChannelMode};
 use crate::pipeline::lookups::Lookups;
+use crate::pipeline::loops::LoopGuard;
 use crate::pipeline::parse::Readers;
 use crate::pipeline::sessions::pace::{Gate, Pulse};
 use crate::pipeline::sessions::{Sessions, Stop};
@@ -67,6 +68,8 @@ pub struct PullChannel {
     pub readers: Arc<Readers>,
     /// Asks the DNS; `None` unless the channel checks senders by itself.
     pub lookups: Option<Arc<Lookups>>,
+    /// Slows down what goes round.
+    pub loops: Arc<LoopGuard>,
     /// Lets few log in at once.
     pub gate: Arc<Gate>,
     /// Tells the surfaces.
