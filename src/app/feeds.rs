@@ -7,18 +7,24 @@ use tokio::task::JoinHandle;
 
 use crate::app::gateway::{Gateway, Running, status};
 use crate::app::wire::{Failed, FedChannel};
+use crate::config::channel_set;
 use crate::config::load::Loaded;
-use crate::config::settings::Fingerprint;
+use crate::config::settings::{Fingerprint, FirstRun};
 use crate::connector::load::Connector;
 use crate::connector::mode::Mode;
+use crate::connector::poll::lane::Begin;
 use crate::connector::reader::Reader;
+use crate::engines::poll::{PollParts, PollSource};
 use crate::model::codes::Code;
 use crate::model::raw::Via;
 use crate::model::time::Time;
 use crate::pipeline::board::ChannelMode;
 use crate::pipeline::feed::FeedChannel;
+use crate::ports::clock::{Clock, Random};
 use crate::ports::feed::FeedSource;
+use crate::ports::http::Http;
 use crate::ports::store::{StoreError, pull_lease};
+use crate::telemetry::metrics::Metrics;
 
 /// One road of a channel that runs.
 pub struct Feeding {
@@ -45,15 +51,49 @@ pub fn via(mode: Mode) -> Via {
     }
 }
 
-impl Gateway {
-    /// Makes the sources of a channel's road.
-    ///
-    /// # Errors
-    /// One line: why it cannot be asked.
-    fn feed_source(&self, channel: &FedChannel) -> Result<Arc<dyn FeedSource>, String> {
-        Err(format!("{} is not carried out by this version", channel.mode.as_str()))
-    }
+/// What sources need of the world.
+#[derive(Clone)]
+pub struct World {
+    /// Sends.
+    pub http: Arc<dyn Http>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter.
+    pub random: Arc<dyn Random>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
 
+/// Makes the source of a channel's road.
+///
+/// # Errors
+/// One line: why it cannot be asked.
+pub fn source(channel: &FedChannel, world: &World) -> Result<Arc<dyn FeedSource>, String> {
+    match channel.mode {
+        Mode::Poll => Ok(Arc::new(PollSource::new(poll_parts(channel, world)))),
+        other => Err(format!("{} is not carried out by this version", other.as_str())),
+    }
+}
+
+fn poll_parts(channel: &FedChannel, world: &World) -> PollParts {
+    let (metrics, id) = (world.metrics.clone(), channel.file.id.clone());
+    PollParts {
+        connector: channel.reader.connector().clone(),
+        settings: channel.reader.settings().clone(),
+        secrets: channel.reader.secrets().clone(),
+        account: channel_set::account(&channel.file, channel.mode),
+        begin: match channel.file.first_run {
+            FirstRun::FromNow => Begin::FromNow,
+            FirstRun::Backfill => Begin::Backfill(channel.file.backfill_items_max),
+        },
+        http: world.http.clone(),
+        clock: world.clock.clone(),
+        random: world.random.clone(),
+        usage: Arc::new(move |shares| shares.iter().for_each(|share| metrics.budget(&id, share.what, share.used, share.max))),
+    }
+}
+
+impl Gateway {
     /// Makes what runs equal to what the files say. What did not change keeps running.
     pub async fn apply_feeds(&self, running: &mut Running, loaded: &Loaded, feeds: Vec<FedChannel>, now: Time) {
         let keep: Vec<Road> = feeds.iter().map(|channel| (channel.file.id.clone(), via(channel.mode))).collect();
@@ -76,7 +116,7 @@ impl Gateway {
                 self.parts.board.place(&id, status(&connector, ChannelMode::Connecting, now));
             }
             let failed = |code: Code, detail: String| Failed { id: id.clone(), connector: connector.clone(), code, detail };
-            match self.feed_source(&channel) {
+            match self.parts.world().and_then(|world| source(&channel, &world)) {
                 Err(detail) => self.fail(failed(Code::ChannelConfig, detail), now).await,
                 Ok(source) => match self.start_feed(&channel, source, &loaded.config.instance.name).await {
                     Ok(feeding) => drop(running.feeds.insert(road, feeding)),

@@ -6,16 +6,18 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Serialize;
 
+use crate::app::feeds::{World, source};
 use crate::app::outward::{NoBook, Outside};
 use crate::app::system::{SystemClock, SystemRandom};
 use crate::app::tokens::{NoKeep, SealedKeep, Tokens};
-use crate::app::wire::{self, MailChannel};
+use crate::app::wire::{self, FedChannel, MailChannel};
 use crate::config::connectors::Connectors;
 use crate::config::oauth::OAuthGrant;
 use crate::config::settings::ChannelFile;
 use crate::config::source::Disk;
 use crate::config::{key, load};
 use crate::engines::imap::{FirstRun, ImapSource};
+use crate::http::client::HttpClient;
 use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
 use crate::logic::seal::Sealer;
 use crate::model::codes::Code;
@@ -24,9 +26,11 @@ use crate::ports::BoxFuture;
 use crate::ports::clock::Clock;
 use crate::ports::control::FolderCompared;
 use crate::ports::destination::FileReader;
+use crate::ports::http::Http;
 use crate::ports::pull::PullSource;
 use crate::ports::token::{TokenKeep, TokenSource};
 use crate::stores::sqlite::SqliteStore;
+use crate::telemetry::metrics::Metrics;
 
 /// Mailboxes looked at at once.
 const AT_ONCE: usize = 8;
@@ -61,6 +65,7 @@ pub async fn check_connect(loaded: &load::Loaded) -> Vec<Looked> {
             Err(line) => rows.push(channel(false, &id, line)),
         }
     }
+    rows.extend(feeds(built.feeds, &clock).await);
     let outside = Outside { files: Arc::new(NoFiles), clock: clock.clone(), book: Arc::new(NoBook) };
     for (name, settings) in &loaded.config.destinations {
         let probed = match crate::app::outward::destination(settings, &loaded.config, &outside) {
@@ -70,6 +75,38 @@ pub async fn check_connect(loaded: &load::Loaded) -> Vec<Looked> {
         let ok = probed.is_ok();
         let (Ok(line) | Err(line)) = probed;
         rows.push(Looked { ok, kind: "destination", name: name.clone(), line });
+    }
+    rows
+}
+
+/// Polls and streams: what their platforms answer.
+async fn feeds(feeds: Vec<FedChannel>, clock: &Arc<dyn Clock>) -> Vec<Looked> {
+    let row = |ok: bool, name: String, line: String| Looked { ok, kind: "channel", name, line };
+    if feeds.is_empty() {
+        return Vec::new();
+    }
+    let http: Arc<dyn Http> = match HttpClient::new(false) {
+        Ok(client) => Arc::new(client),
+        Err(error) => return feeds.into_iter().map(|feed| row(false, feed.file.id.clone(), error.clone())).collect(),
+    };
+    let world = World { http, clock: clock.clone(), random: Arc::new(SystemRandom::default()), metrics: Metrics::new() };
+    let looks = feeds.into_iter().map(|feed| {
+        let world = world.clone();
+        async move {
+            let found = match source(&feed, &world) {
+                Ok(source) => source.probe().await.map_err(|error| format!("{}: {error}", error.code())),
+                Err(error) => Err(error),
+            };
+            (feed.file.id.clone(), found)
+        }
+    });
+    let mut rows = Vec::new();
+    let mut looks = futures_util::stream::iter(looks).buffered(AT_ONCE);
+    while let Some((id, found)) = looks.next().await {
+        match found {
+            Ok(lines) => rows.extend(lines.into_iter().map(|line| row(true, id.clone(), line))),
+            Err(line) => rows.push(row(false, id, line)),
+        }
     }
     rows
 }

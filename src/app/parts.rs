@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::app::feeds::World;
 use crate::app::files::Files;
 use crate::app::gateway::{StartError, start_error};
 use crate::app::outward;
@@ -258,6 +259,16 @@ impl Parts {
             }
         };
         self.lookups.get_or_init(make).clone()
+    }
+}
+
+impl Parts {
+    /// What the sources of polls and streams need.
+    ///
+    /// # Errors
+    /// One line, if the HTTP client cannot be made.
+    pub fn world(&self) -> Result<World, String> {
+        Ok(World { http: self.http()?, clock: self.clock.clone(), random: self.random.clone(), metrics: self.metrics.clone() })
     }
 }
 

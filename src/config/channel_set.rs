@@ -36,9 +36,9 @@ pub fn check(config: &Config, connectors: &mut Connectors, channels: &mut Channe
             Err(problems) => fail(channels, &channel, problems),
             Ok(connector) if channel.enabled && !connector.manifest.is_mail() => {
                 let modes = modes(&channel, &connector.manifest);
-                if modes != [Mode::Webhook]
-                    && let Some(other) = asked.insert(account(&channel), channel.id.clone())
-                {
+                let roads = modes.iter().filter(|mode| **mode != Mode::Webhook);
+                let twice = roads.filter_map(|mode| asked.insert(account(&channel, *mode), channel.id.clone())).next();
+                if let Some(other) = twice {
                     let message = format!("channel `{other}` asks for the messages of this account already");
                     let problem = Problem::whole(&channel.file.display().to_string(), message).suggest("give each its own `account`");
                     fail(channels, &channel, vec![placed(problem, text, &["account", "connector"])]);
@@ -116,9 +116,9 @@ pub fn modes(channel: &ChannelFile, manifest: &Manifest) -> Vec<Mode> {
     if channel.modes.is_empty() { manifest.modes().into_iter().take(1).collect() } else { channel.modes.clone() }
 }
 
-/// The account that the cursors of a channel belong to, where it is asked for its messages.
-pub fn account(channel: &ChannelFile) -> String {
-    format!("feed:{}:{}", channel.connector, channel.account.as_ref().unwrap_or(&channel.id))
+/// The account that the cursors of a road belong to, where a channel is asked for its messages or listens.
+pub fn account(channel: &ChannelFile, mode: Mode) -> String {
+    format!("{}:{}:{}", mode.as_str(), channel.connector, channel.account.as_ref().unwrap_or(&channel.id))
 }
 
 /// What each way that messages come needs.

@@ -1,6 +1,6 @@
 //! Fixtures: the tests of a connector, and `omnigate try`.
 //!
-//! A case is a folder with `request.http`, `payload.json` or `message.eml` and `expected.json`; beside them may stand `case.toml` (settings,
+//! A case is a folder with `request.http`, `payload.json`, `message.eml` or `poll.toml` and `expected.json`; beside them may stand `case.toml` (settings,
 //! secrets, account, via, now, own) and, for connectors without a map of their own, `map.jq`. A case without secrets is not verified.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,7 @@ use crate::connector::hook::{Guarded, Hook, Outcome};
 use crate::connector::jq::Limits;
 use crate::connector::load::Connector;
 use crate::connector::mail;
+use crate::connector::poll::script::{self, Stage};
 use crate::connector::preview;
 use crate::connector::problem::Problem;
 use crate::connector::reader::{ChannelSpec, ReadContext, ReadLimits, Reader};
@@ -99,6 +100,23 @@ impl Tried {
     }
 }
 
+/// The channel of a trial.
+fn spec(id: &str, input: &TryInput) -> ChannelSpec {
+    let secrets = input.secrets.iter().map(|(name, values)| (name.clone(), values.iter().cloned().map(SecretString::from).collect()));
+    ChannelSpec {
+        id: id.to_owned(),
+        file: "the settings given".to_owned(),
+        account: input.account.clone(),
+        labels: BTreeMap::new(),
+        priority: Priority::Normal,
+        settings: input.settings.clone(),
+        secrets: secrets.collect(),
+        verify_none: input.skip_verify,
+        map: input.map.clone().map(|code| ("map.jq".to_owned(), code)),
+        new_after_ms: None,
+    }
+}
+
 /// What an input becomes.
 ///
 /// # Errors
@@ -109,26 +127,16 @@ pub fn try_input(connector: &Arc<Connector>, input: &TryInput) -> Result<Tried, 
         return Ok(Tried::of(vec![item], input.now));
     }
     let id = format!("try-{}", connector.manifest.name);
-    let secrets = input.secrets.iter().map(|(name, values)| (name.clone(), values.iter().cloned().map(SecretString::from).collect()));
-    let spec = ChannelSpec {
-        id: id.clone(),
-        file: "the settings given".to_owned(),
-        account: input.account.clone(),
-        labels: BTreeMap::new(),
-        priority: Priority::Normal,
-        settings: input.settings.clone(),
-        secrets: secrets.collect(),
-        verify_none: input.skip_verify,
-        map: input.map.clone().map(|code| ("map.jq".to_owned(), code)),
-        new_after_ms: None,
-    };
+    let spec = spec(&id, input);
     let digester = Digester::new(&[0; INSTANCE_KEY_BYTES]);
     if connector.manifest.webhook.is_none() {
         let reader = Reader::build_for_trial(Arc::clone(connector), spec, digester)?;
         reader.own().learn(&id, input.own.clone());
         let context = ReadContext { received_at: input.now, historic: false };
         let head = RawHead { headers: input.headers.clone(), ..RawHead::default() };
-        let read = reader.read(input.via, &head, &Bytes::copy_from_slice(&input.bytes), &context);
+        let asked = if connector.polls.is_empty() { Via::Stream } else { Via::Poll };
+        let via = if input.via == Via::Webhook { asked } else { input.via };
+        let read = reader.read(via, &head, &Bytes::copy_from_slice(&input.bytes), &context);
         return Ok(Tried::of(read.items, input.now));
     }
     let limits = ReadLimits::default();
@@ -294,7 +302,10 @@ struct Case {
 pub fn run(folder: Folder) -> Result<Report, Vec<Problem>> {
     let connector = Arc::new(Connector::load(folder, Limits::default())?);
     let mut reached = Reached::default();
-    let cases = inputs(&connector.folder).into_iter().map(|(name, input)| case(&connector, name, input, &mut reached)).collect();
+    let mut cases: Vec<CaseResult> =
+        inputs(&connector.folder).into_iter().map(|(name, input)| case(&connector, name, input, &mut reached)).collect();
+    cases.extend(scripts(&connector.folder).into_iter().map(|name| scripted(&connector, name, &mut reached)));
+    cases.sort_by(|one, other| one.case.cmp(&other.case));
     let facts = connector.map.as_ref().map(|map| map.facts().clone()).unwrap_or_default();
     // A mail becomes a message.
     let kinds = facts.kinds.iter().filter(|kind| DRAFT_KINDS.contains(&kind.as_str()) && *kind != "mail").cloned();
@@ -309,7 +320,8 @@ pub fn run(folder: Folder) -> Result<Report, Vec<Problem>> {
 pub fn inputs(folder: &Folder) -> Vec<(String, Result<TryInput, String>)> {
     let names: BTreeSet<String> =
         folder.files.keys().filter_map(|path| Some(path.strip_prefix("fixtures/")?.split_once('/')?.0.to_owned())).collect();
-    names.into_iter().map(|name| (name.clone(), input(folder, &name))).collect()
+    let polls = scripts(folder);
+    names.into_iter().filter(|name| !polls.contains(name)).map(|name| (name.clone(), input(folder, &name))).collect()
 }
 
 fn input(folder: &Folder, name: &str) -> Result<TryInput, String> {
@@ -319,7 +331,7 @@ fn input(folder: &Folder, name: &str) -> Result<TryInput, String> {
         _ if whole.is_some() => whole.unwrap_or_default(),
         (Some(bytes), ..) => (bytes.to_vec(), true),
         (None, Some(bytes), _) | (None, None, Some(bytes)) => (bytes.strip_suffix(b"\n").unwrap_or(bytes).to_vec(), false),
-        _ => return Err("has none of request.http, payload.json, message.eml".to_owned()),
+        _ => return Err("has none of request.http, payload.json, message.eml, poll.toml".to_owned()),
     };
     let text = file("case.toml").and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
     let case: Case = toml::from_str(text).map_err(|error| format!("case.toml: {}", error.message()))?;
@@ -363,6 +375,46 @@ fn case(connector: &Arc<Connector>, name: String, input: Result<TryInput, String
         Err(problems) => result.problem = Some(problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")),
     }
     result
+}
+
+/// The cases that are polls.
+fn scripts(folder: &Folder) -> Vec<String> {
+    let name = |path: &String| Some(path.strip_prefix("fixtures/")?.strip_suffix("/poll.toml")?.to_owned());
+    folder.files.keys().filter_map(name).collect()
+}
+
+fn scripted(connector: &Arc<Connector>, name: String, reached: &mut Reached) -> CaseResult {
+    let file = |part: &str| connector.folder.files.get(&format!("fixtures/{name}/{part}"));
+    let expected = file("expected.json").and_then(|bytes| serde_json::from_slice(bytes).ok());
+    let script = file("poll.toml").map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
+    let mut result = CaseResult { case: name.clone(), actual: Value::Null, events: Vec::new(), expected, problem: None };
+    match played(connector, &name, &script) {
+        Ok(tried) => {
+            reached.kinds_and_codes.extend(tried.items.iter().map(produces));
+            (result.actual, result.events) = (tried.document, tried.events);
+        }
+        Err(problem) => result.problem = Some(problem),
+    }
+    result
+}
+
+/// A case that is a poll.
+fn played(connector: &Arc<Connector>, name: &str, script: &str) -> Result<Tried, String> {
+    let file = |part: &str| connector.folder.files.get(&format!("fixtures/{name}/{part}")).map(|bytes| Bytes::copy_from_slice(bytes));
+    let text = file("case.toml").map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let case: Case = toml::from_str(&text).map_err(|error| format!("case.toml: {}", error.message()))?;
+    let settings = serde_json::to_value(&case.settings).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default();
+    let now = case.now.unwrap_or(NOW);
+    let input = TryInput { settings, secrets: case.secrets, account: case.account, ..TryInput::default() };
+    let spec = spec(&format!("try-{}", connector.manifest.name), &input);
+    let reader = Reader::build_for_trial(Arc::clone(connector), spec, Digester::new(&[0; INSTANCE_KEY_BYTES]));
+    let reader = reader.map_err(|problems| problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; "))?;
+    let played = script::play(connector, script, &Stage { reader: &reader, now, file: &file })?;
+    let mut tried = Tried::of(played.items, now);
+    if let Some(document) = tried.document.as_object_mut() {
+        document.extend(played.shown);
+    }
+    Ok(tried)
 }
 
 /// The code or draft kind that an item shows to be covered.

@@ -11,6 +11,8 @@ use crate::connector::jq::{Facts, Filter, Limits};
 use crate::connector::manifest::{Answer, Decrypt, Handshake, Manifest, Webhook};
 use crate::connector::media::Recipe;
 use crate::connector::own::Whoami;
+use crate::connector::poll::limits::Quota;
+use crate::connector::poll::{Poll, Polls};
 use crate::connector::problem::{Problem, did_you_mean};
 use crate::connector::verify::Kind;
 use crate::model::codes::Code;
@@ -37,6 +39,10 @@ pub struct Connector {
     pub media: BTreeMap<String, Recipe>,
     /// Its handshakes, compiled.
     pub(crate) echoes: Vec<Echo>,
+    /// Its polls, compiled.
+    pub polls: Polls,
+    /// How much may be asked of an account.
+    pub quota: Quota,
     /// Its files.
     pub folder: Folder,
     /// Budget of its map.
@@ -82,6 +88,9 @@ impl Connector {
         let whoami = manifest.whoami.as_ref().map(|spec| Whoami::compile(spec, &scope(&file, &manifest, limits)));
         let whoami = whoami.transpose().map_err(|wrong| problems.extend(wrong)).ok().flatten();
         let media = media(&file, &manifest, limits, &mut problems);
+        let scope = scope(&file, &manifest, limits);
+        let polls = polls(&manifest, &scope, &mut problems);
+        let quota = Quota::compile(&manifest.limits, &file, limits).map_err(|wrong| problems.extend(wrong)).unwrap_or_default();
         let map = match (folder.text(MAP_FILE), manifest.is_mail(), manifest.own_map) {
             (Some(code), ..) => match Filter::compile(&folder.place(MAP_FILE), code, &MAP_VARS, limits) {
                 Ok(map) => {
@@ -99,7 +108,7 @@ impl Connector {
             }
             (None, ..) => None,
         };
-        if problems.is_empty() { Ok(Self { manifest, map, whoami, media, echoes, folder, limits }) } else { Err(problems) }
+        if problems.is_empty() { Ok(Self { manifest, map, whoami, media, echoes, polls, quota, folder, limits }) } else { Err(problems) }
     }
 }
 
@@ -117,6 +126,21 @@ fn media(file: &str, manifest: &Manifest, limits: Limits, problems: &mut Vec<Pro
         }
     }
     recipes
+}
+
+/// The polls, compiled.
+fn polls(manifest: &Manifest, scope: &Scope<'_>, problems: &mut Vec<Problem>) -> Polls {
+    let mut polls = Polls::new();
+    for (name, spec) in &manifest.poll {
+        if let Some(filled) = spec.fills.as_ref().filter(|filled| !manifest.poll.contains_key(*filled)) {
+            problems.push(Problem::whole(scope.file, format!("[poll.{name}] fills the gaps of `{filled}`, which is no poll")));
+        }
+        match Poll::compile(name, spec, scope) {
+            Ok(poll) => drop(polls.insert(name.clone(), poll)),
+            Err(wrong) => problems.extend(wrong),
+        }
+    }
+    polls
 }
 
 /// Checks what only works together, and compiles what stands in the manifest as jq.

@@ -12,10 +12,11 @@ use crate::connector::call::auth::AuthSpec;
 use crate::connector::media::RecipeSpec;
 use crate::connector::mode::Mode;
 use crate::connector::own::WhoamiSpec;
+use crate::connector::poll::spec::{LimitsSpec, PollSpec};
 use crate::connector::problem::{Problem, did_you_mean};
 
 /// Primitives that later versions carry out; named apart, so that the error says so.
-const LATER: &[&str] = &["poll", "stream", "subscribe", "reply", "enrich", "coalesce", "correlate", "capabilities"];
+const LATER: &[&str] = &["stream", "subscribe", "reply", "enrich", "coalesce", "correlate", "capabilities"];
 
 /// What a `connector.toml` says.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -76,6 +77,12 @@ pub struct Manifest {
     /// How requests are taken.
     #[serde(default)]
     pub webhook: Option<Webhook>,
+    /// What is asked for, by name.
+    #[serde(default)]
+    pub poll: BTreeMap<String, PollSpec>,
+    /// How much may be asked of an account.
+    #[serde(default)]
+    pub limits: LimitsSpec,
 }
 
 fn text_kind() -> String {
@@ -484,7 +491,8 @@ impl Manifest {
 
     /// The ways that its tables describe.
     fn described(&self) -> Vec<Mode> {
-        self.webhook.iter().map(|_| Mode::Webhook).collect()
+        let polls = (!self.poll.is_empty()).then_some(Mode::Poll);
+        self.webhook.iter().map(|_| Mode::Webhook).chain(polls).collect()
     }
 
     /// How its payloads can come, the default first.
@@ -571,8 +579,8 @@ mod tests {
         refused(&format!("{HEAD}uint = \"thread\"\n[webhook]\ndecode = \"json\"\n"), "connector.toml:4:1: unknown key `uint`");
         refused(&format!("{HEAD}uint = \"thread\"\n[webhook]\ndecode = \"json\"\n"), "did you mean `unit`?");
         refused(
-            &format!("{HEAD}[webhook]\ndecode = \"json\"\n[poll.history]\norder = \"x\"\n"),
-            "`poll` is not carried out by this version",
+            &format!("{HEAD}[webhook]\ndecode = \"json\"\n[stream.history]\norder = \"x\"\n"),
+            "`stream` is not carried out by this version",
         );
     }
 

@@ -20,6 +20,7 @@ pub mod media;
 pub mod mode;
 pub mod normalize;
 pub mod own;
+pub mod poll;
 pub mod preview;
 pub mod problem;
 pub mod reader;

@@ -184,7 +184,7 @@ impl Metrics {
 
     /// A channel is gone from the configuration.
     pub fn forget_channel(&self, channel: &str) {
-        for metric in [Metric::ChannelState, Metric::LastReceived, Metric::ConsentEnds] {
+        for metric in [Metric::ChannelState, Metric::LastReceived, Metric::ConsentEnds, Metric::BudgetUsed] {
             self.registry.forget(metric, channel);
         }
     }
@@ -195,6 +195,11 @@ impl Metrics {
             Some(ends) => self.registry.set(Metric::ConsentEnds, (channel, ""), ends.0 as f64 / 1000.0),
             None => self.registry.forget(Metric::ConsentEnds, channel),
         }
+    }
+
+    /// So much of a day's budget at a platform is used.
+    pub fn budget(&self, channel: &str, what: &str, used: u64, max: u64) {
+        self.registry.set(Metric::BudgetUsed, (channel, what), used as f64 / max.max(1) as f64);
     }
 
     /// A session of a pulled channel ended and is opened again.

@@ -29,6 +29,7 @@ mod mail_foreign;
 mod mail_fuzz;
 mod mail_loops;
 mod media;
+mod polls;
 mod pull_loop;
 mod real_check;
 mod real_courier;

@@ -16,19 +16,34 @@ impl Call {
     /// # Errors
     /// [`CallError`]: a value is missing, or the address leads where it must not.
     pub fn render(&self, with: &Filling<'_>) -> Result<HttpRequest, CallError> {
-        let text = as_http(self.url.fill(with, Position::Path)?);
-        let mut url = Url::parse(&text).map_err(|_| CallError::Url)?;
+        self.render_at(with, None)
+    }
+
+    /// The request, or the same to an address that an answer to it named: with its credential, so only to where that may go.
+    ///
+    /// # Errors
+    /// [`CallError`]: a value is missing, or the address leads where it must not.
+    pub fn render_at(&self, with: &Filling<'_>, address: Option<Url>) -> Result<HttpRequest, CallError> {
+        let named = address.is_some();
+        let mut url = match address {
+            Some(url) => url,
+            None => Url::parse(&as_http(self.url.fill(with, Position::Path)?)).map_err(|_| CallError::Url)?,
+        };
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !url.username().is_empty() || url.password().is_some() {
             return Err(CallError::Url);
         }
         let written = self.is_written(&url, with.context);
+        if named && !written {
+            return Err(CallError::Host);
+        }
         let names_secret = |templates: &[(String, Template)]| templates.iter().any(|(_, template)| template.secrets().next().is_some());
         if !written && (self.url.secrets().next().is_some() || names_secret(&self.query) || names_secret(&self.headers)) {
             return Err(CallError::Host);
         }
         let mut headers = Vec::new();
         let mut pairs = Vec::new();
-        for (name, value) in &self.query {
+        // An address that was named has its query.
+        for (name, value) in self.query.iter().filter(|_| !named) {
             if !value.is_absent(with.context) {
                 pairs.push((name.clone(), value.fill(with, Position::Plain)?));
             }
@@ -71,6 +86,14 @@ impl Call {
 
     fn egress(&self, url: &Url, context: &Value) -> Egress {
         if self.is_written(url, context) { Egress::Written } else { Egress::Public }
+    }
+
+    /// The host that it goes to, as far as settings say it.
+    pub fn server(&self, settings: &Value) -> String {
+        let context = serde_json::json!({ "settings": settings });
+        let set = self.url.first_path().and_then(|path| context.pointer(&format!("/{}", path.join("/")))).and_then(Value::as_str);
+        let url = Url::parse(set.unwrap_or_else(|| self.url.lead())).ok();
+        url.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
     }
 
     /// Whether the manifest or the admin wrote the host of this address down.

@@ -18,10 +18,11 @@ use crate::connector::decode::{self, Decoded};
 use crate::connector::draft::{self, Draft, DraftKind};
 use crate::connector::jq::{Filter, Input, JqError, Output};
 use crate::connector::load::{Connector, HEADERS, QUERY};
-use crate::connector::manifest::{Decode, Decrypt, Then};
+use crate::connector::manifest::{Decode, Decrypt, OneOrMore, Then};
 use crate::connector::mode::Mode;
 use crate::connector::normalize::{self, Source, Target};
 use crate::connector::own::Own;
+use crate::connector::poll::spec::{Order, PollSpec};
 use crate::connector::problem::Problem;
 use crate::logic::digest::Digester;
 use crate::model::codes::Code;
@@ -175,8 +176,18 @@ impl Reader {
         &self.secrets
     }
 
+    /// The poll that a payload came by; where the raw does not say which, the first.
+    fn polled(&self, via: Via, head: &RawHead) -> Option<&PollSpec> {
+        let polls = &self.connector.manifest.poll;
+        let named = head.place.as_ref().and_then(|name| polls.get(name));
+        if via == Via::Poll { named.or_else(|| polls.values().next()) } else { None }
+    }
+
     /// What a payload is made of.
-    fn shape(&self) -> Shape<'_> {
+    fn shape(&self, via: Via, head: &RawHead) -> Shape<'_> {
+        if let Some(poll) = self.polled(via, head) {
+            return Shape { decode: poll.decode.as_ref().map_or(&[Decode::Json], OneOrMore::all), then: None, decrypt: None };
+        }
         match self.connector.manifest.webhook.as_ref() {
             Some(webhook) => Shape { decode: webhook.decode.all(), then: webhook.then.as_ref(), decrypt: webhook.decrypt.as_ref() },
             None => Shape { decode: &[Decode::Json], then: None, decrypt: None },
@@ -242,7 +253,9 @@ impl Reader {
 
     /// Decodes and runs the map: its drafts and the files of the form.
     fn map(&self, via: Via, head: &RawHead, body: &Bytes) -> Result<(Drafts, Vec<decode::FormFile>), (Code, String)> {
-        let shape = self.shape();
+        let shape = self.shape(via, head);
+        // What is admitted goes from old to new.
+        let reversed = self.polled(via, head).is_some_and(|poll| poll.order == Order::NewestFirst);
         let content_type = head.header("content-type").unwrap_or_default();
         let depth = self.connector.limits.depth_max;
         let decoded = if via == Via::Webhook && decode::is_nothing(&head.method, body) {
@@ -275,6 +288,9 @@ impl Reader {
             Decoded::Value(value, files) => (map.run_with(Input::Value(&value), &vars, take), files),
         };
         done.map_err(|error| (mapping_code(&error), error.to_string()))?;
+        if reversed {
+            drafts.reverse();
+        }
         Ok((drafts, files))
     }
 

@@ -1,0 +1,181 @@
+//! Polls: lists that are asked for, behind the port `Feed`. What is asked and what an answer means stands in the manifest
+//! (`connector::poll`); here it is sent, at its pace and within its budget.
+//!
+//! What must stay true: one question at a time for an account; the next one is asked only after what the last one brought is durable;
+//! nothing is asked beyond a budget or before the time a platform named.
+
+mod session;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde_json::Value;
+
+use crate::connector::call::Call;
+use crate::connector::call::answer::{Judged, Meaning, Rules};
+use crate::connector::load::Connector;
+use crate::connector::poll::lane::{Begin, Lane, Surroundings};
+use crate::connector::poll::limits::Share;
+use crate::connector::poll::{Poll, context};
+use crate::engines::poll::session::Session;
+use crate::model::codes::Code;
+use crate::ports::BoxFuture;
+use crate::ports::clock::{Clock, Random};
+use crate::ports::feed::{Cursors, Feed, FeedSource};
+use crate::ports::http::{Http, HttpError, HttpRequest};
+use crate::ports::pull::PullError;
+
+/// A look holds no request longer than this.
+const PROBE_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a polled account needs.
+pub struct PollParts {
+    /// The connector, with its polls.
+    pub connector: Arc<Connector>,
+    /// Settings of the channel, with defaults.
+    pub settings: Value,
+    /// Its secrets.
+    pub secrets: BTreeMap<String, Vec<SecretString>>,
+    /// The account that its cursors belong to.
+    pub account: String,
+    /// What the first look does.
+    pub begin: Begin,
+    /// Sends.
+    pub http: Arc<dyn Http>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter.
+    pub random: Arc<dyn Random>,
+    /// Is told how much of each budget is used.
+    pub usage: Arc<dyn Fn(&[Share]) + Send + Sync>,
+}
+
+/// Makes sessions of a polled account.
+pub struct PollSource {
+    parts: Arc<PollParts>,
+}
+
+impl PollSource {
+    /// A source over what an account needs.
+    pub fn new(parts: PollParts) -> Self {
+        Self { parts: Arc::new(parts) }
+    }
+}
+
+impl PollParts {
+    /// The polls that the settings switch on.
+    fn polls(&self) -> impl Iterator<Item = &Poll> {
+        self.connector.polls.values().filter(|poll| poll.is_on(&self.settings))
+    }
+
+    fn surroundings<'a>(&'a self, session: &'a Value) -> Surroundings<'a> {
+        Surroundings { settings: &self.settings, secrets: &self.secrets, token: None, session, now: self.clock.now() }
+    }
+
+    /// Sends a request and says what its answer means.
+    async fn ask(&self, request: HttpRequest, rules: &Rules) -> Result<(crate::ports::http::HttpAnswer, Judged), PullError> {
+        let answer = self.http.send(request).await.map_err(|error| lost(&error))?;
+        let judged = rules.judge(&answer, self.clock.now());
+        Ok((answer, judged))
+    }
+
+    /// A request that is no page: of parts, or of a registration.
+    async fn side(&self, call: &Call, rules: &Rules) -> Result<Judged, PullError> {
+        let context = context(&self.settings, &Value::Null, &Value::Null, &Value::Null, &Value::Null, self.clock.now());
+        let filling = crate::connector::call::Filling { context: &context, secrets: &self.secrets, token: None, files: &[] };
+        let request = call.render(&filling).map_err(|error| person(Code::ChannelConfig, error.to_string()))?;
+        let place = request.place();
+        let (_, judged) = self.ask(request, rules).await?;
+        match judged.meaning {
+            Meaning::Ok => Ok(judged),
+            _ => Err(refused(&place, &judged)),
+        }
+    }
+}
+
+impl FeedSource for PollSource {
+    fn account(&self) -> String {
+        self.parts.account.clone()
+    }
+
+    fn server(&self) -> String {
+        self.parts.polls().next().map(|poll| poll.call.server(&self.parts.settings)).unwrap_or_default()
+    }
+
+    fn open(&self, cursors: Cursors) -> BoxFuture<'_, Result<Box<dyn Feed>, PullError>> {
+        Box::pin(async move {
+            let session: Box<dyn Feed> = Box::new(Session::new(self.parts.clone(), cursors));
+            Ok(session)
+        })
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, PullError>> {
+        Box::pin(async move {
+            let mut lines = Vec::new();
+            for poll in self.parts.polls().filter(|poll| poll.spec.fills.is_none()) {
+                lines.push(format!("{}: {}", poll.name, self.look(poll).await?));
+            }
+            Ok(lines)
+        })
+    }
+}
+
+impl PollSource {
+    /// Asks for the first page, and forgets it.
+    async fn look(&self, poll: &Poll) -> Result<String, PullError> {
+        let parts = &self.parts;
+        if let Some(register) = &poll.register {
+            parts.side(&register.call, &register.rules).await?;
+            return Ok("registered".to_owned());
+        }
+        let part = match &poll.parts {
+            None => Value::Null,
+            Some(_) => match session::parts_of(parts, poll).await?.into_iter().next() {
+                Some(part) => part,
+                None => return Ok("nothing to be asked for yet".to_owned()),
+            },
+        };
+        let mut lane = Lane::load(poll, part, Begin::FromNow, &Cursors::new());
+        let request = lane.request(poll, &parts.surroundings(&Value::Null));
+        let mut request = request.map_err(|error| person(Code::ChannelConfig, error.to_string()))?;
+        request.within = request.within.min(PROBE_WITHIN);
+        let place = request.place();
+        match parts.ask(request, &poll.rules).await {
+            Err(PullError::Lost { code: Code::Timeout, .. }) if poll.spec.long_poll => {
+                Ok(format!("{place} holds the request, as it should"))
+            }
+            Err(error) => Err(error),
+            Ok((_, judged)) if matches!(judged.meaning, Meaning::Ok | Meaning::Ignore) => Ok(format!("{place} answers")),
+            Ok((_, judged)) => Err(refused(&place, &judged)),
+        }
+    }
+}
+
+/// No answer.
+fn lost(error: &HttpError) -> PullError {
+    match error.code {
+        Code::EgressRefused => person(Code::EgressRefused, error.detail.clone()),
+        Code::Connect => PullError::Lost { code: Code::Unreachable, detail: error.detail.clone(), after: None },
+        Code::Unknown => PullError::Lost { code: Code::ConnectionLost, detail: error.detail.clone(), after: None },
+        code => PullError::Lost { code, detail: error.detail.clone(), after: None },
+    }
+}
+
+fn person(code: Code, detail: String) -> PullError {
+    PullError::Person { code, detail }
+}
+
+/// An answer that is no answer to the question.
+fn refused(place: &str, judged: &Judged) -> PullError {
+    let words = judged.words().map(|words| format!(": {words}")).unwrap_or_default();
+    let detail = format!("{place} answers {}{words}", judged.status);
+    let later = |code: Code| PullError::Lost { code, detail: detail.clone(), after: judged.after };
+    match judged.meaning {
+        Meaning::Throttled => later(Code::Throttled),
+        Meaning::Later | Meaning::CursorLost | Meaning::Ok | Meaning::Ignore => later(Code::Unreachable),
+        Meaning::Denied | Meaning::Refresh => person(Code::AuthFailed, detail),
+        Meaning::Missing | Meaning::Exists | Meaning::Closed | Meaning::Never => person(Code::Protocol, detail),
+    }
+}

@@ -1,0 +1,372 @@
+//! A session: which list is asked next, and what becomes of its answer.
+//!
+//! One question a call of `next`, so that what it brought is durable before the next. A list that fails by itself (a room that is
+//! gone, a right that is missing) waits alone where there are others (I8).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::connector::call::answer::{Judged, Meaning};
+use crate::connector::poll::Poll;
+use crate::connector::poll::lane::{Lane, Step, weight};
+use crate::connector::poll::limits::Used;
+use crate::engines::poll::{PollParts, person, refused};
+use crate::model::codes::Code;
+use crate::ports::BoxFuture;
+use crate::ports::feed::{Cursors, Feed, FeedBatch, FeedNews};
+use crate::ports::pull::PullError;
+
+/// Parts of one poll at most.
+const PARTS_MAX: usize = 1000;
+/// A list that fails by itself is asked again after this long.
+const FAILED_PAUSE: Duration = Duration::from_secs(300);
+/// Throttled longer than this, or this often in a row, the session ends, so that a person hears of it.
+const THROTTLED_MAX: Duration = Duration::from_secs(300);
+const THROTTLED_ROW_MAX: u32 = 5;
+/// Wait after a throttling answer that names none; it doubles.
+const THROTTLED_FIRST: Duration = Duration::from_secs(5);
+/// Requests after which what was used of a budget is written down, where no batch takes it along.
+const USED_WRITE_EVERY: u32 = 20;
+/// A pause grows by this while nothing comes.
+const IDLE_GROWTH: f64 = 1.5;
+/// Where the used budget is kept.
+const USED: &str = "used";
+
+/// One poll of the account.
+struct Road {
+    name: String,
+    /// Its lists: one, or one for each part. `None`: the parts are not known yet.
+    lanes: Option<Vec<Track>>,
+    parts_due: Duration,
+    /// What was registered; null if nothing is.
+    session: Value,
+    /// It fills a gap, and there is one.
+    wanted: bool,
+}
+
+/// One list and its pace.
+struct Track {
+    lane: Lane,
+    due: Duration,
+    pause: Duration,
+    /// It was told that it fails.
+    told: bool,
+}
+
+/// What is asked next.
+enum Turn {
+    Parts(usize),
+    Register(usize),
+    Page(usize, usize),
+    Wait(Duration),
+}
+
+/// A session of a polled account.
+pub(super) struct Session {
+    parts: Arc<PollParts>,
+    cursors: Cursors,
+    roads: Vec<Road>,
+    ready: VecDeque<FeedNews>,
+    used: Used,
+    unwritten: u32,
+    /// Nothing is asked before.
+    quiet_until: Duration,
+    throttled: u32,
+    over_told: bool,
+}
+
+/// Asks for the parts of a poll.
+pub(super) async fn parts_of(parts: &PollParts, poll: &Poll) -> Result<Vec<Value>, PullError> {
+    let Some(spec) = &poll.parts else { return Ok(vec![Value::Null]) };
+    let set = spec.setting.as_deref().and_then(|name| parts.settings.get(name)).and_then(Value::as_array);
+    if let Some(set) = set.filter(|set| !set.is_empty()) {
+        return Ok(set.iter().take(PARTS_MAX).cloned().collect());
+    }
+    let Some((call, rules, from)) = &spec.request else { return Ok(Vec::new()) };
+    let judged = parts.side(call, rules).await?;
+    let (status, input) = (Value::from(judged.status), crate::connector::jq::Input::Value(&judged.body));
+    let found = from.run_of(input, &[&status, &judged.headers]);
+    let found = found.map_err(|error| person(Code::Protocol, format!("[poll.{}] parts: {error}", poll.name)))?;
+    Ok(found.into_iter().filter(|part| !part.is_null()).take(PARTS_MAX).collect())
+}
+
+impl Session {
+    pub(super) fn new(parts: Arc<PollParts>, cursors: Cursors) -> Self {
+        let now = parts.clock.monotonic();
+        let session = |name: &str| cursors.get(&format!("session/{name}")).and_then(|text| serde_json::from_str(text).ok());
+        let road = |poll: &Poll| Road {
+            name: poll.name.clone(),
+            lanes: None,
+            parts_due: now,
+            session: session(&poll.name).unwrap_or(Value::Null),
+            wanted: false,
+        };
+        let roads = parts.polls().map(road).collect();
+        let used = Used::read(cursors.get(USED));
+        let (ready, quiet_until) = (VecDeque::new(), Duration::ZERO);
+        Self { parts, cursors, roads, ready, used, unwritten: 0, quiet_until, throttled: 0, over_told: false }
+    }
+
+    /// What is due; the least due of all.
+    fn turn(&self, now: Duration) -> Turn {
+        let mut least = now + Duration::from_secs(60);
+        for (at, road) in self.roads.iter().enumerate() {
+            let Some(poll) = self.parts.connector.polls.get(&road.name) else { continue };
+            if poll.spec.fills.is_some() && !road.wanted {
+                continue;
+            }
+            if poll.register.is_some() && road.session.is_null() {
+                return Turn::Register(at);
+            }
+            if road.parts_due <= now {
+                return Turn::Parts(at);
+            }
+            least = least.min(road.parts_due);
+        }
+        let tracks = self
+            .roads
+            .iter()
+            .enumerate()
+            .filter(|(_, road)| self.runs(road))
+            .flat_map(|(at, road)| road.lanes.iter().flatten().enumerate().map(move |(index, track)| (track.due, at, index)));
+        match tracks.min() {
+            Some((due, at, index)) if due <= now => Turn::Page(at, index),
+            Some((due, ..)) => Turn::Wait(due.min(least).saturating_sub(now)),
+            None => Turn::Wait(least.saturating_sub(now)),
+        }
+    }
+
+    fn runs(&self, road: &Road) -> bool {
+        self.parts.connector.polls.get(&road.name).is_some_and(|poll| poll.spec.fills.is_none() || road.wanted)
+    }
+
+    async fn ask(&mut self) -> Result<FeedNews, PullError> {
+        loop {
+            if let Some(news) = self.ready.pop_front() {
+                return Ok(news);
+            }
+            let now = self.parts.clock.monotonic();
+            if let Some(wait) = self.quiet_until.checked_sub(now).filter(|wait| !wait.is_zero()) {
+                return Ok(FeedNews::Quiet(wait));
+            }
+            match self.turn(now) {
+                Turn::Wait(wait) => return Ok(FeedNews::Quiet(wait.max(Duration::from_millis(10)))),
+                Turn::Register(at) => self.register(at).await?,
+                Turn::Parts(at) => self.refresh(at, now).await?,
+                Turn::Page(at, index) => {
+                    self.page(at, index).await?;
+                    // Whatever it brought: others may want to be heard in between.
+                    return Ok(self.ready.pop_front().unwrap_or(FeedNews::Quiet(Duration::ZERO)));
+                }
+            }
+        }
+    }
+
+    /// Finds out what there is to be asked for. Lists that are known already keep their pace.
+    async fn refresh(&mut self, at: usize, now: Duration) -> Result<(), PullError> {
+        let Some(road) = self.roads.get_mut(at) else { return Ok(()) };
+        let Some(poll) = self.parts.connector.polls.get(&road.name) else { return Ok(()) };
+        let found = parts_of(&self.parts, poll).await?;
+        let (pause, _) = poll.interval(&self.parts.settings);
+        let mut known = road.lanes.take().unwrap_or_default();
+        let mut lanes = Vec::with_capacity(found.len());
+        for part in found {
+            let lane = Lane::load(poll, part, self.parts.begin, &self.cursors);
+            let name = lane.part_name();
+            let kept = known.iter().position(|track| track.lane.part_name() == name).map(|place| known.swap_remove(place));
+            lanes.push(kept.unwrap_or(Track { lane, due: now, pause, told: false }));
+        }
+        road.lanes = Some(lanes);
+        road.parts_due = poll.parts.as_ref().map_or(Duration::MAX, |parts| now + parts.every);
+        Ok(())
+    }
+
+    /// Registers, and has the gap since the last registration filled.
+    async fn register(&mut self, at: usize) -> Result<(), PullError> {
+        let Some(road) = self.roads.get_mut(at) else { return Ok(()) };
+        let Some(poll) = self.parts.connector.polls.get(&road.name) else { return Ok(()) };
+        let Some(register) = &poll.register else { return Ok(()) };
+        let judged = self.parts.side(&register.call, &register.rules).await?;
+        let mut session = serde_json::Map::new();
+        for (name, filter) in &register.take {
+            let value = judged.take(filter).map_err(|error| person(Code::Protocol, format!("[poll.{}] register: {error}", poll.name)))?;
+            session.insert(name.clone(), value);
+        }
+        let mut lane = Lane::load(poll, Value::Null, self.parts.begin, &Cursors::new());
+        let cursor = register.cursor.as_ref().and_then(|name| session.get(name)).cloned().unwrap_or(Value::Null);
+        lane.registered(&cursor);
+        road.session = Value::Object(session);
+        let now = self.parts.clock.monotonic();
+        road.lanes = Some(vec![Track { lane, due: now, pause: Duration::ZERO, told: false }]);
+        road.parts_due = Duration::MAX;
+        let mut cursors = vec![(format!("session/{}", road.name), Some(road.session.to_string()))];
+        cursors.push((format!("age/{}", road.name), Some("live".to_owned())));
+        cursors.push((format!("cursor/{}", road.name), Some(cursor.as_str().map_or_else(|| cursor.to_string(), str::to_owned))));
+        self.ready.push_back(FeedNews::Batch(FeedBatch { payloads: Vec::new(), cursors }));
+        let name = road.name.clone();
+        for other in &mut self.roads {
+            let fills = self.parts.connector.polls.get(&other.name).and_then(|poll| poll.spec.fills.as_ref());
+            if fills == Some(&name) {
+                other.wanted = true;
+                other.lanes.iter_mut().flatten().for_each(|track| track.due = now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for one page of one list.
+    async fn page(&mut self, at: usize, index: usize) -> Result<(), PullError> {
+        let parts = self.parts.clone();
+        let name = self.roads.get(at).map(|road| road.name.clone()).unwrap_or_default();
+        let Some(poll) = parts.connector.polls.get(&name) else { return Ok(()) };
+        if let Some(wait) = parts.connector.quota.over_for(&mut self.used, poll.spec.cost, parts.clock.now()) {
+            return self.over(wait);
+        }
+        self.over_told = false;
+        let alone = self.roads.iter().filter_map(|road| road.lanes.as_ref()).map(Vec::len).sum::<usize>() <= 1;
+        let Some(road) = self.roads.get_mut(at) else { return Ok(()) };
+        let Some(track) = road.lanes.as_mut().and_then(|lanes| lanes.get_mut(index)) else { return Ok(()) };
+        let request = track.lane.request(poll, &parts.surroundings(&road.session));
+        let request = request.map_err(|error| person(Code::ChannelConfig, format!("[poll.{name}] {error}")))?;
+        let place = request.place();
+        let (answer, judged) = parts.ask(request, &poll.rules).await?;
+        let now = parts.clock.monotonic();
+        self.used.spend(poll.spec.cost, weight(&answer), parts.clock.now());
+        self.unwritten += 1;
+        (parts.usage)(&parts.connector.quota.shares(&self.used));
+        if let Some(wait) = parts.connector.quota.learn(&judged, parts.clock.now()) {
+            self.quiet_until = now + wait;
+        }
+        match judged.meaning {
+            Meaning::Throttled => return self.slow_down(&place, &judged, now),
+            Meaning::CursorLost => {
+                let lost = track.lane.lose();
+                track.due = now + Duration::from_secs(1);
+                let note = format!("[poll.{name}] the platform no longer knows where we were");
+                let mut cursors = lost.cursors;
+                if poll.register.is_some() {
+                    road.session = Value::Null;
+                    cursors.push((format!("session/{name}"), None));
+                }
+                tracing::info!(detail = %note, "cursor lost");
+                self.ready.push_back(FeedNews::Batch(FeedBatch { payloads: Vec::new(), cursors }));
+            }
+            Meaning::Ok => {
+                let step =
+                    track.lane.answer(poll, &answer, &judged).map_err(|why| person(Code::Protocol, format!("[poll.{name}] {why}")))?;
+                (track.told, self.throttled) = (false, 0);
+                self.stepped(at, index, step, now);
+            }
+            Meaning::Ignore => track.due = now + track.pause.max(Duration::from_secs(1)),
+            Meaning::Later | Meaning::Refresh => return Err(refused(&place, &judged)),
+            _ if alone => return Err(refused(&place, &judged)),
+            _ => {
+                track.due = now + FAILED_PAUSE;
+                if !std::mem::replace(&mut track.told, true) {
+                    let error = refused(&place, &judged);
+                    let detail = format!("[poll.{name}] {}: {error}", track.lane.part_name());
+                    self.ready.push_back(FeedNews::Note { code: error.code(), detail });
+                }
+            }
+        }
+        self.write_used();
+        Ok(())
+    }
+
+    /// What a page brought, and when the list is asked again.
+    fn stepped(&mut self, at: usize, index: usize, step: Step, now: Duration) {
+        let settings = &self.parts.settings;
+        let Some(road) = self.roads.get_mut(at) else { return };
+        let Some(poll) = self.parts.connector.polls.get(&road.name) else { return };
+        let (base, idle) = poll.interval(settings);
+        let last = road.lanes.as_ref().is_some_and(|lanes| lanes.len() == 1);
+        let Some(track) = road.lanes.as_mut().and_then(|lanes| lanes.get_mut(index)) else { return };
+        if step.again {
+            track.due = now;
+        } else {
+            track.pause = if step.fresh > 0 { base } else { track.pause.mul_f64(IDLE_GROWTH).clamp(base, idle) };
+            // Many channels that begin together would stay together.
+            track.due = now + track.pause.mul_f64(0.9 + self.parts.random.unit() / 5.0);
+            if poll.spec.fills.is_some() && last {
+                road.wanted = false;
+            }
+        }
+        self.ready.extend(step.batches.into_iter().map(FeedNews::Batch));
+        if let Some(mark) = step.mark {
+            self.mark(at, &mark);
+        }
+    }
+
+    /// A page told how far the poll that fills gaps need not go back.
+    fn mark(&mut self, at: usize, mark: &str) {
+        let Some(name) = self.roads.get(at).map(|road| road.name.clone()) else { return };
+        let parts = self.parts.clone();
+        for road in &mut self.roads {
+            let fills = parts.connector.polls.get(&road.name).and_then(|poll| poll.spec.fills.as_ref());
+            if fills != Some(&name) || road.wanted {
+                continue;
+            }
+            road.lanes.iter_mut().flatten().for_each(|track| track.lane.mark(mark));
+            let cursors = [("cursor", mark), ("age", "live")].map(|(what, value)| (format!("{what}/{}", road.name), value.to_owned()));
+            self.cursors.extend(cursors.clone());
+            if let Some(FeedNews::Batch(batch)) = self.ready.back_mut() {
+                batch.cursors.extend(cursors.map(|(name, value)| (name, Some(value))));
+            }
+        }
+    }
+
+    /// What was used of a budget goes along with a batch, or by itself now and then.
+    fn write_used(&mut self) {
+        if !self.parts.connector.quota.has_budget() {
+            return;
+        }
+        let entry = (USED.to_owned(), Some(self.used.text()));
+        match self.ready.back_mut() {
+            Some(FeedNews::Batch(batch)) => batch.cursors.push(entry),
+            _ if self.unwritten >= USED_WRITE_EVERY => {
+                self.ready.push_back(FeedNews::Batch(FeedBatch { payloads: Vec::new(), cursors: vec![entry] }));
+            }
+            _ => return,
+        }
+        self.unwritten = 0;
+    }
+
+    /// The budget of the day is used up.
+    fn over(&mut self, wait: Duration) -> Result<(), PullError> {
+        self.quiet_until = self.parts.clock.monotonic() + wait;
+        if !std::mem::replace(&mut self.over_told, true) {
+            let detail = "the budget of this day is used up; it goes on tomorrow (UTC)".to_owned();
+            return Err(PullError::Lost { code: Code::Throttled, detail, after: Some(wait) });
+        }
+        Ok(())
+    }
+
+    /// The platform wants to be asked less. What is walked already is kept, unless it takes long.
+    fn slow_down(&mut self, place: &str, judged: &Judged, now: Duration) -> Result<(), PullError> {
+        self.throttled += 1;
+        let doubled = THROTTLED_FIRST.saturating_mul(1 << self.throttled.min(6));
+        let wait = judged.after.unwrap_or(doubled).max(self.quiet_until.saturating_sub(now)).max(Duration::from_millis(100));
+        if wait > THROTTLED_MAX || self.throttled > THROTTLED_ROW_MAX {
+            return Err(match refused(place, judged) {
+                PullError::Lost { code, detail, .. } => PullError::Lost { code, detail, after: Some(wait) },
+                other => other,
+            });
+        }
+        self.quiet_until = now + wait;
+        Ok(())
+    }
+}
+
+impl Feed for Session {
+    fn next(&mut self) -> BoxFuture<'_, Result<FeedNews, PullError>> {
+        Box::pin(self.ask())
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        // What was not handed over is asked for again.
+        Box::pin(std::future::ready(()))
+    }
+}
