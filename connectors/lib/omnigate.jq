@@ -1,7 +1,7 @@
 # What the gateway adds to jq, as plain jq where it can be, so that a map can be tried at a desk with jq 1.7 or jaq:
 #
 #   cat connectors/lib/omnigate.jq connectors/slack/map.jq > /tmp/map.jq
-#   jq -f /tmp/map.jq --arg channel x --argjson settings '{"agents":[]}' --argjson headers '{}' --argjson query '{}' --arg via webhook payload.json
+#   jq -f /tmp/map.jq --arg channel x --argjson settings '{"agents":[]}' --argjson headers '{}' --argjson query '{}' --arg via webhook --argjson own '{}' payload.json
 #
 # In the gateway these are native functions, and a map includes nothing. All of them give null for null.
 

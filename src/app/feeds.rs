@@ -156,6 +156,7 @@ impl Gateway {
             ids: self.parts.ids.clone(),
             lease_epoch,
             metrics: self.parts.metrics.clone(),
+            enricher: self.parts.intake.enricher(&channel.file.id),
         });
         let (stop, stopping) = watch::channel(false);
         Ok(Feeding {

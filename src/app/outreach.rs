@@ -1,4 +1,4 @@
-//! Outreach: what asks the platforms of channels for more than they sent: who we are there, and files.
+//! Outreach: what asks the platforms of channels for more than they sent: who we are there, who senders are, and files.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use crate::app::gateway::Pulling;
 use crate::app::parts::Parts;
 use crate::connector::kit::ChannelKit;
 use crate::connector::own::Own;
+use crate::pipeline::enrich::Enricher;
 use crate::pipeline::media::{MediaChannel, MediaParts, Slots, leftovers};
 use crate::pipeline::whoami::Asking;
 use crate::ports::http::Http;
@@ -24,7 +25,11 @@ pub fn start(
     bytes_max: u64,
 ) -> HashMap<Errand, Pulling> {
     let mut running = HashMap::new();
-    let calls = |kit: &Arc<ChannelKit>| kit.connector.whoami.is_some() || !kit.connector.media.is_empty();
+    parts.intake.enrich(HashMap::new());
+    let calls = |kit: &Arc<ChannelKit>| {
+        let connector = &kit.connector;
+        connector.whoami.is_some() || connector.enrich.is_some() || !connector.media.is_empty()
+    };
     if !kits.iter().any(calls) {
         return running;
     }
@@ -51,6 +56,11 @@ pub fn start(
             running.insert((kit.channel.clone(), "whoami"), Pulling { stop, task: tokio::spawn(asking.run(stopping)) });
         }
     }
+    let asks = |kit: &Arc<ChannelKit>| {
+        let (clock, writer, digester) = (parts.clock.clone(), parts.writer.clone(), parts.digester.clone());
+        Some((kit.channel.clone(), Enricher::new(kit.clone(), http.clone(), clock, writer, digester)?))
+    };
+    parts.intake.enrich(kits.iter().filter_map(asks).collect());
     fetching(parts, kits, &http, bytes_max, &mut running);
     running
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::connector::call::{Call, CallError, Filling};
@@ -55,5 +55,15 @@ impl ChannelKit {
     /// [`CallError`].
     pub fn render(&self, call: &Call, context: &Value) -> Result<HttpRequest, CallError> {
         call.render(&self.filling(context))
+    }
+
+    /// Whether every secret and setting that a call needs is set.
+    pub fn can(&self, call: &Call) -> bool {
+        let set = |name: &str| self.secrets.get(name).is_some_and(|values| values.iter().any(|value| !value.expose_secret().is_empty()));
+        let known = |path: &[String]| match path {
+            [root, name, ..] if root == "settings" => self.settings.get(name).is_some_and(|value| !value.is_null()),
+            _ => true,
+        };
+        call.secrets().into_iter().all(set) && call.paths().all(known)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::connector::call::compile::Scope;
+use crate::connector::enrich::Enrich;
 use crate::connector::folder::{Folder, MANIFEST_FILE, MAP_FILE};
 use crate::connector::hook::words;
 use crate::connector::jq::{Facts, Filter, Limits};
@@ -35,6 +36,8 @@ pub struct Connector {
     pub map: Option<Filter>,
     /// How the platform is asked who we are.
     pub whoami: Option<Whoami>,
+    /// How the platform is asked for senders.
+    pub enrich: Option<Enrich>,
     /// Its media recipes, compiled.
     pub media: BTreeMap<String, Recipe>,
     /// Its handshakes, compiled.
@@ -87,6 +90,9 @@ impl Connector {
         }
         let whoami = manifest.whoami.as_ref().map(|spec| Whoami::compile(spec, &scope(&file, &manifest, limits)));
         let whoami = whoami.transpose().map_err(|wrong| problems.extend(wrong)).ok().flatten();
+        let enrich =
+            manifest.enrich.as_ref().map(|spec| Enrich::compile(spec, manifest.verified_senders, &scope(&file, &manifest, limits)));
+        let enrich = enrich.transpose().map_err(|wrong| problems.extend(wrong)).ok().flatten();
         let media = media(&file, &manifest, limits, &mut problems);
         let scope = scope(&file, &manifest, limits);
         let polls = polls(&manifest, &scope, &mut problems);
@@ -108,7 +114,11 @@ impl Connector {
             }
             (None, ..) => None,
         };
-        if problems.is_empty() { Ok(Self { manifest, map, whoami, media, echoes, polls, quota, folder, limits }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Self { manifest, map, whoami, enrich, media, echoes, polls, quota, folder, limits })
+        } else {
+            Err(problems)
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::connector::call::auth::AuthSpec;
+use crate::connector::enrich::EnrichSpec;
 use crate::connector::media::RecipeSpec;
 use crate::connector::mode::Mode;
 use crate::connector::own::WhoamiSpec;
@@ -16,7 +17,7 @@ use crate::connector::poll::spec::{LimitsSpec, PollSpec};
 use crate::connector::problem::{Problem, did_you_mean};
 
 /// Primitives that later versions carry out; named apart, so that the error says so.
-const LATER: &[&str] = &["stream", "subscribe", "reply", "enrich", "coalesce", "correlate", "capabilities"];
+const LATER: &[&str] = &["stream", "subscribe", "reply", "coalesce", "correlate", "capabilities"];
 
 /// What a `connector.toml` says.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -71,6 +72,9 @@ pub struct Manifest {
     /// How the platform is asked who we are there.
     #[serde(default)]
     pub whoami: Option<WhoamiSpec>,
+    /// How the platform is asked for the names of senders.
+    #[serde(default)]
+    pub enrich: Option<EnrichSpec>,
     /// Recipes by which files are fetched, by name; `default` where the map names none.
     #[serde(default)]
     pub media: BTreeMap<String, RecipeSpec>,

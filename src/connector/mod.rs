@@ -7,6 +7,7 @@ pub mod call;
 pub mod decode;
 pub mod draft;
 pub mod enclosed;
+pub mod enrich;
 pub mod fixtures;
 pub mod folder;
 pub mod hook;

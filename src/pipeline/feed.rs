@@ -16,6 +16,7 @@ use crate::model::id::RawId;
 use crate::model::raw::Via;
 use crate::model::time::Time;
 use crate::pipeline::board::Board;
+use crate::pipeline::enrich::Enricher;
 use crate::pipeline::limits::{self, Limits, Waiting};
 use crate::pipeline::parse::Readers;
 use crate::pipeline::raws::{NewRaw, blob_failed};
@@ -71,6 +72,8 @@ pub struct FeedChannel {
     pub lease_epoch: u64,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Asks for the names of senders.
+    pub enricher: Option<Arc<Enricher>>,
 }
 
 /// A payload, read.
@@ -215,6 +218,9 @@ impl FeedChannel {
         for payload in payloads {
             let received_at = self.clock.now();
             let mut read = self.read(&payload, received_at).await;
+            if let Some(enricher) = &self.enricher {
+                enricher.fill(&mut read.items).await;
+            }
             let waiting = Waiting { clock: &*self.clock, metrics: &self.metrics, deadline: None };
             let limits_of = |channel: &str| (channel == self.id).then_some(&*self.limits);
             // Without a deadline it always ends well.

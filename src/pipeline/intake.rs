@@ -3,7 +3,7 @@
 //! guard (verify, handshake) → read (decode, map, normalize) → limits → admit → answer. A 2xx leaves only after the store says that
 //! the raw and its ledger rows are durable (I2). One hook's trouble is answered on that hook only (I8).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use crate::connector::reader::ReadContext;
 use crate::logic::ids::IdMaker;
 use crate::model::codes::Code;
 use crate::model::id::RawId;
-use crate::model::item::Fate;
+use crate::model::item::{Fate, Item};
 use crate::model::raw::Via;
 use crate::model::time::Time;
 use crate::pipeline::board::Board;
+use crate::pipeline::enrich::Enricher;
 use crate::pipeline::limits::{self, Limits, Waiting};
 use crate::pipeline::raws::{NewRaw, blob_failed};
 use crate::pipeline::writer::{AdmitError, WriterHandle};
@@ -50,6 +51,7 @@ pub struct HookEntry {
 /// Takes hook requests for all hooks.
 pub struct HookIntake {
     hooks: RwLock<HashMap<String, Arc<HookEntry>>>,
+    enrichers: RwLock<HashMap<String, Arc<Enricher>>>,
     parts: IntakeParts,
 }
 
@@ -74,12 +76,32 @@ pub struct IntakeParts {
 impl HookIntake {
     /// An intake without hooks.
     pub fn new(parts: IntakeParts) -> Self {
-        Self { hooks: RwLock::new(HashMap::new()), parts }
+        Self { hooks: RwLock::new(HashMap::new()), enrichers: RwLock::default(), parts }
     }
 
     /// Replaces all hooks at once. Requests under way end with the hook they began with.
     pub fn serve(&self, hooks: HashMap<String, Arc<HookEntry>>) {
         *self.hooks.write().unwrap_or_else(PoisonError::into_inner) = hooks;
+    }
+
+    /// Replaces who asks for senders, by channel.
+    pub fn enrich(&self, enrichers: HashMap<String, Arc<Enricher>>) {
+        *self.enrichers.write().unwrap_or_else(PoisonError::into_inner) = enrichers;
+    }
+
+    /// Who asks for the senders of a channel.
+    pub fn enricher(&self, channel: &str) -> Option<Arc<Enricher>> {
+        self.enrichers.read().unwrap_or_else(PoisonError::into_inner).get(channel).cloned()
+    }
+
+    /// The channels of these items that ask for senders.
+    fn enrichers(&self, items: &[Item]) -> Vec<Arc<Enricher>> {
+        let known = self.enrichers.read().unwrap_or_else(PoisonError::into_inner);
+        if known.is_empty() {
+            return Vec::new();
+        }
+        let channels: BTreeSet<&str> = items.iter().map(|item| item.channel.public.id.as_str()).collect();
+        channels.into_iter().filter_map(|channel| known.get(channel).cloned()).collect()
     }
 
     /// The hooks that are served now.
@@ -110,6 +132,9 @@ impl HookIntake {
         let clock = Waiting { clock: &*self.parts.clock, metrics: &self.parts.metrics, deadline: Some(deadline) };
         if let Err(wait) = limits::pace(&mut read.items, |channel| entry.limits.get(channel).map(|limits| &**limits), now, clock).await {
             return (overload(entry, &verified, wait.as_secs()), Some(Code::RateLimited));
+        }
+        for enricher in self.enrichers(&read.items) {
+            enricher.fill(&mut read.items).await;
         }
         let admitted = async {
             for (key, bytes) in read.blobs {

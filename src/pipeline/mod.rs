@@ -6,6 +6,7 @@
 
 pub mod board;
 pub mod deliver;
+pub mod enrich;
 pub mod feed;
 pub mod intake;
 pub mod keep;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::model::address::Address;
 use crate::model::delivery::{Decision, Due, Outgoing, Position};
 use crate::model::event::Body;
 use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId, RawId};
@@ -222,6 +223,16 @@ pub enum Write {
         outcome: Fetched,
         /// Other files of the item are being fetched at this moment: what was learnt is told with theirs.
         more: bool,
+    },
+    /// A platform told later who a sender is: the contact learns it, and receivers hear of it (`contact.updated`). A count of 0 says
+    /// that there is no such contact (yet).
+    Contact {
+        /// Digest of the sender's address.
+        address: KeyDigest,
+        /// Name.
+        name: Option<String>,
+        /// More addresses that the platform vouches for.
+        also: Vec<(Address, KeyDigest)>,
     },
     /// An event for operators.
     Operator(Box<Body>),

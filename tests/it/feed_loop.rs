@@ -174,6 +174,7 @@ impl World {
             ids: Arc::new(IdMaker::default()),
             lease_epoch,
             metrics: Metrics::new(),
+            enricher: None,
         };
         self.stop = watch::Sender::new(false);
         self.task = Some(tokio::spawn(Arc::new(channel).run(self.stop.subscribe())));

@@ -17,6 +17,7 @@ mod connectors;
 mod contract;
 mod deliver;
 mod docs;
+mod enrich;
 mod faults;
 mod feed_loop;
 mod hooks;

@@ -2,12 +2,48 @@
 //!
 //! What must stay true: a sender nobody vouches for never links addresses and never shows a contact's other addresses (design §4).
 
-use super::Verb;
-use crate::model::event::Contact;
+use super::publish::Place;
+use super::{Context, Verb};
+use crate::model::address::Address;
+use crate::model::event::{Body, Contact, ContactUpdated};
 use crate::model::id::ContactId;
 use crate::model::item::ContactHint;
-use crate::ports::store::StoreError;
-use crate::ports::tx::RowNumber;
+use crate::model::key::KeyDigest;
+use crate::ports::store::{StoreError, Written};
+use crate::ports::tx::{RowNumber, Tx};
+
+/// A platform told later who is behind an address it vouches for; publishes `contact.updated` if that is news.
+///
+/// # Errors
+/// What the store says.
+pub fn contact_learnt(
+    tx: &mut dyn Tx,
+    address: KeyDigest,
+    name: Option<&str>,
+    also: &[(Address, KeyDigest)],
+    context: &Context<'_>,
+) -> Result<Written, StoreError> {
+    let mut verb = Verb::new(tx, context);
+    let Some((row, contact)) = verb.tx.contact_by_address(address)? else { return Ok(verb.written) };
+    let mut news = false;
+    if let Some(name) = name.filter(|name| contact.name.as_deref() != Some(*name)) {
+        verb.tx.rename_contact(row, name)?;
+        news = true;
+    }
+    for (more, digest) in also {
+        // As with messages: an address of another contact stays there.
+        if !contact.addresses.contains(more) && verb.tx.contact_by_address(*digest)?.is_none() {
+            verb.tx.bind_address(*digest, more, row)?;
+            news = true;
+        }
+    }
+    if let (true, Some(contact)) = (news, verb.tx.contact(row)?) {
+        let body = Body::ContactUpdated(Box::new(ContactUpdated { contact }));
+        verb.emit(body, &Place { conversation: None, message: 0, channel: "" })?;
+    }
+    verb.written.count = 1;
+    Ok(verb.written)
+}
 
 impl Verb<'_> {
     /// The contact of a hint, made if it is new, and the form of it that this message may show.

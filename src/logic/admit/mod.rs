@@ -26,6 +26,7 @@ use crate::ports::publish::Publish;
 use crate::ports::store::{Admission, ItemFate, Moved, StoreError, Written};
 use crate::ports::tx::{Claim, FateChange, LedgerEntry, RowNumber, Tx};
 
+pub use contact::contact_learnt;
 pub use media::fetched;
 pub use pending::{contact_of, erased, release};
 pub use publish::{linked, operator};

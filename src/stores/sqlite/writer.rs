@@ -148,6 +148,7 @@ impl Writer {
             Write::Decide(decision) => decide::decide(&mut tx, &decision, &context),
             Write::Release { item } => admit::release(&mut tx, item, &context),
             Write::Fetched { item, file, outcome, more } => admit::fetched(&mut tx, item, file, outcome, more, &context),
+            Write::Contact { address, name, also } => admit::contact_learnt(&mut tx, address, name.as_deref(), &also, &context),
             Write::Operator(body) => admit::operator(&mut tx, *body, &context),
             Write::Destination { name, mode, code } => decide::destination(&mut tx, &name, mode, code.as_deref(), &context),
             Write::Reprocess { item, items } => admit::reprocess(&mut tx, item, items, &context),

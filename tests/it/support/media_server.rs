@@ -129,6 +129,12 @@ async fn serve(stream: TcpStream, own: SocketAddr, elsewhere: Option<SocketAddr>
             }
             Vec::new()
         }
+        "/who/ana" => whole("200 OK", "application/json", b"{\"name\":\"Ana Example\",\"mail\":\"ana@example.org\"}"),
+        "/who/bob" => {
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            whole("200 OK", "application/json", b"{\"name\":\"Bob Example\"}")
+        }
+        "/who/cai" => whole("500 Internal Server Error", "text/plain", b""),
         "/me" if hanging.load(Ordering::Acquire) => whole("500 Internal Server Error", "text/plain", b""),
         "/me" => whole("200 OK", "application/json", b"{\"user\":\"bot-1\"}"),
         // Two steps: the link, then the file.

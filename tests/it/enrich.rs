@@ -1,0 +1,96 @@
+//! Names of senders that a platform tells only when asked: in the message if they come at once, later if not, and never at the cost of the message.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::{Daemon, ROUTE_ALL, Setup, quick_schedule};
+use crate::support::http1;
+use crate::support::media_server::MediaServer;
+use crate::support::receiver::Receiver;
+
+const TOKEN: &str = "a-token-only-for-tests";
+
+const CONNECTOR: &str = r#"
+name = "chat"
+title = "Chat"
+about = "For tests: a platform that tells ids only."
+verified_senders = true
+[settings.api]
+type = "url"
+required = true
+help = "Base."
+[secrets.token]
+help = "Token."
+[auth.bot]
+kind = "bearer"
+secret = "token"
+[enrich]
+request = { get = "{settings.api}/who/{sender.id}", auth = "bot" }
+map = '{name, also: [.mail | strings | "email:\(.)"]}'
+rate = "3/1h"
+wait = "300ms"
+[webhook]
+decode = "json"
+[webhook.verify]
+kind = "static"
+secret = "token"
+header = "X-Token"
+"#;
+
+const MAP: &str = r#"{kind: "message", key: .id, from: {address: "chat:\(.from)"}, text: .id}"#;
+
+async fn say(daemon: &Daemon, id: &str, from: &str) -> Duration {
+    let started = Instant::now();
+    let body = json!({"id": id, "from": from}).to_string();
+    let headers = [("content-type", "application/json"), ("x-token", TOKEN)];
+    let answer = http1::once(daemon.public, "POST", "/hooks/desk", &headers, body.as_bytes()).await.unwrap();
+    assert!(answer.success(), "{}", answer.start);
+    started.elapsed()
+}
+
+#[tokio::test]
+async fn names_come_with_the_message_or_later_and_the_budget_holds() {
+    let platform = MediaServer::start(None).await;
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("chat");
+    std::fs::create_dir(&at).unwrap();
+    std::fs::write(at.join("connector.toml"), CONNECTOR).unwrap();
+    std::fs::write(at.join("map.jq"), MAP).unwrap();
+    let receiver = Receiver::start().await;
+    let mut setup = Setup::default();
+    setup.destination("crm", &receiver.url(), "");
+    setup.rest.push_str(ROUTE_ALL);
+    setup.rest.push_str(&quick_schedule());
+    setup.rest.push_str(&format!("[connectors]\ndir = \"{}\"\n", folder.path().display()));
+    let channel =
+        format!("connector = \"chat\"\n[settings]\napi = \"{}\"\n[secrets]\ntoken = {{ env = \"CHAT_TOKEN\" }}\n", platform.url(""));
+    setup.channels.insert("desk".to_owned(), channel);
+    setup.env.insert("CHAT_TOKEN".to_owned(), TOKEN.to_owned());
+    let daemon = Daemon::start(setup).await;
+
+    say(&daemon, "a1", "ana").await;
+    say(&daemon, "a2", "ana").await;
+    assert!(say(&daemon, "b1", "bob").await < Duration::from_millis(1_400), "a slow platform delays nobody");
+    say(&daemon, "c1", "cai").await;
+    say(&daemon, "c2", "cai").await;
+    say(&daemon, "d1", "dia").await;
+    let all = |book: &crate::support::receiver::Book| book.taken().len() == 7;
+    receiver.wait_for("six messages and one contact", Duration::from_secs(20), all).await;
+
+    let events: Vec<Value> = receiver.book().taken().iter().map(|delivery| delivery.event.clone()).collect();
+    let name = |id: &str| {
+        let event = events.iter().find(|event| event["data"]["message"]["text"] == id).unwrap();
+        (event["data"]["message"]["from"]["name"].clone(), event["data"]["contact"]["addresses"].clone())
+    };
+    for id in ["a1", "a2"] {
+        assert_eq!(name(id), (json!("Ana Example"), json!(["chat:ana", "email:ana@example.org"])));
+    }
+    assert_eq!(name("b1").0, Value::Null);
+    let learnt = events.iter().find(|event| event["type"] == "contact.updated").unwrap();
+    assert_eq!(learnt["data"]["contact"]["name"], "Bob Example");
+    assert_eq!((name("c1").0, name("d1").0), (Value::Null, Value::Null));
+    let asked: Vec<usize> = ["ana", "bob", "cai", "dia"].iter().map(|who| platform.count(&format!("/who/{who}"))).collect();
+    assert_eq!(asked, [1, 1, 1, 0], "once each, and within the budget");
+    receiver.no_complaints();
+}
