@@ -3,6 +3,8 @@
 //! One pass, no recursion, nothing trusted: groups are counted on a bounded stack, output is bounded, and what is no text (fonts,
 //! pictures, objects) is left out.
 
+use std::collections::BTreeMap;
+
 use encoding_rs::Encoding;
 
 /// Deepest nesting that is told apart; deeper groups share the last state.
@@ -62,7 +64,7 @@ struct Pass {
     stack: Vec<State>,
     /// Groups beyond the stack.
     deeper: usize,
-    fonts: Vec<(i32, &'static Encoding)>,
+    fonts: BTreeMap<i32, &'static Encoding>,
     font: i32,
     default: &'static Encoding,
     /// The next control word names a destination that may be left out.
@@ -84,7 +86,7 @@ impl Pass {
             state,
             stack: Vec::new(),
             deeper: 0,
-            fonts: Vec::new(),
+            fonts: BTreeMap::new(),
             font: 0,
             default: encoding,
             optional: false,
@@ -193,7 +195,7 @@ impl Pass {
             }
             b"f" => self.font(number.unwrap_or(0)),
             b"fcharset" if self.state.fonts && self.fonts.len() < FONTS_MAX => {
-                self.fonts.push((self.font, charset(number.unwrap_or(0)).unwrap_or(self.default)));
+                self.fonts.insert(self.font, charset(number.unwrap_or(0)).unwrap_or(self.default));
             }
             b"plain" => self.turn(self.default),
             b"uc" => self.state.stand_ins = usize::try_from(number.unwrap_or(1)).unwrap_or(1).min(16),
@@ -217,8 +219,8 @@ impl Pass {
             self.font = number;
             return;
         }
-        let known = self.fonts.iter().find(|(font, _)| *font == number).map(|(_, encoding)| *encoding);
-        self.turn(known.unwrap_or(self.default));
+        let encoding = self.fonts.get(&number).copied().unwrap_or(self.default);
+        self.turn(encoding);
     }
 
     fn turn(&mut self, encoding: &'static Encoding) {
