@@ -1,11 +1,13 @@
 //! The mail reader under bytes that nobody would send: arbitrary ones, the corpus with wounds, and mails made by a grammar that
 //! knows where readers break. Seeded: a failure comes again. No panic, nothing over a limit, every file where it says it is, and
-//! time in proportion to the size.
+//! time in proportion to the size. `OMNIGATE_FUZZ_TIMES=n` makes n times as many, of other seeds.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use omnigate::connector::mail::{self, PARSE_STACK_BYTES, trial};
+use omnigate::connector::mail::{self, PARSE_STACK_BYTES, proof, trial};
+use omnigate::model::dns::Answers;
 use omnigate::model::item::{FilePlace, ItemBody};
 use omnigate::model::time::Time;
 use serde_json::Map;
@@ -30,9 +32,21 @@ impl Dice {
     }
 }
 
+/// Seeds of the rounds that are asked for, the first one always the same.
+fn rounds(first: u64) -> impl Iterator<Item = Dice> {
+    let times = std::env::var("OMNIGATE_FUZZ_TIMES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    (0..times).map(move |round| Dice(first.wrapping_add(round * 1_000_003)))
+}
+
 /// Reads it and looks at what came out.
 fn check(bytes: &[u8], what: &str) {
-    let item = trial::read("imap", &Map::new(), bytes, Time(1_795_338_843_000));
+    let now = Time(1_795_338_843_000);
+    // The check of senders sees the same bytes: what it would ask for is bounded, and it judges without an answer.
+    let names = proof::asks(bytes, now);
+    assert!(names.len() <= 64 && names.iter().all(|name| name.len() <= 253), "{what}: {} names", names.len());
+    let judged = proof::check(bytes, now, None, &Answers { at: now, txt: BTreeMap::new() });
+    assert!(judged.signatures.len() <= 16 && judged.dkim != "pass" && judged.dmarc != Some("pass"), "{what}: proven without a key");
+    let item = trial::read("imap", &Map::new(), bytes, now);
     match item.body {
         ItemBody::Message(message) => {
             for text in [&message.text, &message.html, &message.reply_text].into_iter().flatten() {
@@ -145,9 +159,12 @@ fn wounded(dice: &mut Dice, corpus: &[Vec<u8>]) -> Vec<u8> {
 #[test]
 fn a_wounded_corpus_is_read_without_harm() {
     on_its_stack(|| {
-        let (corpus, mut dice) = (corpus(), Dice(20_260_601));
-        for n in 0..4_000 {
-            check(&wounded(&mut dice, &corpus), &format!("wounded mail {n}"));
+        let corpus = corpus();
+        for mut dice in rounds(20_260_601) {
+            let seed = dice.0;
+            for n in 0..4_000 {
+                check(&wounded(&mut dice, &corpus), &format!("wounded mail {n} of {seed}"));
+            }
         }
     });
 }
@@ -218,11 +235,13 @@ fn entity(dice: &mut Dice, depth: usize, out: &mut Vec<u8>) {
 #[test]
 fn mails_by_a_grammar_are_read_without_harm() {
     on_its_stack(|| {
-        let mut dice = Dice(99);
-        for n in 0..3_000 {
-            let mut mail = b"From: Ana <ana@example.org>\r\nMessage-ID: <m@example.org>\r\n".to_vec();
-            entity(&mut dice, 5, &mut mail);
-            check(&mail, &format!("made mail {n}"));
+        for mut dice in rounds(99) {
+            let seed = dice.0;
+            for n in 0..3_000 {
+                let mut mail = b"From: Ana <ana@example.org>\r\nMessage-ID: <m@example.org>\r\n".to_vec();
+                entity(&mut dice, 5, &mut mail);
+                check(&mail, &format!("made mail {n} of {seed}"));
+            }
         }
     });
 }
@@ -345,11 +364,13 @@ fn tnef(dice: &mut Dice) -> Vec<u8> {
 #[test]
 fn wrapped_bodies_by_a_grammar_are_read_without_harm() {
     on_its_stack(|| {
-        let mut dice = Dice(11);
-        for n in 0..3_000 {
-            let mut mail = b"From: a@example.org\r\nContent-Type: application/ms-tnef\r\n\r\n".to_vec();
-            mail.extend_from_slice(&tnef(&mut dice));
-            check(&mail, &format!("wrapped body {n}"));
+        for mut dice in rounds(11) {
+            let seed = dice.0;
+            for n in 0..3_000 {
+                let mut mail = b"From: a@example.org\r\nContent-Type: application/ms-tnef\r\n\r\n".to_vec();
+                mail.extend_from_slice(&tnef(&mut dice));
+                check(&mail, &format!("wrapped body {n} of {seed}"));
+            }
         }
     });
 }
