@@ -1,27 +1,26 @@
-//! The mapping: µs from a webhook's bytes to its items, for each connector with a sample, beside serde_json reading the same body into
-//! its value type. `parse`, `+map` and `+drafts` are one way as far as this step; `read` is all of it, and `guard` what comes before.
+//! The mapping: µs of CPU from a webhook's bytes to its items, for every connector, over the first of its fixtures that says something; and
+//! one of them, WhatsApp, beside a mapping written by hand over serde in the same run.
 //!
-//! `cargo bench --bench mapping`; `ROUNDS=2000` for steadier figures, `ONLY=whatsapp` for one connector.
+//! `guard` is what comes before (limits, handshakes, no signature), `read` all of the rest: decode, map, drafts, items. `serde` is serde_json
+//! reading the same body into its value type and nothing else. `cargo bench --bench mapping`; `ROUNDS=2000` for steadier figures, `ONLY=whatsapp`
+//! for one connector.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::hint::black_box;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use omnigate::connector::draft;
+use omnigate::connector::fixtures;
 use omnigate::connector::folder;
-use omnigate::connector::hook::{Guarded, Hook, Verified};
-use omnigate::connector::jq::{Filter, Input, Limits};
-use omnigate::connector::load::{Connector, MAP_VARS};
-use omnigate::connector::manifest::Engine;
-use omnigate::connector::reader::{ChannelSpec, ReadContext, ReadLimits};
-use omnigate::logic::digest::Digester;
-use omnigate::model::event::Priority;
+use omnigate::connector::hook::Guarded;
+use omnigate::connector::jq::{Input, Limits};
+use omnigate::connector::load::Connector;
+use omnigate::connector::reader::ReadContext;
 use omnigate::model::item::ItemBody;
-use omnigate::model::raw::RawHead;
 use omnigate::model::time::Time;
-use omnigate::ports::intake::HookRequest;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 // As the daemon has it.
@@ -31,21 +30,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const NOW: Time = Time(1_700_000_100_000);
 
 fn main() {
-    let rounds: u32 = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1000);
+    let rounds: u32 = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
     let only = std::env::var("ONLY").ok();
-    let samples: Value = serde_json::from_slice(&std::fs::read("tests/data/samples.json").unwrap()).unwrap();
     println!("µs of CPU a payload, the least of 9 times {rounds}");
     println!(
-        "{:<28} {:>6} {:>6} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7}",
-        "sample", "bytes", "items", "serde", "parse", "+map", "+drafts", "guard", "read"
+        "{:<16} {:<34} {:>6} {:>5} {:>7} {:>7} {:>7} {:>7}",
+        "connector", "fixture", "bytes", "items", "serde", "guard", "read", "an item"
     );
-    for sample in samples["samples"].as_array().unwrap() {
-        let name = sample["channel"].as_str().unwrap();
-        if only.as_deref().is_some_and(|only| only != name) {
-            continue;
+    for name in folder::embedded().into_keys() {
+        if only.as_deref().is_none_or(|only| only == name) {
+            one(&name, rounds);
         }
-        one(name, sample, rounds);
     }
+    by_hand(rounds);
 }
 
 /// CPU time of this thread, ns: what others do on the machine is not counted.
@@ -67,56 +64,141 @@ fn micros(rounds: u32, mut work: impl FnMut()) -> f64 {
     (0..9).map(|_| once()).fold(f64::INFINITY, f64::min)
 }
 
-fn one(name: &str, sample: &Value, rounds: u32) {
-    let Some(folder) = folder::embedded().remove(name) else { return };
-    let connector = Arc::new(Connector::load(folder, Limits::default()).unwrap());
-    if connector.manifest.is_mail() || sample["body"].is_string() {
+fn load(name: &str) -> Arc<Connector> {
+    Arc::new(Connector::load(folder::embedded().remove(name).unwrap(), Limits::default()).unwrap())
+}
+
+fn one(name: &str, rounds: u32) {
+    let connector = load(name);
+    if connector.manifest.webhook.is_none() {
         return;
     }
-    let body = Bytes::from(serde_json::to_vec(&sample["body"]).unwrap());
-    let spec = ChannelSpec {
-        id: "bench".to_owned(),
-        file: "bench".to_owned(),
-        account: None,
-        labels: BTreeMap::new(),
-        priority: Priority::Normal,
-        settings: serde_json::Map::new(),
-        secrets: BTreeMap::new(),
-        verify_none: true,
-        map: None,
-        new_after_ms: None,
-    };
-    let hook = Hook::build("bench", Arc::clone(&connector), vec![spec], Digester::new(&[1; 32]), ReadLimits::default()).unwrap();
-    let headers = [("content-type", "application/json"), ("user-agent", "x"), ("host", "hooks.example.org")];
-    let request = HookRequest {
-        hook: "bench".to_owned(),
-        method: "POST".to_owned(),
-        target: "/hooks/bench".to_owned(),
-        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-        body: body.clone(),
-        peer: None,
-    };
-    let verified = Verified::from_store(RawHead { headers: request.headers.clone(), ..RawHead::default() }, body.clone());
     let context = ReadContext { received_at: NOW, historic: false };
-    let items = hook.read(&verified, &context).items;
-    assert!(items.iter().all(|item| !matches!(item.body, ItemBody::Quarantined { .. })), "{items:?}");
+    for (case, input) in fixtures::inputs(&connector.folder) {
+        let Ok(input) = input.map(|input| fixtures::TryInput { skip_verify: true, ..input }) else { continue };
+        let Ok((hook, request)) = fixtures::prepare(&connector, &input) else { continue };
+        let Guarded::Pass(verified) = hook.guard(&request, NOW) else { continue };
+        let items = hook.read(&verified, &context).items;
+        if !items.iter().any(|item| matches!(item.body, ItemBody::Message(_))) {
+            continue;
+        }
+        let body = verified.body().clone();
+        let is_json = serde_json::from_slice::<Value>(&body).is_ok();
+        let serde = is_json.then(|| micros(rounds, || drop(black_box(serde_json::from_slice::<Value>(&body)))));
+        let serde = serde.map_or_else(|| "-".to_owned(), |serde| format!("{serde:.1}"));
+        let guard = micros(rounds, || assert!(matches!(black_box(hook.guard(&request, NOW)), Guarded::Pass(_))));
+        let read = micros(rounds, || drop(black_box(hook.read(&verified, &context))));
+        let (bytes, count) = (body.len(), items.len());
+        println!("{name:<16} {case:<34} {bytes:>6} {count:>5} {serde:>7} {guard:>7.1} {read:>7.1} {:>7.1}", read / count as f64);
+        return;
+    }
+    println!("{name:<16} no fixture says anything by webhook");
+}
 
-    let nothing = Filter::compile("nothing.jq", "empty", &MAP_VARS, Limits::default()).unwrap();
+/// What one would write by hand for the fields that the map gives.
+#[derive(Deserialize)]
+struct Payload<'a> {
+    #[serde(borrow)]
+    entry: Vec<Entry<'a>>,
+}
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    changes: Vec<Change<'a>>,
+}
+#[derive(Deserialize)]
+struct Change<'a> {
+    #[serde(borrow)]
+    value: Changed<'a>,
+}
+#[derive(Deserialize)]
+struct Changed<'a> {
+    #[serde(borrow)]
+    metadata: Metadata<'a>,
+    #[serde(borrow, default)]
+    contacts: Vec<Person<'a>>,
+    #[serde(borrow, default)]
+    messages: Vec<Said<'a>>,
+}
+#[derive(Deserialize)]
+struct Metadata<'a> {
+    #[serde(borrow)]
+    phone_number_id: Cow<'a, str>,
+    #[serde(borrow)]
+    display_phone_number: Cow<'a, str>,
+}
+#[derive(Deserialize)]
+struct Person<'a> {
+    #[serde(borrow)]
+    wa_id: Cow<'a, str>,
+    #[serde(borrow)]
+    profile: Profile<'a>,
+}
+#[derive(Deserialize)]
+struct Profile<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+}
+#[derive(Deserialize)]
+struct Said<'a> {
+    #[serde(borrow)]
+    from: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    timestamp: Cow<'a, str>,
+    #[serde(borrow)]
+    text: Option<Words<'a>>,
+}
+#[derive(Deserialize)]
+struct Words<'a> {
+    #[serde(borrow)]
+    body: Cow<'a, str>,
+}
+
+/// The same as a draft of the map, with texts of its own.
+#[derive(Debug)]
+#[expect(dead_code, reason = "made to be measured")]
+struct Drafted {
+    account: String,
+    key: String,
+    from: String,
+    name: Option<String>,
+    to: String,
+    text: Option<String>,
+    sent_at: i64,
+}
+
+fn hand_written(body: &[u8]) -> Vec<Drafted> {
+    let payload: Payload<'_> = serde_json::from_slice(body).unwrap();
+    let changed = payload.entry.into_iter().flat_map(|entry| entry.changes).map(|change| change.value);
+    let drafted = |value: Changed<'_>| -> Vec<Drafted> {
+        let name = |from: &str| value.contacts.iter().find(|person| person.wa_id == from).map(|person| person.profile.name.to_string());
+        let one = |said: &Said<'_>| Drafted {
+            account: value.metadata.phone_number_id.to_string(),
+            key: said.id.to_string(),
+            from: format!("whatsapp:{}", said.from),
+            name: name(&said.from),
+            to: format!("whatsapp:{}", value.metadata.display_phone_number),
+            text: said.text.as_ref().map(|words| words.body.to_string()),
+            sent_at: said.timestamp.parse::<i64>().unwrap() * 1000,
+        };
+        value.messages.iter().map(one).collect()
+    };
+    changed.flat_map(drafted).collect()
+}
+
+/// Map and drafts of a WhatsApp message against what would be written by hand.
+fn by_hand(rounds: u32) {
+    let connector = load("whatsapp");
+    let Some((_, Ok(input))) = fixtures::inputs(&connector.folder).into_iter().find(|(case, _)| case == "text_message") else { return };
+    let body = Bytes::from(input.bytes);
     let map = connector.map.as_ref().unwrap();
-    assert!(map.is_fast(), "{name} runs by jaq");
     let settings = json!({"agents": []});
-    let (empty, channel, via) = (json!({}), json!("bench"), json!("webhook"));
-    let vars = [&channel, &settings, &empty, &empty, &via];
-    let serde = micros(rounds, || drop(black_box(serde_json::from_slice::<Value>(&body).unwrap())));
-    let parse = micros(rounds, || drop(black_box(nothing.run(&body, &vars).unwrap())));
-    let mapped = micros(rounds, || map.run_with(Input::Json(&body), &vars, |output| assert!(black_box(output.is_object()))).unwrap());
-    let drafts = micros(rounds, || map.run_with(Input::Json(&body), &vars, |output| drop(black_box(draft::read(output)))).unwrap());
-    let guard = micros(rounds, || assert!(matches!(black_box(hook.guard(&request, NOW)), Guarded::Pass(_))));
-    let read = micros(rounds, || drop(black_box(hook.read(&verified, &context))));
-    let title = sample["name"].as_str().unwrap_or_default();
-    println!(
-        "{title:<28} {:>6} {:>6} {serde:>7.1} {parse:>7.1} {mapped:>7.1} {drafts:>7.1} {guard:>7.1} {read:>7.1}",
-        body.len(),
-        items.len()
-    );
+    let empty = json!({});
+    let vars: Vec<&Value> =
+        omnigate::connector::load::MAP_VARS.iter().map(|name| if *name == "$settings" { &settings } else { &empty }).collect();
+    let hand = micros(rounds, || drop(black_box(hand_written(&body))));
+    let mapped = micros(rounds, || map.run_with(Input::Json(&body), &vars, |output| drop(black_box(draft::read(output)))).unwrap());
+    println!("whatsapp, bytes to drafts: by hand {hand:.1}, by its map {mapped:.1}: {:.1} times", mapped / hand);
 }

@@ -100,6 +100,25 @@ impl Tried {
     }
 }
 
+/// The hook that an input is for, and the request it becomes.
+///
+/// # Errors
+/// Settings or map do not fit the connector, or the input is no request.
+pub fn prepare(connector: &Arc<Connector>, input: &TryInput) -> Result<(Hook, HookRequest), Vec<Problem>> {
+    let id = trial_id(connector);
+    let spec = spec(&id, input);
+    let (digester, limits) = (Digester::new(&[0; INSTANCE_KEY_BYTES]), ReadLimits::default());
+    let hook = Hook::build_for_trial(Arc::clone(connector), spec, digester, limits, !input.skip_verify, input.via)?;
+    hook.own().learn(&id, input.own.clone());
+    let request = request(&id, input).map_err(|message| vec![Problem::whole("the request", message)])?;
+    Ok((hook, request))
+}
+
+/// Name of the channel of a trial.
+fn trial_id(connector: &Connector) -> String {
+    format!("try-{}", connector.manifest.name)
+}
+
 /// The channel of a trial.
 fn spec(id: &str, input: &TryInput) -> ChannelSpec {
     let secrets = input.secrets.iter().map(|(name, values)| (name.clone(), values.iter().cloned().map(SecretString::from).collect()));
@@ -126,10 +145,10 @@ pub fn try_input(connector: &Arc<Connector>, input: &TryInput) -> Result<Tried, 
         let item = mail::trial::read(&connector.manifest.name, &input.settings, &input.bytes, input.now);
         return Ok(Tried::of(vec![item], input.now));
     }
-    let id = format!("try-{}", connector.manifest.name);
-    let spec = spec(&id, input);
-    let digester = Digester::new(&[0; INSTANCE_KEY_BYTES]);
     if connector.manifest.webhook.is_none() {
+        let digester = Digester::new(&[0; INSTANCE_KEY_BYTES]);
+        let id = trial_id(connector);
+        let spec = spec(&id, input);
         let reader = Reader::build_for_trial(Arc::clone(connector), spec, digester)?;
         reader.own().learn(&id, input.own.clone());
         let context = ReadContext { received_at: input.now, historic: false };
@@ -139,10 +158,7 @@ pub fn try_input(connector: &Arc<Connector>, input: &TryInput) -> Result<Tried, 
         let read = reader.read(via, &head, &Bytes::copy_from_slice(&input.bytes), &context);
         return Ok(Tried::of(read.items, input.now));
     }
-    let limits = ReadLimits::default();
-    let hook = Hook::build_for_trial(Arc::clone(connector), spec, digester, limits, !input.skip_verify, input.via)?;
-    hook.own().learn(&id, input.own.clone());
-    let request = request(&id, input).map_err(|message| vec![Problem::whole("the request", message)])?;
+    let (hook, request) = prepare(connector, input)?;
     Ok(match hook.guard(&request, input.now) {
         Guarded::Answer { answer, code: Some(code) } => Tried::answered("refused", Some(code.as_str()), &answer),
         Guarded::Answer { answer, code: None } => Tried::answered("answered", None, &answer),
@@ -406,7 +422,7 @@ fn played(connector: &Arc<Connector>, name: &str, script: &str) -> Result<Tried,
     let settings = serde_json::to_value(&case.settings).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default();
     let now = case.now.unwrap_or(NOW);
     let input = TryInput { settings, secrets: case.secrets, account: case.account, ..TryInput::default() };
-    let spec = spec(&format!("try-{}", connector.manifest.name), &input);
+    let spec = spec(&trial_id(connector), &input);
     let reader = Reader::build_for_trial(Arc::clone(connector), spec, Digester::new(&[0; INSTANCE_KEY_BYTES]));
     let reader = reader.map_err(|problems| problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; "))?;
     let played = script::play(connector, script, &Stage { reader: &reader, now, file: &file })?;

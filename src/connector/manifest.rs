@@ -25,6 +25,9 @@ const LATER: &[&str] = &["stream", "subscribe", "reply", "coalesce", "correlate"
 pub struct Manifest {
     /// Name of the connector, equal to its folder's.
     pub name: String,
+    /// What kind of platform it is for, to find it among others.
+    #[serde(default)]
+    pub family: Option<Family>,
     /// Name for people.
     pub title: String,
     /// One sentence: what it is for.
@@ -91,6 +94,28 @@ pub struct Manifest {
 
 fn text_kind() -> String {
     "text".to_owned()
+}
+
+/// A kind of platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// Chat of teams and rooms.
+    TeamChat,
+    /// Messengers of persons.
+    Messenger,
+    /// SMS and phone calls.
+    Telephony,
+    /// Social media.
+    Social,
+    /// Reviews and ratings.
+    Reviews,
+    /// Communities and feeds.
+    Community,
+    /// Forms, help desks, surveys.
+    Forms,
+    /// Mail.
+    Mail,
 }
 
 /// What a conversation is.

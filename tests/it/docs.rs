@@ -12,7 +12,7 @@ fn root(path: &str) -> PathBuf {
 }
 
 #[track_caller]
-fn check_generated(path: &str, expected: &str) {
+pub fn check_generated(path: &str, expected: &str) {
     let file = root(path);
     if std::env::var_os("BLESS").is_some() {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();

@@ -12,6 +12,7 @@
 mod cli;
 mod clients;
 mod config_errors;
+mod connector_docs;
 mod connector_fuzz;
 mod connectors;
 mod contract;
