@@ -345,7 +345,7 @@ impl Gateway {
     pub async fn start_pull(&self, channel: MailChannel, loaded: &Loaded) -> Result<Pulling, crate::ports::store::StoreError> {
         let context = channel.context(&self.parts.digester, &loaded.config);
         let lookups = if context.verify_senders { self.parts.lookups(&loaded.config) } else { None };
-        let source = Arc::new(ImapSource::new(channel.settings, self.parts.clock.clone()));
+        let source = Arc::new(ImapSource::new(channel.settings, self.parts.clock.clone()).spooling(self.parts.blobs.clone()));
         let lease_epoch = self.parts.store.take_lease(&pull_lease(&source.account()), &loaded.config.instance.name).await?;
         let pull = Arc::new(PullChannel {
             id: channel.file.id.clone(),

@@ -1,22 +1,26 @@
-//! Look: `check --connect`. Everything a configuration amounts to is looked at over the network; nothing is changed anywhere.
+//! Look: `check --connect`. Everything a configuration amounts to is looked at over the network; nothing is changed anywhere, but for
+//! the successor of a refresh token that is good for one use only.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Serialize;
 
+use crate::app::alone::{self, OneToken};
 use crate::app::feeds::{World, source};
 use crate::app::outward::{NoBook, Outside};
 use crate::app::system::{SystemClock, SystemRandom};
 use crate::app::tokens::{NoKeep, SealedKeep, Tokens};
 use crate::app::wire::{self, FedChannel, MailChannel};
 use crate::config::connectors::Connectors;
-use crate::config::oauth::OAuthGrant;
+use crate::config::oauth::{OAuth, OAuthGrant};
 use crate::config::settings::ChannelFile;
 use crate::config::source::Disk;
 use crate::config::{key, load};
-use crate::engines::imap::{FirstRun, ImapSource};
+use crate::engines::imap::{FirstRun, ImapSource, Login};
 use crate::http::client::HttpClient;
 use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
 use crate::logic::seal::Sealer;
@@ -28,10 +32,13 @@ use crate::ports::control::FolderCompared;
 use crate::ports::destination::FileReader;
 use crate::ports::http::Http;
 use crate::ports::pull::PullSource;
-use crate::ports::token::{TokenKeep, TokenSource};
+use crate::ports::store::Store;
+use crate::ports::token::{TokenError, TokenKeep, TokenSource};
 use crate::stores::sqlite::SqliteStore;
 use crate::telemetry::metrics::Metrics;
 
+/// How long the store is waited for, if it is not the daemon that has it but another look.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Mailboxes looked at at once.
 const AT_ONCE: usize = 8;
 
@@ -57,7 +64,12 @@ pub async fn check_connect(loaded: &load::Loaded) -> Vec<Looked> {
     let built = wire::channels(loaded, &mut connectors, &digester, &clock, &tokens);
     let channel = |ok: bool, name: &str, line: String| Looked { ok, kind: "channel", name: name.to_owned(), line };
     let mut rows: Vec<Looked> = built.failed.into_iter().map(|failed| channel(false, &failed.id, failed.detail)).collect();
-    let looks = built.mail.into_iter().map(|mail| mailbox(mail, &tokens, &clock));
+    let mut mails = built.mail;
+    let mut told = redeem(loaded, &mut mails, &tokens, &clock).await;
+    let looks = mails.into_iter().map(|mail| {
+        let told = told.remove(&mail.file.id);
+        mailbox(mail, told, &clock)
+    });
     let mut looks = futures_util::stream::iter(looks).buffered(AT_ONCE);
     while let Some((id, lines)) = looks.next().await {
         match lines {
@@ -111,11 +123,11 @@ async fn feeds(feeds: Vec<FedChannel>, clock: &Arc<dyn Clock>) -> Vec<Looked> {
     rows
 }
 
-/// One mailbox: its id, and what was found or why not.
-async fn mailbox(mail: MailChannel, tokens: &Tokens, clock: &Arc<dyn Clock>) -> (String, Result<Vec<String>, String>) {
+/// One mailbox: its id, and what was found or why not; or what is `told` of it without a look.
+async fn mailbox(mail: MailChannel, told: Option<Told>, clock: &Arc<dyn Clock>) -> (String, Result<Vec<String>, String>) {
     let id = mail.file.id.clone();
-    if let Some(said) = consent(&mail.file, tokens).await {
-        return (id, said.map(|line| vec![line]));
+    if let Some(told) = told {
+        return (id, told.map(|line| vec![line]));
     }
     let found = ImapSource::new(mail.settings, clock.clone()).probe().await;
     (id, found.map_err(|error| format!("{}: {error}", error.code())))
@@ -129,12 +141,12 @@ pub async fn reconcile(loaded: &load::Loaded, channel: &str) -> Result<Vec<Folde
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let file = loaded.channels.get(channel).ok_or_else(|| format!("there is no channel `{channel}`"))?;
     let file = file.as_ref().map_err(|_| format!("the file of channel `{channel}` has mistakes: `omnigate check` shows them"))?;
-    let by_consent = file.oauth.as_ref().is_some_and(|oauth| oauth.grant == OAuthGrant::RefreshToken);
-    if by_consent {
-        return Err(format!("channel `{channel}` logs in by a person's consent, which only the daemon uses: start it"));
-    }
     let tokens = tokens(loaded, Digester::new(&[0; INSTANCE_KEY_BYTES]), clock.clone());
-    let mail = wire::mail_channel(file, &tokens)?;
+    let mut mails = [wire::mail_channel(file, &tokens)?];
+    if let Some((_, told)) = redeem(loaded, &mut mails, &tokens, &clock).await.pop_first() {
+        return Err(told.map_or_else(|why| why, |line| format!("channel `{channel}` cannot be looked at: {line}")));
+    }
+    let [mail] = mails;
     let store = SqliteStore::open_read_only(&loaded.config.instance.data_dir).map_err(|error| error.to_string())?;
     let backfill = mail.settings.first_run == FirstRun::Backfill;
     let source = ImapSource::new(mail.settings, clock);
@@ -160,18 +172,91 @@ fn tokens(loaded: &load::Loaded, digester: Digester, clock: Arc<dyn Clock>) -> T
     Tokens::new(keep, digester, clock)
 }
 
-/// What can be said of a channel that logs in by a person's consent. It is not tried: a refresh token may be good for one use only,
-/// and that use is the daemon's.
-async fn consent(file: &ChannelFile, tokens: &Tokens) -> Option<Result<String, String>> {
-    let oauth = file.oauth.as_ref().filter(|oauth| oauth.grant == OAuthGrant::RefreshToken)?;
+/// What is said of a channel that is not looked at.
+type Told = Result<String, String>;
+
+/// Gets tokens for the channels that log in by a person's consent. A refresh token may be good for one use only, so the store is taken
+/// for as long as that takes, and its successor is kept there. Where the store cannot be had, because the daemon has it or there
+/// is none, the channels are not looked at, and what can be said of them is returned.
+async fn redeem(loaded: &load::Loaded, mails: &mut [MailChannel], looking: &Tokens, clock: &Arc<dyn Clock>) -> BTreeMap<String, Told> {
+    let mut told = BTreeMap::new();
+    let mut by_consent: Vec<_> = mails.iter_mut().filter(|mail| oauth_of(&mail.file).is_some()).collect();
+    if by_consent.is_empty() {
+        return told;
+    }
+    let (store, key) = match alone(loaded).await {
+        Ok(taken) => taken,
+        Err(why) => {
+            for mail in by_consent {
+                told.extend(consent(&mail.file, looking, why).await.map(|said| (mail.file.id.clone(), said)));
+            }
+            return told;
+        }
+    };
+    let store = Arc::new(store);
+    let keep =
+        SealedKeep { store: store.clone(), writer: None, sealer: Sealer::new(key.secret.all()), random: Arc::new(SystemRandom::default()) };
+    let tokens = Tokens::new(Arc::new(keep), Digester::new(key.secret.current()), clock.clone());
+    for mail in &mut by_consent {
+        if let Err(why) = redeem_one(mail, &tokens).await {
+            told.insert(mail.file.id.clone(), Err(why));
+        }
+    }
+    // Looking takes long; nobody has to wait for the store meanwhile.
+    drop(tokens);
+    if let Err(error) = store.close().await {
+        tracing::warn!(error = %error, "the store was not closed well");
+    }
+    told
+}
+
+async fn redeem_one(mail: &mut MailChannel, tokens: &Tokens) -> Result<(), String> {
+    let Some(oauth) = oauth_of(&mail.file) else { return Ok(()) };
+    let source = tokens.source(&mail.file, oauth)?;
+    if !source.has_consent().await.map_err(|error| error.to_string())? {
+        return Err(nobody(&mail.file));
+    }
+    let token = source.token(None).await.map_err(|error| {
+        let (TokenError::Later { code, .. } | TokenError::Person { code, .. }) = &error;
+        format!("{code}: {error}")
+    })?;
+    if let Login::Token { source, .. } = &mut mail.settings.login {
+        *source = Arc::new(OneToken(token));
+    }
+    Ok(())
+}
+
+/// The store, alone, if there is one of today's form, and the instance's key; else why not.
+async fn alone(loaded: &load::Loaded) -> Result<(SqliteStore, key::Made<key::InstanceKey>), &'static str> {
+    let instance = &loaded.config.instance;
+    let key = key::instance_key(&instance.key, &Disk, None).map_err(|_| "the gateway never ran here")?;
+    // It neither makes a store nor changes the form of an old one.
+    SqliteStore::open_read_only(&instance.data_dir).map_err(|_| "the gateway never ran here")?;
+    let folder = instance.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || alone::patiently(PATIENCE, || alone::open(&folder))).await;
+    let store = opened.ok().and_then(Result::ok).ok_or("the daemon uses it")?;
+    Ok((store, key))
+}
+
+fn oauth_of(file: &ChannelFile) -> Option<&OAuth> {
+    file.oauth.as_ref().filter(|oauth| oauth.grant == OAuthGrant::RefreshToken)
+}
+
+fn nobody(file: &ChannelFile) -> String {
+    format!("{}: nobody has logged in yet: omnigate channel login {}", Code::LoginNeeded, file.id)
+}
+
+/// What can be said of a channel that logs in by a person's consent and is not tried.
+async fn consent(file: &ChannelFile, tokens: &Tokens, why: &str) -> Option<Told> {
+    let oauth = oauth_of(file)?;
     let source = match tokens.source(file, oauth) {
         Ok(source) => source,
         Err(why) => return Some(Err(why)),
     };
     Some(match (source.has_consent().await, source.consent_ends().await) {
-        (Ok(true), Some(ends)) => Ok(format!("a person has logged in, until {ends}; not tried, because a trial could use the consent up")),
-        (Ok(true), None) => Ok("a person has logged in; not tried, because a trial could use the consent up".to_owned()),
-        (Ok(false), _) => Err(format!("{}: nobody has logged in yet: omnigate channel login {}", Code::LoginNeeded, file.id)),
+        (Ok(true), Some(ends)) => Ok(format!("a person has logged in, until {ends}; not tried: {why}")),
+        (Ok(true), None) => Ok(format!("a person has logged in; not tried: {why}")),
+        (Ok(false), _) => Err(nobody(file)),
         (Err(error), _) => Err(error.to_string()),
     })
 }

@@ -1,5 +1,6 @@
 //! App: the one place that wires everything together.
 
+pub mod alone;
 pub mod consents;
 pub mod control;
 pub mod demo;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::app::alone;
 use crate::app::feeds::World;
 use crate::app::files::Files;
 use crate::app::gateway::{StartError, start_error};
@@ -31,7 +32,7 @@ use crate::pipeline::keep::Releases;
 use crate::pipeline::lookups::Lookups;
 use crate::pipeline::media::Bells;
 use crate::pipeline::parse::Readers;
-use crate::pipeline::pull::ReadPulled;
+use crate::pipeline::pull::{Pieces, ReadPulled};
 use crate::pipeline::writer::{self, CommitWatch, WriterHandle, WriterLimits, WriterTasks};
 use crate::ports::blobs::Blobs;
 use crate::ports::clock::{Clock, Random};
@@ -193,10 +194,12 @@ pub async fn open(config: &Config, key: InstanceKey) -> Result<(Parts, WriterTas
         clock: clock.clone(),
         random: random.clone(),
     };
-    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(options)).await;
+    let opened = tokio::task::spawn_blocking(move || alone::patiently(alone::PATIENCE, || SqliteStore::open(options.clone()))).await;
     let store = opened.map_err(|error| start_error("store", error))?.map_err(|error| start_error("store", error))?;
     let store: Arc<dyn Store> = Arc::new(store);
     let blobs = FolderBlobs::open(&config.instance.data_dir.join("blobs"), durable).map_err(|error| start_error("blobs", error))?;
+    // The store is open: no other process works in this folder.
+    blobs.clean_spool().map_err(|error| start_error("blobs", error))?;
     let blobs: Arc<dyn Blobs> = Arc::new(blobs);
     let deliver_epoch = store.take_lease(DELIVER_LEASE, &config.instance.name).await.map_err(|error| start_error("store", error))?;
     let (lanes, releases, bells) = (Arc::new(Lanes::default()), Arc::new(Releases::default()), Arc::new(Bells::default()));
@@ -288,6 +291,11 @@ impl ReadPulled for MailReader {
             return vec![mail::read_with(raw, &self.context, answers)];
         }
         vec![mail::read_with(raw, &MailContext { historic, ..self.context.clone() }, answers)]
+    }
+
+    fn read_large(&self, raw: &Raw, historic: bool, pieces: Pieces) -> Result<Vec<Item>, String> {
+        let item = mail::large::read(raw, &MailContext { historic, ..self.context.clone() }, pieces)?;
+        Ok(vec![item])
     }
 
     fn unread(&self, code: Code, detail: String) -> Item {

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use secrecy::ExposeSecret;
 
-use crate::app;
 use crate::app::system::{SystemClock, SystemRandom};
 use crate::app::tokens::{SealedKeep, Tokens, client};
+use crate::app::{self, alone};
 use crate::cli::Context;
 use crate::cli::daemon::done;
 use crate::cli::exit::Failure;
 use crate::cli::output::remark;
 use crate::cli::reach::{daemon, runs};
-use crate::cli::store::open;
 use crate::config::load::{Loaded, load};
 use crate::config::oauth::OAuth;
 use crate::config::problems::Problems;
@@ -24,6 +23,7 @@ use crate::logic::seal::Sealer;
 use crate::ports::store::Store;
 use crate::ports::token::TokenError;
 use crate::server::api::verbs::ConsentGiven;
+use crate::stores::sqlite::OpenError;
 use crate::tokens::endpoint::Endpoint;
 use crate::tokens::login::{Given, Task, in_browser, on_device};
 
@@ -61,14 +61,13 @@ pub async fn login(context: &Context, args: &LoginArgs) -> Result<(), Failure> {
     // Known before the person is asked to do anything: where the consent will go.
     let running = runs(&context.config).await?;
     let given = consent(&file, oauth, args).await?;
-    if running {
+    let given = if running { Some(given) } else { keep(&loaded, &file, oauth, given).await? };
+    if let Some(given) = given {
         let told = ConsentGiven {
             refresh_token: given.refresh_token.expose_secret().to_owned(),
             ends_in_s: given.ends_in.map(|span| span.as_secs()),
         };
         daemon(&context.config).await?.ask::<serde_json::Value>(&["channels", &file.id, "consent"], &told).await?;
-    } else {
-        keep(&loaded, &file, oauth, given).await?;
     }
     done(context, &format!("logged in: channel `{}` gets its tokens by itself from now on", file.id))
 }
@@ -102,13 +101,20 @@ fn refused(error: TokenError) -> Failure {
     Failure::Failed(error.to_string())
 }
 
-/// No daemon runs: the consent goes into its store.
-async fn keep(loaded: &Loaded, file: &ChannelFile, oauth: &OAuth, given: Given) -> Result<(), Failure> {
+/// No daemon ran when the person was asked: the consent goes into its store. It is given back if one has been started meanwhile.
+async fn keep(loaded: &Loaded, file: &ChannelFile, oauth: &OAuth, given: Given) -> Result<Option<Given>, Failure> {
     let (key, _) = app::run::keys(loaded).map_err(|error| Failure::Failed(error.to_string()))?;
-    let store = Arc::new(open(&loaded.config.instance.data_dir)?);
+    let folder = loaded.config.instance.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || alone::patiently(alone::PATIENCE, || alone::open(&folder))).await;
+    let store = match opened.map_err(|error| Failure::Failed(error.to_string()))? {
+        Ok(store) => Arc::new(store),
+        Err(OpenError::Locked { .. }) => return Ok(Some(given)),
+        Err(error) => return Err(Failure::Failed(error.to_string())),
+    };
     let keep = SealedKeep { store: store.clone(), writer: None, sealer: Sealer::new(key.all()), random: Arc::new(SystemRandom::default()) };
     let tokens = Tokens::new(Arc::new(keep), Digester::new(key.current()), Arc::new(SystemClock::default()));
     let source = tokens.source(file, oauth).map_err(Failure::Refused)?;
     source.adopt(given.refresh_token, given.ends_in).await.map_err(refused)?;
-    Ok(store.close().await?)
+    store.close().await?;
+    Ok(None)
 }

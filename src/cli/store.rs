@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
 
-use crate::app::system::{SystemClock, SystemRandom};
+use crate::app::alone;
 use crate::cli::Context;
 use crate::cli::daemon::done;
 use crate::cli::exit::Failure;
@@ -15,12 +14,10 @@ use crate::cli::reach::{daemon, data_dir, runs};
 use crate::config::key::{KeyError, instance_key};
 use crate::config::load::load_reach;
 use crate::config::source::Disk;
-use crate::model::event::Event;
 use crate::model::id::ContactId;
-use crate::ports::publish::{Frozen, Publish};
 use crate::ports::store::Store;
 use crate::server::api::verbs::BackupAsked;
-use crate::stores::sqlite::{self, SqliteStore, restore_backup, verify_backup};
+use crate::stores::sqlite::{SqliteStore, restore_backup, verify_backup};
 
 /// `migrate`.
 pub async fn migrate(context: &Context) -> Result<(), Failure> {
@@ -36,23 +33,7 @@ pub async fn migrate(context: &Context) -> Result<(), Failure> {
 
 /// Opens the store for writing, while no daemon runs.
 pub fn open(folder: &Path) -> Result<SqliteStore, Failure> {
-    let options = sqlite::Options {
-        folder: folder.to_owned(),
-        durability: sqlite::Durability::Power,
-        publisher: Arc::new(Nothing),
-        clock: Arc::new(SystemClock::default()),
-        random: Arc::new(SystemRandom::default()),
-    };
-    SqliteStore::open(options).map_err(|error| Failure::Failed(error.to_string()))
-}
-
-/// What is done without the daemon publishes nothing.
-struct Nothing;
-
-impl Publish for Nothing {
-    fn freeze(&self, _: Event) -> Frozen {
-        Frozen { bytes: Vec::new(), destinations: Vec::new() }
-    }
+    alone::open(folder).map_err(|error| Failure::Failed(error.to_string()))
 }
 
 /// Arguments of `backup`.

@@ -52,9 +52,21 @@ pub trait Blobs: Send + Sync {
     /// or cut leaves nothing.
     fn begin<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn BlobWrite>, BlobError>>;
 
+    /// Begins a blob whose bytes come piece by piece and that gets its key when it is kept.
+    fn spool(&self) -> BoxFuture<'_, Result<Box<dyn Incoming>, BlobError>>;
+
     /// Removes the blob; removing a missing one is fine.
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), BlobError>>;
 
     /// Free bytes on the medium; `None` where that has no meaning.
     fn free_bytes(&self) -> Option<u64>;
+}
+
+/// A blob that is coming in. Dropped before it is kept, it is gone; what a crash leaves of it is gone after the next start.
+pub trait Incoming: Send {
+    /// Adds bytes at its end.
+    fn write(&mut self, piece: Bytes) -> BoxFuture<'_, Result<(), BlobError>>;
+
+    /// Keeps what was written under `key`; on return it is as durable as after [`Blobs::put`].
+    fn keep<'a>(self: Box<Self>, key: &'a str) -> BoxFuture<'a, Result<(), BlobError>>;
 }

@@ -9,6 +9,7 @@ use crate::model::codes::Code;
 use crate::model::raw::RawHead;
 use crate::model::time::Time;
 use crate::ports::BoxFuture;
+use crate::ports::blobs::Incoming;
 use crate::ports::store::{SourceRow, SourceState};
 
 /// Why pulling failed. Each variant is another decision.
@@ -43,15 +44,34 @@ impl PullError {
     }
 }
 
+/// A body that is too large to be held in memory.
+pub struct Spooled {
+    /// How large it is.
+    pub bytes: u64,
+    /// Where it is.
+    pub incoming: Box<dyn Incoming>,
+}
+
+impl std::fmt::Debug for Spooled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spooled").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+/// A part of what all sources may hold in memory at once; given back when it is dropped.
+pub type Share = Box<dyn std::any::Any + Send + Sync>;
+
 /// One thing pulled.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Pulled {
     /// Its number in the source (the UID).
     pub uid: u64,
     /// What came beside the body.
     pub head: RawHead,
-    /// The bytes; a part or none of them if `state` says so.
+    /// The bytes; a part or none of them if `state` says so, none if they are spooled.
     pub body: Bytes,
+    /// The bytes of a large one.
+    pub spooled: Option<Spooled>,
     /// When the source received it.
     pub internal_date: Option<Time>,
     /// What it is recognised by under another number ([`SourceRow::print`]).
@@ -82,7 +102,7 @@ pub enum PulledState {
 /// A batch from one folder. Its things cover a range: every number of the source in `from..=to` is among them, was known
 /// before, or is proven absent, so the low-water mark may move to `to` in the commit that admits them. A range below the mark holds
 /// what was overlooked, and moves nothing.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct PulledBatch {
     /// The folder.
     pub folder: String,
@@ -98,6 +118,8 @@ pub struct PulledBatch {
     pub things: Vec<Pulled>,
     /// They came in through a backfill or a gap before the first run.
     pub historic: bool,
+    /// Held as long as their bytes are.
+    pub share: Option<Share>,
 }
 
 /// The numbers that are there in a range, to be compared with the rows that are known. The engine goes on when it is told which
@@ -174,6 +196,12 @@ pub trait Pull: Send {
     /// Carries out the source policy (flag, seen, move) on admitted rows of the folder and epoch that `state` names. Repeatable.
     /// Returns the numbers that are done; none if the source has another epoch by now, because the numbers then mean other things.
     fn settle<'a>(&'a mut self, state: &'a SourceState, rows: &'a [SourceRow]) -> BoxFuture<'a, Result<Vec<u64>, PullError>>;
+
+    /// Asks once more for a thing that the source did not give before. `None`: it does not give it now, either.
+    fn again<'a>(&'a mut self, state: &'a SourceState, uid: u64) -> BoxFuture<'a, Result<Option<PulledBatch>, PullError>> {
+        let _ = (state, uid);
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Ends the session politely, within a short bound.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;

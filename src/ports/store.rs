@@ -268,6 +268,15 @@ pub enum Write {
         /// What the raw says now.
         items: Vec<Item>,
     },
+    /// A thing of a source that could not be had before has come: it takes the place of the quarantined item of the raw `old`.
+    Refetched {
+        /// The raw that stood for it.
+        old: RawId,
+        /// The whole of it.
+        admission: Admission,
+        /// Its row.
+        source: SourceCommit,
+    },
     /// New obligations for events that were published before.
     Replay {
         /// Which deliveries (or, with `all_events`, which events to a destination that never was due).

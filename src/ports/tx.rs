@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::model::address::Address;
 use crate::model::delivery::{DeliveryState, Position};
 use crate::model::event::{Attachment, Contact};
-use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId};
+use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId, RawId};
 use crate::model::item::{Fate, FilePlace, HoldReason};
 use crate::model::key::KeyDigest;
 use crate::model::ticket::{TicketEntry, TicketLink};
@@ -71,6 +71,8 @@ pub struct FateChange<'a> {
     pub message: Option<RowNumber>,
     /// The event.
     pub event: Option<Position>,
+    /// The raw it is read from by now, if that is another one.
+    pub raw: Option<RowNumber>,
 }
 
 /// What the rules need of an item in the ledger.
@@ -190,6 +192,9 @@ pub trait Tx {
     /// Writes the raw's row; its delivery key decides whether the raw is known. A raw whose id is there already is known too: the
     /// same write again after an answer that got lost.
     fn claim_raw(&mut self, raw: &RawRecord, delivery_key: Option<KeyDigest>) -> Result<Claim<RowNumber>, StoreError>;
+
+    /// The row of a raw.
+    fn raw_row(&mut self, id: RawId) -> Result<Option<RowNumber>, StoreError>;
 
     /// The first ledger item of a raw, to name what a repeated raw repeats.
     fn first_item_of_raw(&mut self, raw: RowNumber) -> Result<Option<i64>, StoreError>;

@@ -1,23 +1,32 @@
 //! Blobs in a local folder: large raws and fetched files, through `object_store`.
 //!
 //! What must stay true: a `put` that returned survives what the durability mode promises. `object_store` writes to a staging
-//! file and renames it, so a blob is there whole or not at all; its local store syncs nothing unless told to, so it is told.
+//! file and renames it, so a blob is there whole or not at all; its local store syncs nothing unless told to, so it is told. A blob
+//! that comes in pieces is written to a file of the spool and renamed in the same way.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::ports::BoxFuture;
-use crate::ports::blobs::{BlobError, BlobWrite, Blobs};
+use crate::ports::blobs::{BlobError, BlobWrite, Blobs, Incoming};
+
+/// Where blobs are that are coming in. No key leads here: none has a part that begins with a dot.
+const SPOOL: &str = ".spool";
 
 /// A folder of blobs.
 #[derive(Debug)]
 pub struct FolderBlobs {
     folder: PathBuf,
     inner: LocalFileSystem,
+    sync: bool,
+    /// Numbers the files of the spool.
+    incoming: AtomicU64,
 }
 
 impl FolderBlobs {
@@ -29,7 +38,18 @@ impl FolderBlobs {
         let unavailable = |detail: String| BlobError::Unavailable { detail: format!("{}: {detail}", folder.display()) };
         crate::stores::make_private(folder).map_err(|e| unavailable(e.to_string()))?;
         let inner = LocalFileSystem::new_with_prefix(folder).map_err(|e| unavailable(e.to_string()))?.with_fsync(sync);
-        Ok(Self { folder: folder.to_owned(), inner })
+        Ok(Self { folder: folder.to_owned(), inner, sync, incoming: AtomicU64::new(0) })
+    }
+
+    /// Removes what an earlier process left in the spool. For the process that owns the folder, before it begins.
+    ///
+    /// # Errors
+    /// [`BlobError::Unavailable`] if the spool cannot be cleaned.
+    pub fn clean_spool(&self) -> Result<(), BlobError> {
+        match std::fs::remove_dir_all(self.folder.join(SPOOL)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(&error)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -62,6 +82,17 @@ impl Blobs for FolderBlobs {
             let upload = self.inner.put_multipart_opts(&parse(key)?, Default::default()).await.map_err(|e| said(key, e))?;
             let writing: Box<dyn BlobWrite> = Box::new(Writing { key: key.to_owned(), upload, gathered: BytesMut::new() });
             Ok(writing)
+        })
+    }
+
+    fn spool(&self) -> BoxFuture<'_, Result<Box<dyn Incoming>, BlobError>> {
+        Box::pin(async move {
+            let spool = self.folder.join(SPOOL);
+            crate::stores::make_private(&spool).map_err(|e| failed(&e))?;
+            let path = spool.join(self.incoming.fetch_add(1, Ordering::Relaxed).to_string());
+            let file = tokio::fs::File::create(&path).await.map_err(|e| failed(&e))?;
+            let leftover = Leftover(path);
+            Ok(Box::new(SpoolFile { file, leftover, folder: self.folder.clone(), sync: self.sync }) as Box<dyn Incoming>)
         })
     }
 
@@ -118,6 +149,70 @@ impl BlobWrite for Writing {
             // What is left is removed with the staging file at the next start of a cleaning; nothing names it.
             let _ = self.upload.abort().await;
         })
+    }
+}
+
+/// A blob that is coming in.
+struct SpoolFile {
+    file: tokio::fs::File,
+    leftover: Leftover,
+    folder: PathBuf,
+    sync: bool,
+}
+
+/// A file that goes with its owner, unless it has become a blob.
+struct Leftover(PathBuf);
+
+impl Drop for Leftover {
+    fn drop(&mut self) {
+        // Renamed, or removed with the spool at the next start.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Incoming for SpoolFile {
+    fn write(&mut self, piece: Bytes) -> BoxFuture<'_, Result<(), BlobError>> {
+        Box::pin(async move {
+            self.file.write_all(&piece).await.map_err(|e| failed(&e))?;
+            // A write of tokio's is only begun: its failure would be told with the next one.
+            self.file.flush().await.map_err(|e| failed(&e))
+        })
+    }
+
+    fn keep<'a>(self: Box<Self>, key: &'a str) -> BoxFuture<'a, Result<(), BlobError>> {
+        Box::pin(async move {
+            let to = self.folder.join(parse(key)?.as_ref());
+            let Self { file, leftover, folder, sync } = *self;
+            let file = file.into_std().await;
+            let moved = tokio::task::spawn_blocking(move || rename(&file, &leftover.0, &to, sync.then_some(&folder)));
+            moved.await.map_err(|error| BlobError::Unavailable { detail: error.to_string() })?.map_err(|e| failed(&e))
+        })
+    }
+}
+
+/// Gives a file its name in a folder that may be new; with `sync_up_to` both survive a power cut.
+fn rename(file: &std::fs::File, from: &Path, to: &Path, sync_up_to: Option<&PathBuf>) -> std::io::Result<()> {
+    if sync_up_to.is_some() {
+        file.sync_all()?;
+    }
+    if let Some(parent) = to.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::rename(from, to)?;
+    let Some(top) = sync_up_to else { return Ok(()) };
+    for folder in to.ancestors().skip(1) {
+        std::fs::File::open(folder)?.sync_all()?;
+        if folder == top {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn failed(error: &std::io::Error) -> BlobError {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => BlobError::Full,
+        _ => BlobError::Unavailable { detail: error.to_string() },
     }
 }
 
@@ -190,6 +285,33 @@ mod tests {
         drop(blobs.begin("media/ab/att_3").await.unwrap());
         let left = std::fs::read_dir(folder.path().join("media/ab")).unwrap().count();
         assert_eq!(left, 1, "what was cut leaves nothing");
+    }
+
+    #[tokio::test]
+    async fn a_blob_that_comes_in_pieces_is_there_when_it_is_kept_and_leaves_nothing_when_it_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = FolderBlobs::open(folder.path(), true).unwrap();
+        let spooled = || std::fs::read_dir(folder.path().join(SPOOL)).map_or(0, Iterator::count);
+        let mut kept = blobs.spool().await.unwrap();
+        let mut dropped = blobs.spool().await.unwrap();
+        for piece in ["hello ", "world"] {
+            kept.write(Bytes::from_static(piece.as_bytes())).await.unwrap();
+            dropped.write(Bytes::from_static(piece.as_bytes())).await.unwrap();
+        }
+        assert_eq!(spooled(), 2);
+        kept.keep("raws/cd/raw_02").await.unwrap();
+        drop(dropped);
+        assert_eq!(blobs.read("raws/cd/raw_02").await.unwrap(), "hello world");
+        assert_eq!(spooled(), 0);
+        // What a process left that was killed.
+        std::fs::write(folder.path().join(SPOOL).join("7"), "half").unwrap();
+        blobs.clean_spool().unwrap();
+        blobs.clean_spool().unwrap();
+        assert_eq!(spooled(), 0);
+        let mut again = blobs.spool().await.unwrap();
+        again.write(Bytes::from_static(b"x")).await.unwrap();
+        assert!(again.keep("../x").await.is_err());
+        assert_eq!(spooled(), 0);
     }
 
     #[tokio::test]

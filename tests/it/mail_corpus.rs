@@ -98,7 +98,8 @@ fn differences(expected: &Map<String, Value>, told: &Map<String, Value>) -> Vec<
     found
 }
 
-fn mails() -> Vec<PathBuf> {
+/// The mails of the corpus.
+pub fn mails() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mail");
     let mut mails: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     mails.retain(|path| path.extension().is_some_and(|ending| ending == "eml"));

@@ -1,6 +1,7 @@
 //! The loop around a pulled source, over a real store: a source that answers what the test wrote, and what became of it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,10 @@ use omnigate::model::time::Time;
 use omnigate::pipeline::board::{Board, ChannelMode};
 use omnigate::pipeline::loops::LoopGuard;
 use omnigate::pipeline::parse::Readers;
-use omnigate::pipeline::pull::{PullChannel, ReadPulled};
+use omnigate::pipeline::pull::{Pieces, PullChannel, ReadPulled};
 use omnigate::pipeline::writer::{self, CommitWatch, WriterLimits};
 use omnigate::ports::BoxFuture;
+use omnigate::ports::clock::Clock;
 use omnigate::ports::control::ChannelStatus;
 use omnigate::ports::pull::{Pull, PullError, PullNews, PullSource, Pulled, PulledBatch, PulledState, Roll, RollReason, Woken};
 use omnigate::ports::store::{ParseBatch, SourceRow, SourceRowState, SourceState, Store, pull_lease};
@@ -26,17 +28,36 @@ use tokio::sync::watch;
 
 use crate::store::gate::{Gate, KINDS};
 use crate::support::pulling::WallClock;
+use crate::support::virtual_time::VirtualClock;
 
 const ACCOUNT: &str = "imap:server:ana";
 
 /// What the source answers, question by question; then it waits.
 #[derive(Default)]
-struct Script {
-    answers: Mutex<VecDeque<Result<PullNews, PullError>>>,
-    wanted: Mutex<Vec<Vec<u64>>>,
-    settled: Mutex<Vec<u64>>,
-    day_bytes_max: Option<u64>,
-    settles: bool,
+pub struct Script {
+    /// Answers to `next`.
+    pub answers: Mutex<VecDeque<Result<PullNews, PullError>>>,
+    pub wanted: Mutex<Vec<Vec<u64>>>,
+    pub settled: Mutex<Vec<u64>>,
+    pub day_bytes_max: Option<u64>,
+    /// There is a policy.
+    pub settles: bool,
+    /// The server it is at.
+    pub server: Option<String>,
+    /// Answers to `again`, and the numbers that were asked for.
+    pub again: Mutex<VecDeque<Result<Option<PulledBatch>, PullError>>>,
+    /// Numbers that were asked for again.
+    pub asked_again: Mutex<Vec<u64>>,
+    /// Its waits end by this clock; without one they do not end.
+    pub clock: Option<VirtualClock>,
+    /// How often it was opened, and what an opening waits for.
+    pub opened: AtomicUsize,
+    /// Openings wait until this is open.
+    pub door: Option<Arc<tokio::sync::Semaphore>>,
+    /// Waits that began.
+    pub waits: AtomicUsize,
+    /// Ends a wait.
+    pub news: tokio::sync::Notify,
 }
 
 struct Session(Arc<Script>);
@@ -49,8 +70,23 @@ impl Pull for Session {
     fn wanted(&mut self, _: &str, uids: Vec<u64>) {
         self.0.wanted.lock().unwrap().push(uids);
     }
-    fn wait(&mut self, _: Duration) -> BoxFuture<'_, Result<Woken, PullError>> {
-        Box::pin(std::future::pending())
+    fn wait(&mut self, at_most: Duration) -> BoxFuture<'_, Result<Woken, PullError>> {
+        self.0.waits.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            let end: BoxFuture<'static, ()> = match &self.0.clock {
+                Some(clock) => clock.sleep(at_most),
+                None => Box::pin(std::future::pending()),
+            };
+            tokio::select! {
+                () = end => Ok(Woken::Timeout),
+                () = self.0.news.notified() => Ok(Woken::News),
+            }
+        })
+    }
+    fn again<'a>(&'a mut self, _: &'a SourceState, uid: u64) -> BoxFuture<'a, Result<Option<PulledBatch>, PullError>> {
+        self.0.asked_again.lock().unwrap().push(uid);
+        let next = self.0.again.lock().unwrap().pop_front();
+        Box::pin(async move { next.unwrap_or(Ok(None)) })
     }
     fn settle<'a>(&'a mut self, _: &'a SourceState, rows: &'a [SourceRow]) -> BoxFuture<'a, Result<Vec<u64>, PullError>> {
         let uids: Vec<u64> = rows.iter().map(|row| row.uid).collect();
@@ -74,9 +110,18 @@ impl PullSource for Source {
     fn settles(&self) -> bool {
         self.0.settles
     }
+    fn server(&self) -> String {
+        self.0.server.clone().unwrap_or_else(|| self.account())
+    }
     fn open(&self) -> BoxFuture<'_, Result<Box<dyn Pull>, PullError>> {
         let session: Box<dyn Pull> = Box::new(Session(self.0.clone()));
-        Box::pin(async move { Ok(session) })
+        Box::pin(async move {
+            self.0.opened.fetch_add(1, Ordering::SeqCst);
+            if let Some(door) = &self.0.door {
+                door.acquire().await.unwrap().forget();
+            }
+            Ok(session)
+        })
     }
     fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, PullError>> {
         Box::pin(async { Ok(Vec::new()) })
@@ -94,6 +139,16 @@ impl ReadPulled for Reader {
         }
         vec![self.0.message(&format!("person-{text}"), &text)]
     }
+    fn read_large(&self, raw: &Raw, historic: bool, pieces: Pieces) -> Result<Vec<Item>, String> {
+        let mut body = Vec::new();
+        loop {
+            let piece = pieces(body.len() as u64)?;
+            if piece.is_empty() {
+                return Ok(self.read(&Raw { body: body.into(), ..raw.clone() }, historic, None));
+            }
+            body.extend_from_slice(&piece);
+        }
+    }
     fn unread(&self, code: Code, detail: String) -> Item {
         self.0.bare(ItemBody::Quarantined { code, detail })
     }
@@ -109,27 +164,42 @@ impl CommitWatch for Nobody {
 }
 
 /// A channel over a fresh store.
-struct World {
-    gate: Arc<Gate>,
-    store: Arc<dyn Store>,
+pub struct World {
+    /// The store's surroundings.
+    pub gate: Arc<Gate>,
+    /// The store.
+    pub store: Arc<dyn Store>,
     board: Arc<Board>,
-    script: Arc<Script>,
+    /// The source.
+    pub script: Arc<Script>,
     stop: watch::Sender<bool>,
     task: Option<tokio::task::JoinHandle<()>>,
+    /// The channel's time.
+    pub clock: Arc<dyn Clock>,
+    /// Shared by channels that log in by turns.
+    pub logins: Arc<omnigate::pipeline::sessions::pace::Gate>,
 }
 
 impl World {
-    fn new(script: Script) -> Self {
+    /// Over a fresh store, by the machine's clock or the script's.
+    pub fn new(script: Script) -> Self {
         let gate = Arc::new(Gate::new(&KINDS[0]));
         let store = gate.store();
-        Self { store, gate, board: Arc::default(), script: Arc::new(script), stop: watch::Sender::new(false), task: None }
+        let clock: Arc<dyn Clock> = match &script.clock {
+            Some(clock) => Arc::new(clock.clone()),
+            None => Arc::new(WallClock),
+        };
+        let (script, stop) = (Arc::new(script), watch::Sender::new(false));
+        Self { store, gate, board: Arc::default(), script, stop, task: None, clock, logins: Arc::default() }
     }
 
-    fn answer(&self, answers: impl IntoIterator<Item = Result<PullNews, PullError>>) {
+    /// What the source answers next.
+    pub fn answer(&self, answers: impl IntoIterator<Item = Result<PullNews, PullError>>) {
         self.script.answers.lock().unwrap().extend(answers);
     }
 
-    async fn run(&mut self, lease_epoch: u64) {
+    /// Starts the loop.
+    pub async fn run(&mut self, lease_epoch: u64) {
         let limits = WriterLimits { queue_items_max: 100, queue_bytes_max: 1 << 26, commit_items_max: 100 };
         let (writer, _tasks) = writer::start(self.store.clone(), limits, Arc::new(Nobody));
         let public = Channel { id: "mail".to_owned(), connector: "imap".to_owned(), labels: BTreeMap::new() };
@@ -154,9 +224,9 @@ impl World {
             readers: Arc::new(Readers::start(2, 1 << 20).unwrap()),
             lookups: None,
             loops: Arc::new(LoopGuard::new(1_000, Duration::from_secs(1))),
-            gate: Arc::default(),
+            gate: self.logins.clone(),
             board: self.board.clone(),
-            clock: Arc::new(WallClock),
+            clock: self.clock.clone(),
             random: self.gate.parts().random,
             ids: Arc::new(IdMaker::default()),
             lease_epoch,
@@ -165,7 +235,8 @@ impl World {
         self.task = Some(tokio::spawn(Arc::new(channel).run(self.stop.subscribe())));
     }
 
-    async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+    /// Waits until something holds.
+    pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
         let from = Instant::now();
         while !holds().await {
             assert!(from.elapsed() < Duration::from_secs(20), "not in time: {what}");
@@ -177,19 +248,29 @@ impl World {
         self.store.sources(ACCOUNT).await.unwrap().first().map_or(0, |state| state.low_water)
     }
 
-    async fn rows(&self, epoch: u64) -> Vec<SourceRow> {
+    /// Rows of the INBOX in an epoch.
+    pub async fn rows(&self, epoch: u64) -> Vec<SourceRow> {
         let source = (ACCOUNT.to_owned(), "INBOX".to_owned(), epoch);
         let rows = self.store.source_rows(&source, (epoch, 0), 10_000).await.unwrap();
         rows.into_iter().map(|(_, row)| row).collect()
     }
 
-    async fn fate(&self, fate: Fate) -> u64 {
+    /// How many items have a fate.
+    pub async fn fate(&self, fate: Fate) -> u64 {
         let totals = self.store.totals().await.unwrap();
         totals.fates.values().filter_map(|words| words.get(fate.as_str())).sum()
     }
 
-    fn code(&self) -> Option<String> {
+    /// What is told of the channel.
+    pub fn code(&self) -> Option<String> {
         self.board.read()["mail"].code.clone()
+    }
+
+    /// Stops and starts again.
+    pub async fn restart(&mut self) {
+        self.end().await;
+        self.stop.send_replace(false);
+        self.run(0).await;
     }
 
     async fn end(&mut self) {
@@ -210,22 +291,34 @@ fn state(epoch: u64) -> SourceState {
     }
 }
 
-fn note(epoch: u64) -> Result<PullNews, PullError> {
+/// A state to write down.
+pub fn note(epoch: u64) -> Result<PullNews, PullError> {
     Ok(PullNews::State(state(epoch)))
 }
 
-fn batch(epoch: u64, uids: impl IntoIterator<Item = u64>, text: &str) -> Result<PullNews, PullError> {
+/// Mails that came.
+pub fn batch(epoch: u64, uids: impl IntoIterator<Item = u64>, text: &str) -> Result<PullNews, PullError> {
     let thing = |uid: u64| Pulled {
         uid,
         head: RawHead::default(),
         body: Bytes::from(format!("{text} {uid}")),
+        spooled: None,
         internal_date: None,
         print: Some(1000 + uid),
         state: PulledState::Whole,
     };
     let things: Vec<_> = uids.into_iter().map(thing).collect();
     let (from, to) = (things[0].uid, things[things.len() - 1].uid);
-    Ok(PullNews::Batch(PulledBatch { folder: "INBOX".to_owned(), epoch, epoch_name: 100 + epoch, from, to, things, historic: false }))
+    Ok(PullNews::Batch(PulledBatch {
+        folder: "INBOX".to_owned(),
+        epoch,
+        epoch_name: 100 + epoch,
+        from,
+        to,
+        things,
+        historic: false,
+        share: None,
+    }))
 }
 
 fn roll(epoch: u64, there: Vec<(u64, Option<u64>)>, reason: RollReason) -> Result<PullNews, PullError> {

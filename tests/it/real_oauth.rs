@@ -94,12 +94,29 @@ async fn a_person_logs_in_once_and_mail_flows_until_the_consent_is_withdrawn() {
     let kept: Vec<String> = identity.book().refresh.keys().cloned().collect();
     daemon.kill();
     kept.iter().for_each(|token| nowhere(&daemon.data_dir(), token));
-    let (status, out, _) = daemon.command(&["check", "--connect"]);
-    assert!(status.success() && out.contains("channel support: a person has logged in"), "{out}");
+    // Looked at while no daemon runs: each look uses a token up and keeps its successor, also when two look at once.
+    let before = identity.asked("refresh_token");
+    let looks = std::thread::scope(|scope| {
+        let looks: Vec<_> = (0..2).map(|_| scope.spawn(|| daemon.command(&["check", "--connect"]))).collect();
+        looks.into_iter().map(|look| look.join().unwrap()).collect::<Vec<_>>()
+    });
+    for (status, out, err) in looks {
+        assert!(status.success() && out.contains("channel support: logged in to 127.0.0.1"), "{out}{err}");
+    }
+    let (status, out, err) = daemon.command(&["reconcile", "support"]);
+    assert!(status.success() && out.contains("INBOX"), "{out}{err}");
+    assert_eq!(identity.asked("refresh_token"), before + 3);
+    let kept: Vec<String> = kept.into_iter().chain(identity.book().refresh.keys().cloned()).collect();
+    kept.iter().for_each(|token| nowhere(&daemon.data_dir(), token));
     daemon.launch();
     daemon.ready().await;
     dovecot.deliver("ana", [mail("after the restart")]);
     arrives(&daemon, "after the restart").await;
+    // The daemon's own consent is left alone while it runs.
+    let before = identity.asked("refresh_token");
+    let (status, out, _) = daemon.command(&["check", "--connect"]);
+    assert!(status.success() && out.contains("a person has logged in; not tried: the daemon uses it"), "{out}");
+    assert_eq!(identity.asked("refresh_token"), before);
     // The consent is withdrawn as a whole: a person must act, nothing is lost.
     identity.book().access.clear();
     identity.book().refresh.clear();

@@ -133,6 +133,13 @@ fn sender_check(proof: &Proof, contradicts: &[&str]) -> Value {
     Value::Object(told)
 }
 
+/// The Message-ID that is part of the key.
+pub fn message_id(mail: &[u8], scan: &Scan, context: &MailContext) -> Option<String> {
+    let (header, charsets) = (&scan.root().fields, Charsets::of(mail, scan));
+    let identity = identity::read(header, mail, &charsets, context);
+    thread::evidence(header, mail, "", &identity, context).message_id
+}
+
 /// The same for every copy of a mail, whatever road it came by.
 fn key(mail: &[u8], scan: &Scan, evidence: &Evidence, context: &MailContext) -> KeyDigest {
     let hash = hex(&canon::hash(mail, scan, evidence.message_id.as_deref()));

@@ -3,7 +3,7 @@
 //! The way through the room: `scan` finds the MIME structure within limits, `fields`, `parameters` and `words` read header fields,
 //! `parts` sorts the leaves into bodies and files (`tnef`, `lzfu` and `rtf` look into those of Outlook, `smime` into signed ones), `flowed`, `marks` and `reply` make the
 //! texts, `class` and `report` say what it is, `identity`, `proof` and `auth` who wrote it, `thread`, `own` and `ticket` where it belongs,
-//! `special` what else it says, `canon` gives it its key.
+//! `special` what else it says, `canon` gives it its key. A mail that is too large to be held is read by `large`, from its `outline`.
 //!
 //! What must stay true: [`read`] takes any bytes, never panics outwards, does not recurse over the input, takes linear time
 //! and, beside the raw, memory bounded by the limits. `mail-parser` sees single header fields only, never a whole mail: its 0.11
@@ -27,9 +27,11 @@ pub mod fields;
 pub mod flowed;
 pub mod identity;
 pub mod language;
+pub mod large;
 pub mod lzfu;
 pub mod marks;
 pub mod message;
+pub mod outline;
 pub mod own;
 pub mod parameters;
 pub mod parts;

@@ -85,7 +85,7 @@ fn read_at(raw: &Raw, scan: &Scan, charsets: &Charsets, limits: &MailLimits, ins
         }
     }
     let mut content = texts(mail, &leaves, &bodies, charsets);
-    let mut files = Files { raw, limits, content: &mut content, listed: 0, inside };
+    let mut files = Files { raw, scan, limits, content: &mut content, listed: 0, inside };
     for (at, leaf) in leaves.iter().enumerate() {
         if !bodies.contains(&at) && !is_nothing(leaf, mail) {
             files.add(leaf, charsets);
@@ -101,7 +101,7 @@ pub fn attach_whole(content: &mut Content, raw: &Raw, scan: &Scan, charsets: &Ch
         let mut leaf = leaf(raw.body.as_ref(), scan, number, entity, charsets);
         leaf.name = Some(if media_type == "text/html" { "message.html" } else { "message.txt" }.to_owned());
         let listed = content.attachments.len();
-        Files { raw, limits, content, listed, inside: true }.add(&leaf, charsets);
+        Files { raw, scan, limits, content, listed, inside: true }.add(&leaf, charsets);
     }
 }
 
@@ -216,6 +216,7 @@ fn join(text: &mut String, piece: &str) {
 /// Collects attachments within the limits.
 struct Files<'a> {
     raw: &'a Raw,
+    scan: &'a Scan,
     limits: &'a MailLimits,
     content: &'a mut Content,
     listed: usize,
@@ -234,7 +235,12 @@ impl Files<'_> {
         let span = leaf.entity.body.clone();
         let encoding = fields::encoding(&leaf.entity.fields, mail);
         let over_count = self.listed > self.limits.attachments_max;
-        let measured = if over_count { Measured::default() } else { measure(mail.get(span.clone()).unwrap_or_default(), encoding) };
+        let known = self.scan.rest.as_ref().and_then(|rest| rest.measured.get(&leaf.number)).cloned();
+        let measured = match known {
+            Some(known) => known,
+            None if over_count => Measured::default(),
+            None => measure(mail.get(span.clone()).unwrap_or_default(), encoding),
+        };
         let too_large = measured.bytes > self.limits.attachment_bytes_max;
         let reason = if over_count {
             Some(Code::AttachmentCount)
@@ -258,12 +264,14 @@ impl Files<'_> {
             content: None,
         };
         let unwrapped = reason.is_none() && tnef::is_one(&leaf.entity.media_type, leaf.name.as_deref());
-        let place = reason.is_none().then_some(FilePlace::Slice { start: span.start as u64, end: span.end as u64, encoding });
+        let place = self.scan.place(&span);
+        let whole = place.end.saturating_sub(place.start) == span.len() as u64;
+        let place = reason.is_none().then_some(FilePlace::Slice { start: place.start, end: place.end, encoding });
         self.content.attachments.push(ItemAttachment { public, place, fetch: None });
-        if unwrapped && span.len() <= TNEF_BYTES_MAX {
+        if unwrapped && whole && span.len() <= TNEF_BYTES_MAX {
             self.add_wrapped(leaf, charsets);
         }
-        if reason.is_none() && smime::is_one(&leaf.entity.media_type) && span.len() <= SIGNED_BYTES_MAX {
+        if reason.is_none() && smime::is_one(&leaf.entity.media_type) && whole && span.len() <= SIGNED_BYTES_MAX {
             self.look_into_signed(leaf);
         }
     }
@@ -302,6 +310,7 @@ impl Files<'_> {
         let span = leaf.entity.body.clone();
         let encoding = fields::encoding(&leaf.entity.fields, mail);
         let stream = transfer::decode_slice(mail.get(span.clone()).unwrap_or_default(), encoding);
+        let outer = self.scan.place(&span);
         let found = tnef::unpack(&stream, charsets);
         if self.content.text.trim().is_empty() && self.content.html.is_none() {
             self.take_body(found.text.unwrap_or_default(), found.html);
@@ -331,8 +340,8 @@ impl Files<'_> {
                 content: None,
             };
             let place = FilePlace::Within {
-                start: span.start as u64,
-                end: span.end as u64,
+                start: outer.start,
+                end: outer.end,
                 encoding,
                 skip: file.bytes.start as u64,
                 bytes: file.bytes.len() as u64,
@@ -391,24 +400,63 @@ fn file_name(name: &str) -> Option<String> {
 }
 
 /// What decoding a part once tells.
-#[derive(Default)]
-struct Measured {
-    bytes: u64,
-    sha256: [u8; 32],
-    first: Vec<u8>,
+#[derive(Debug, Clone, Default)]
+pub struct Measured {
+    /// Decoded bytes.
+    pub bytes: u64,
+    /// Their digest.
+    pub sha256: [u8; 32],
+    /// The first of them.
+    pub first: Vec<u8>,
 }
 
 fn measure(encoded: &[u8], encoding: SliceEncoding) -> Measured {
-    let mut sha = Sha256::new();
-    let mut measured = Measured::default();
-    transfer::decode_into(encoded, encoding, &mut |piece| {
-        if measured.first.is_empty() {
-            measured.first.extend_from_slice(piece.get(..sniff::FIRST_BYTES).unwrap_or(piece));
-        }
-        measured.bytes += piece.len() as u64;
-        sha.update(piece);
+    let mut gauge = Gauge::default();
+    transfer::decode_into(encoded, encoding, &mut |piece| gauge.see(piece));
+    gauge.measured()
+}
+
+/// Measures a part that comes in pieces.
+pub struct Measuring {
+    decoder: transfer::Decoder,
+    gauge: Gauge,
+}
+
+impl Measuring {
+    /// Of a part of this encoding.
+    pub fn new(encoding: SliceEncoding) -> Self {
+        Self { decoder: transfer::Decoder::new(encoding), gauge: Gauge::default() }
+    }
+
+    /// Goes on with encoded bytes.
+    pub fn feed(&mut self, encoded: &[u8]) {
+        self.decoder.feed(encoded, &mut |piece| self.gauge.see(piece));
+    }
+
+    /// What they tell.
+    pub fn finish(mut self) -> Measured {
+        self.decoder.finish(&mut |piece| self.gauge.see(piece));
+        self.gauge.measured()
+    }
+}
+
+#[derive(Default)]
+struct Gauge {
+    sha: Sha256,
+    measured: Measured,
+}
+
+impl Gauge {
+    fn see(&mut self, piece: &[u8]) -> bool {
+        let first = &mut self.measured.first;
+        let room = sniff::FIRST_BYTES.saturating_sub(first.len());
+        first.extend_from_slice(piece.get(..room).unwrap_or(piece));
+        self.measured.bytes += piece.len() as u64;
+        self.sha.update(piece);
         true
-    });
-    measured.sha256 = sha.finalize().into();
-    measured
+    }
+
+    fn measured(self) -> Measured {
+        Measured { sha256: self.sha.finalize().into(), ..self.measured }
+    }
 }

@@ -8,6 +8,7 @@ use std::ops::Range;
 use memchr::memmem;
 
 use crate::connector::mail::fields::{self, Field};
+use crate::connector::mail::large::Rest;
 use crate::connector::mail::{MailError, MailLimits};
 
 /// The structure of a mail.
@@ -17,6 +18,8 @@ pub struct Scan {
     pub entities: Vec<Entity>,
     /// The header had lines that are no fields, or was cut short.
     pub broken_header: bool,
+    /// The bytes are the outline of a larger mail; this is known of the rest.
+    pub rest: Option<Rest>,
 }
 
 impl Scan {
@@ -24,6 +27,12 @@ impl Scan {
     pub fn root(&self) -> &Entity {
         static NONE: Entity = Entity::NONE;
         self.entities.first().unwrap_or(&NONE)
+    }
+
+    /// The range of the whole mail that a range of its bytes at hand stands for.
+    pub fn place(&self, range: &Range<usize>) -> Range<u64> {
+        let place = |at: usize| self.rest.as_ref().map_or(at as u64, |rest| rest.outline.place(at));
+        place(range.start)..place(range.end)
     }
 
     /// The leaves, in the order of the mail.

@@ -22,10 +22,78 @@ pub fn decode_into(encoded: &[u8], encoding: SliceEncoding, sink: &mut dyn FnMut
         SliceEncoding::Identity => {
             sink(encoded);
         }
-        SliceEncoding::Base64 => base64_into(encoded, sink),
+        SliceEncoding::Base64 => {
+            let mut decoder = Base64::new();
+            if decoder.feed(encoded, sink) {
+                decoder.finish(sink);
+            }
+        }
         SliceEncoding::QuotedPrintable => quoted_printable_into(encoded, sink),
         SliceEncoding::Uuencode => uuencode_into(encoded, sink),
     }
+}
+
+/// Decodes a slice that comes in pieces: the same bytes as [`decode_into`] gives for the whole.
+pub struct Decoder {
+    encoding: SliceEncoding,
+    base64: Base64,
+    /// What cannot be decoded before more has come.
+    held: Vec<u8>,
+}
+
+/// A quoted-printable line that is longer is taken in parts.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+
+impl Decoder {
+    /// For a slice of this encoding.
+    pub fn new(encoding: SliceEncoding) -> Self {
+        Self { encoding, base64: Base64::new(), held: Vec::new() }
+    }
+
+    /// Decodes what can be.
+    pub fn feed(&mut self, encoded: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
+        match self.encoding {
+            SliceEncoding::Identity => {
+                sink(encoded);
+            }
+            SliceEncoding::Base64 => {
+                self.base64.feed(encoded, sink);
+            }
+            SliceEncoding::QuotedPrintable => {
+                self.held.extend_from_slice(encoded);
+                let end = memchr::memrchr(b'\n', &self.held).map(|at| at + 1);
+                if let Some(end) = end.or_else(|| safe_cut(&self.held)) {
+                    quoted_printable_into(self.held.get(..end).unwrap_or_default(), sink);
+                    self.held.drain(..end);
+                }
+            }
+            // Where it begins decides whether it is one at all. Nobody has sent large ones for decades: it is held whole.
+            SliceEncoding::Uuencode => self.held.extend_from_slice(encoded),
+        }
+    }
+
+    /// Decodes the rest.
+    pub fn finish(self, sink: &mut dyn FnMut(&[u8]) -> bool) {
+        match self.encoding {
+            SliceEncoding::Identity => {}
+            SliceEncoding::Base64 => self.base64.finish(sink),
+            SliceEncoding::QuotedPrintable => quoted_printable_into(&self.held, sink),
+            SliceEncoding::Uuencode => uuencode_into(&self.held, sink),
+        }
+    }
+}
+
+/// Where a long line may be cut so that both parts decode to what the whole does: not behind white space, which may end the line, and
+/// not inside an escape.
+fn safe_cut(line: &[u8]) -> Option<usize> {
+    if line.len() < HELD_BYTES_MAX {
+        return None;
+    }
+    let plain = |at: &usize| {
+        let (before, one) = (line.get(at.wrapping_sub(2)), line.get(at.wrapping_sub(1)));
+        before.is_some_and(|byte| *byte != b'=') && one.is_some_and(|byte| *byte != b'=' && !byte.is_ascii_whitespace())
+    };
+    (2..=line.len()).rev().find(plain)
 }
 
 /// What stands between `begin` and `end`; without a `begin` it is no uuencode, whatever the header says.
@@ -105,55 +173,88 @@ fn value_of(byte: u8, table: &Digits) -> u32 {
     table.get(usize::from(byte)).copied().unwrap_or(SKIP)
 }
 
-fn base64_into(encoded: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
-    let mut piece = vec![0u8; PIECE_BYTES];
-    let mut filled = 0;
-    let (mut group, mut count) = (0u32, 0u8);
-    let mut rest = encoded;
-    loop {
-        if count == 0 {
-            let read = whole_groups(rest, piece.get_mut(filled..).unwrap_or_default());
-            rest = rest.get(read * 4..).unwrap_or_default();
-            filled += read * 3;
-        }
-        // What stopped it: a line end, padding, the end, or a full piece.
-        if filled + 3 > PIECE_BYTES {
-            if !sink(piece.get(..filled).unwrap_or_default()) {
-                return;
-            }
-            filled = 0;
-        }
-        let Some((&byte, tail)) = rest.split_first() else { break };
-        rest = tail;
-        match value_of(byte, &FOURTH) {
-            SKIP => {}
+/// Decodes base64 that comes in pieces.
+struct Base64 {
+    piece: Vec<u8>,
+    filled: usize,
+    group: u32,
+    count: u8,
+    /// Padding was the last that came.
+    padded: bool,
+    /// The rest of the line are words.
+    words: bool,
+}
+
+impl Base64 {
+    fn new() -> Self {
+        Self { piece: Vec::new(), filled: 0, group: 0, count: 0, padded: false, words: false }
+    }
+
+    /// Decodes what came; false if the sink wants no more.
+    fn feed(&mut self, encoded: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.piece.resize(PIECE_BYTES, 0);
+        let mut rest = encoded;
+        loop {
             // Padding ends a group, not the part: some mailers encode each line or chunk on its own. Words behind it are no digits.
-            PAD => {
-                filled += flush_group(group, count, piece.get_mut(filled..).unwrap_or_default());
-                (group, count) = (0, 0);
-                if matches!(rest.first(), Some(b' ' | b'\t')) {
-                    rest = memchr::memchr(b'\n', rest).and_then(|at| rest.get(at..)).unwrap_or_default();
-                }
+            if std::mem::take(&mut self.padded) {
+                self.padded = rest.is_empty();
+                self.words = matches!(rest.first(), Some(b' ' | b'\t'));
             }
-            value => {
-                group = group << 6 | value;
-                count += 1;
-                if count == 4 {
-                    filled += flush_group(group, count, piece.get_mut(filled..).unwrap_or_default());
-                    (group, count) = (0, 0);
+            if self.words {
+                let end = memchr::memchr(b'\n', rest);
+                self.words = end.is_none();
+                rest = end.and_then(|at| rest.get(at..)).unwrap_or_default();
+            }
+            if self.count == 0 {
+                let read = whole_groups(rest, self.piece.get_mut(self.filled..).unwrap_or_default());
+                rest = rest.get(read * 4..).unwrap_or_default();
+                self.filled += read * 3;
+            }
+            // What stopped it: a line end, padding, the end, or a full piece.
+            if !self.make_room(sink) {
+                return false;
+            }
+            let Some((&byte, tail)) = rest.split_first() else { return true };
+            rest = tail;
+            match value_of(byte, &FOURTH) {
+                SKIP => {}
+                PAD => {
+                    self.end_group();
+                    self.padded = true;
+                }
+                value => {
+                    self.group = self.group << 6 | value;
+                    self.count += 1;
+                    if self.count == 4 {
+                        self.end_group();
+                    }
                 }
             }
         }
     }
-    if filled + 3 > PIECE_BYTES {
-        if !sink(piece.get(..filled).unwrap_or_default()) {
+
+    fn finish(mut self, sink: &mut dyn FnMut(&[u8]) -> bool) {
+        self.piece.resize(PIECE_BYTES, 0);
+        if !self.make_room(sink) {
             return;
         }
-        filled = 0;
+        self.end_group();
+        if self.filled > 0 {
+            sink(self.piece.get(..self.filled).unwrap_or_default());
+        }
     }
-    filled += flush_group(group, count, piece.get_mut(filled..).unwrap_or_default());
-    if filled > 0 {
-        sink(piece.get(..filled).unwrap_or_default());
+
+    /// Room for one group more; false if the sink wants no more.
+    fn make_room(&mut self, sink: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        if self.filled + 3 <= PIECE_BYTES {
+            return true;
+        }
+        sink(self.piece.get(..std::mem::take(&mut self.filled)).unwrap_or_default())
+    }
+
+    fn end_group(&mut self) {
+        self.filled += flush_group(self.group, self.count, self.piece.get_mut(self.filled..).unwrap_or_default());
+        (self.group, self.count) = (0, 0);
     }
 }
 
@@ -268,6 +369,31 @@ mod tests {
     fn uuencode_is_read_between_begin_and_end() {
         check("note\r\nbegin 644 a.txt\r\n%2&%L;&\\\r\n`\r\nend\r\nmore", SliceEncoding::Uuencode, "Hallo");
         check("As it stands.", SliceEncoding::Uuencode, "As it stands.");
+    }
+
+    #[test]
+    fn a_slice_that_comes_in_pieces_decodes_to_the_same() {
+        let long = "lang=C3=BC und breit =\r\n".repeat(50) + &"x =41=\t ".repeat(20_000) + "\r\nend  ";
+        let base64 = "SGFs\r\nbG8=  words SGFs\r\nSGE=\r\n".repeat(40) + "SGFsbG8";
+        let wrapped = "note\r\nbegin 644 a.txt\r\n%2&%L;&\\\r\n`\r\nend\r\nmore";
+        for (encoded, encoding) in [
+            (long.as_str(), SliceEncoding::QuotedPrintable),
+            (&base64, SliceEncoding::Base64),
+            (wrapped, SliceEncoding::Uuencode),
+            (&long, SliceEncoding::Identity),
+        ] {
+            let whole = decode_slice(encoded.as_bytes(), encoding);
+            for size in [1, 2, 3, 5, 77, 1000, 70_000] {
+                let (mut decoder, mut joined) = (Decoder::new(encoding), Vec::new());
+                let mut sink = |piece: &[u8]| {
+                    joined.extend_from_slice(piece);
+                    true
+                };
+                encoded.as_bytes().chunks(size).for_each(|piece| decoder.feed(piece, &mut sink));
+                decoder.finish(&mut sink);
+                assert!(joined == whole, "{encoding:?} in pieces of {size}");
+            }
+        }
     }
 
     #[test]

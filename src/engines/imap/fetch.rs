@@ -1,4 +1,4 @@
-//! Questions about mails of the selected folder: listings, bodies, headers, single chunks.
+//! Questions about mails of the selected folder: listings, bodies, headers.
 //!
 //! What must stay true: a number that was asked for is answered with a body, is proven gone, or is named as the one that failed; a
 //! response without UID or body (someone else's flag change) is never taken for an answer; `BODY[] NIL` is gone, not an empty mail.
@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_imap::imap_proto::{AttributeValue, RequestId, Response};
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use crate::engines::imap::conn::{Conn, Failed};
+use crate::engines::imap::large::Large;
 use crate::engines::imap::print;
 use crate::engines::imap::text::{internal_date, uid_set};
 use crate::model::time::Time;
+use crate::ports::pull::Share;
 
 /// A listing never holds more mails than this; the rest of its range is listed later.
 pub const LISTED_MAX: usize = 20_000;
@@ -20,12 +22,10 @@ pub const LISTED_MAX: usize = 20_000;
 const HEADER_BYTES_MAX: u64 = 256 * 1024;
 /// Text bytes that are tried of a mail that cannot be fetched whole.
 const TEXT_BYTES_MAX: u64 = 64 * 1024;
-/// Mails over this come in chunks: the parser below holds a whole response, so that a mail would be in memory twice.
-pub const WHOLE_BYTES_MAX: u64 = 8 * 1024 * 1024;
-/// One chunk of a large mail.
-const CHUNK_BYTES: u64 = 1024 * 1024;
-/// Chunks asked for in one round trip.
-const CHUNKS_AHEAD: u64 = 16;
+/// KiB of mails that are held in memory at once, over all mailboxes, from their fetch to their commit: what is more waits. Large mails
+/// are not among them: they are spooled.
+const HELD_KIB_MAX: u32 = 48 * 1024;
+static HELD_KIB: Semaphore = Semaphore::const_new(HELD_KIB_MAX as usize);
 
 /// What a listing says about a mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +67,17 @@ pub struct Bodies {
     pub come: BTreeMap<u32, Bytes>,
     /// Proven gone.
     pub gone: BTreeSet<u32>,
+    /// The one that was asked for, if it is large.
+    pub large: Option<Large>,
     /// Why the rest did not come.
     pub failed: Option<Failed>,
+}
+
+/// Waits for a share of the memory that mails may take.
+pub async fn share(mails: &[Meta]) -> Option<Share> {
+    let bytes = mails.iter().map(|meta| meta.size).sum::<u64>();
+    let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, HELD_KIB_MAX);
+    HELD_KIB.acquire_many(kib).await.ok().map(|permit| Box::new(permit) as Share)
 }
 
 /// What to ask for in a listing.
@@ -128,11 +137,6 @@ pub async fn look_at(conn: &mut Conn, uid: u32) -> Result<Option<Meta>, Failed> 
 
 /// Fetches whole mails. What came before a failure is kept.
 pub async fn bodies(conn: &mut Conn, asked: &[Meta]) -> Bodies {
-    if let [only] = asked
-        && only.size > WHOLE_BYTES_MAX
-    {
-        return in_chunks(conn, *only).await;
-    }
     match begin_bodies(conn, asked).await {
         Ok(tag) => {
             let mut answer = end_bodies(conn, &tag, asked, &BTreeSet::new(), &mut BTreeMap::new()).await;
@@ -195,72 +199,6 @@ pub async fn prove_gone(conn: &mut Conn, asked: &[Meta], answer: &mut Bodies) {
     }
 }
 
-/// MiB of large mails in memory at once, over all mailboxes: what is more waits.
-static LARGE_MIB: Semaphore = Semaphore::const_new(LARGE_MIB_MAX as usize);
-const LARGE_MIB_MAX: u32 = 192;
-
-/// A large mail, and its part of the memory that is set aside for them.
-struct Large {
-    body: Bytes,
-    _share: SemaphorePermit<'static>,
-}
-
-impl AsRef<[u8]> for Large {
-    fn as_ref(&self) -> &[u8] {
-        &self.body
-    }
-}
-
-/// Fetches one large mail in chunks, so that it is in memory once.
-async fn in_chunks(conn: &mut Conn, meta: Meta) -> Bodies {
-    let mut answer = Bodies::default();
-    let share = u32::try_from(meta.size >> 20).unwrap_or(LARGE_MIB_MAX).clamp(1, LARGE_MIB_MAX);
-    let Ok(share) = LARGE_MIB.acquire_many(share).await else { return answer };
-    let mut whole = BytesMut::with_capacity(usize::try_from(meta.size).unwrap_or(0));
-    // Sizes are estimates with some servers: the mail ends with the first chunk that is not full. The caller has looked at
-    // the size; twice of it is more than an estimate.
-    while (whole.len() as u64) <= meta.size.saturating_mul(2) {
-        let start = whole.len() as u64;
-        let count = meta.size.saturating_sub(start).div_ceil(CHUNK_BYTES).clamp(1, CHUNKS_AHEAD);
-        let commands: Vec<_> = (0..count)
-            .map(|number| format!("UID FETCH {} (UID BODY.PEEK[]<{}.{CHUNK_BYTES}>)", meta.uid, start + number * CHUNK_BYTES))
-            .collect();
-        let mut chunks: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-        let ended = conn
-            .run_all(&commands, &mut |response| {
-                let Some((uid, offset, data)) = chunk_of(response) else { return };
-                if uid != meta.uid || offset < whole.len() as u64 || offset >= start + count * CHUNK_BYTES {
-                    return;
-                }
-                if offset > whole.len() as u64 {
-                    // The server works on several questions at once.
-                    chunks.insert(offset, data.to_vec());
-                    return;
-                }
-                whole.extend_from_slice(data);
-                while let Some(next) = chunks.remove(&(whole.len() as u64)) {
-                    whole.extend_from_slice(&next);
-                }
-            })
-            .await;
-        if let Err(failed) = ended {
-            answer.failed = Some(failed);
-            return answer;
-        }
-        if whole.len() as u64 >= start + count * CHUNK_BYTES {
-            continue;
-        }
-        // Shorter than told and no end in sight: expunged while we read, or a server that gives no chunks.
-        if (whole.len() as u64) < meta.size && (whole.len() as u64 - start).is_multiple_of(CHUNK_BYTES) {
-            prove_gone(conn, &[meta], &mut answer).await;
-        } else {
-            answer.come.insert(meta.uid, Bytes::from_owner(Large { body: whole.freeze(), _share: share }));
-        }
-        return answer;
-    }
-    answer
-}
-
 /// The header of a mail, and with `text` the begin of its text: what can be had of one that is not fetched whole.
 pub async fn part(conn: &mut Conn, uid: u32, text: bool) -> (Bytes, Result<(), Failed>) {
     let mut found = BytesMut::new();
@@ -310,19 +248,8 @@ fn meta_of(response: &Response<'_>) -> Option<Meta> {
     Some(Meta { uid: uid?, size, date, print })
 }
 
-/// UID, offset and bytes of a chunk.
-fn chunk_of<'r>(response: &'r Response<'_>) -> Option<(u32, u64, &'r [u8])> {
-    let Response::Fetch(_, attributes) = response else { return None };
-    let offset = attributes.iter().find_map(|attribute| match attribute {
-        AttributeValue::BodySection { index, .. } => index.map(u64::from),
-        _ => None,
-    })?;
-    let (uid, data) = section_of(response)?;
-    Some((uid, offset, data?))
-}
-
 /// UID and content of a response that has both; the content is `None` for `NIL`.
-fn section_of<'r>(response: &'r Response<'_>) -> Option<(u32, Option<&'r [u8]>)> {
+pub fn section_of<'r>(response: &'r Response<'_>) -> Option<(u32, Option<&'r [u8]>)> {
     let Response::Fetch(_, attributes) = response else { return None };
     let (mut uid, mut section) = (None, None);
     for attribute in attributes {

@@ -11,11 +11,13 @@
 //! A walk through it: `dial` connects, `login` and `sasl` log in, `conn` runs commands, `folder` decides where to go on, `walk` answers
 //! `next`, `wait` idles, `settle` carries out the policy, `probe` looks for a person.
 
+mod again;
 mod conn;
 mod dial;
 mod fetch;
 mod folder;
 mod inspect;
+mod large;
 mod login;
 mod plan;
 mod print;
@@ -37,6 +39,7 @@ use secrecy::SecretString;
 
 use crate::model::codes::Code;
 use crate::ports::BoxFuture;
+use crate::ports::blobs::Blobs;
 use crate::ports::clock::Clock;
 use crate::ports::pull::{Pull, PullError, PullSource};
 use crate::ports::token::TokenSource;
@@ -176,12 +179,18 @@ pub struct ImapSettings {
 pub struct ImapSource {
     settings: Arc<ImapSettings>,
     clock: Arc<dyn Clock>,
+    spool: Option<Arc<dyn Blobs>>,
 }
 
 impl ImapSource {
     /// A source over `settings`. Nothing is connected yet.
     pub fn new(settings: ImapSettings, clock: Arc<dyn Clock>) -> Self {
-        Self { settings: Arc::new(settings), clock }
+        Self { settings: Arc::new(settings), clock, spool: None }
+    }
+
+    /// The same, with large mails going through `blobs` and not through memory.
+    pub fn spooling(self, blobs: Arc<dyn Blobs>) -> Self {
+        Self { spool: Some(blobs), ..self }
     }
 
     async fn log_in(&self) -> Result<conn::Conn, PullError> {
@@ -224,7 +233,8 @@ impl PullSource for ImapSource {
     fn open(&self) -> BoxFuture<'_, Result<Box<dyn Pull>, PullError>> {
         Box::pin(async move {
             let conn = self.log_in().await?;
-            let walk = walk::Walk::new(self.settings.clone(), self.account(), self.clock.clone(), conn);
+            let mut walk = walk::Walk::new(self.settings.clone(), self.account(), self.clock.clone(), conn);
+            walk.spool.clone_from(&self.spool);
             Ok(Box::new(walk) as Box<dyn Pull>)
         })
     }

@@ -8,8 +8,9 @@ use async_imap::imap_proto::RequestId;
 use bytes::Bytes;
 
 use crate::engines::imap::conn::Failed;
-use crate::engines::imap::fetch::{self, Bodies, Meta, WHOLE_BYTES_MAX};
+use crate::engines::imap::fetch::{self, Bodies, Meta};
 use crate::engines::imap::folder::{Memo, is_historic};
+use crate::engines::imap::large::{self, Large, WHOLE_BYTES_MAX};
 use crate::engines::imap::print;
 use crate::engines::imap::text::Tone;
 use crate::engines::imap::walk::{Walk, is_careful};
@@ -97,6 +98,7 @@ impl Walk {
     /// Reads the answer to the oldest question.
     async fn land(&mut self, index: usize, flight: Flight, row: &SourceState) -> Result<Option<PulledBatch>, PullError> {
         let Flight { plan, tag } = flight;
+        let share = fetch::share(&plan.mails).await;
         let later = self.flights.iter().flat_map(|flight| flight.plan.mails.iter().map(|meta| meta.uid)).collect();
         let mut answer = fetch::end_bodies(&mut self.conn, &tag, &plan.mails, &later, &mut self.early).await;
         if answer.failed.is_some() || plan.mails.iter().any(|meta| !answer.come.contains_key(&meta.uid)) {
@@ -110,11 +112,12 @@ impl Walk {
                 None if answer.gone.contains(&meta.uid) => things.push(pulled(row, meta, Bytes::new(), PulledState::Gone)),
                 None => {
                     self.fail(index, meta.uid, answer.failed.take());
-                    return Ok(self.batch(index, &plan, row, things, Some(meta.uid)));
+                    let batch = self.batch(index, &plan, row, things, Some(meta.uid));
+                    return Ok(batch.map(|batch| PulledBatch { share, ..batch }));
                 }
             }
         }
-        Ok(self.batch(index, &plan, row, things, None))
+        Ok(self.batch(index, &plan, row, things, None).map(|batch| PulledBatch { share, ..batch }))
     }
 
     /// Questions that are asked are answered, but their answers no longer fit.
@@ -164,7 +167,7 @@ impl Walk {
             folder.survey.delivered(things.iter().filter(|thing| thing.state != PulledState::Gone).count());
         }
         let (epoch, epoch_name, historic) = (row.epoch, row.epoch_name, plan.historic);
-        Some(PulledBatch { folder: folder.name.clone(), epoch, epoch_name, from: plan.from, to, things, historic })
+        Some(PulledBatch { folder: folder.name.clone(), epoch, epoch_name, from: plan.from, to, things, historic, share: None })
     }
 
     /// Cuts the next batch from the listing, with a look at a single mail where that is needed. `None` if that look failed and was blamed.
@@ -227,11 +230,20 @@ impl Walk {
     /// Asks for the mails of a plan, and for nothing else meanwhile.
     async fn carry_out(&mut self, index: usize, plan: Plan, row: &SourceState, memo: &Memo) -> Result<Option<PulledBatch>, PullError> {
         let mut things = Vec::with_capacity(plan.mails.len());
-        let mut answer = match plan.way {
-            Way::Whole if !plan.mails.is_empty() => fetch::bodies(&mut self.conn, &plan.mails).await,
+        let mut share = None;
+        let mut answer = match (plan.way, plan.mails.as_slice()) {
+            (Way::Whole, [only]) if only.size > WHOLE_BYTES_MAX => large::fetch(&mut self.conn, self.spool.as_ref(), *only).await,
+            (Way::Whole, [_, ..]) => {
+                share = fetch::share(&plan.mails).await;
+                fetch::bodies(&mut self.conn, &plan.mails).await
+            }
             _ => Bodies::default(),
         };
         for meta in &plan.mails {
+            if let Some(large) = answer.large.take() {
+                things.push(pulled_large(row, meta, large));
+                continue;
+            }
             let (body, state) = match (plan.way, answer.come.remove(&meta.uid)) {
                 (Way::Whole, Some(body)) => (body, PulledState::Whole),
                 (Way::Whole, None) if answer.gone.contains(&meta.uid) => (Bytes::new(), PulledState::Gone),
@@ -246,7 +258,7 @@ impl Walk {
             };
             things.push(pulled(row, meta, body, state));
         }
-        Ok(self.batch(index, &plan, row, things, None))
+        Ok(self.batch(index, &plan, row, things, None).map(|batch| PulledBatch { share, ..batch }))
     }
 
     /// Whether the server gives the begin of any other mail. False if the session died of the question: each death asks for another one
@@ -312,9 +324,18 @@ impl Walk {
     }
 }
 
+/// A large mail that came.
+pub fn pulled_large(row: &SourceState, meta: &Meta, large: Large) -> Pulled {
+    let mut thing = pulled(row, meta, large.begin, PulledState::Whole);
+    if large.spooled.is_some() {
+        (thing.body, thing.spooled) = (Bytes::new(), large.spooled);
+    }
+    thing
+}
+
 /// What came of a mail.
-fn pulled(row: &SourceState, meta: &Meta, body: Bytes, state: PulledState) -> Pulled {
+pub fn pulled(row: &SourceState, meta: &Meta, body: Bytes, state: PulledState) -> Pulled {
     let head = RawHead { place: Some(format!("{};{};{}", row.folder, row.epoch_name, meta.uid)), ..RawHead::default() };
     let print = meta.print.or_else(|| print::of_header(&body, meta.size, meta.date));
-    Pulled { uid: u64::from(meta.uid), head, body, internal_date: meta.date, print, state }
+    Pulled { uid: u64::from(meta.uid), head, body, spooled: None, internal_date: meta.date, print, state }
 }

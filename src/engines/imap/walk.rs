@@ -16,11 +16,12 @@ use crate::engines::imap::folder::{Memo, Verdict, View, judge, select};
 use crate::engines::imap::plan::Flight;
 use crate::engines::imap::survey::Survey;
 use crate::engines::imap::text::Tone;
-use crate::engines::imap::{After, ImapSettings, settle, wait};
+use crate::engines::imap::{After, ImapSettings, again, settle, wait};
 use crate::model::codes::Code;
 use crate::ports::BoxFuture;
+use crate::ports::blobs::Blobs;
 use crate::ports::clock::Clock;
-use crate::ports::pull::{Pull, PullError, PullNews, Roll, RollReason, Woken};
+use crate::ports::pull::{Pull, PullError, PullNews, PulledBatch, Roll, RollReason, Woken};
 use crate::ports::store::{SourceRow, SourceState};
 
 /// UIDs in the first listing. Where the numbers lie far apart, each empty listing makes the next eight times wider.
@@ -93,6 +94,8 @@ pub struct Walk {
     pub clock: Arc<dyn Clock>,
     /// The connection.
     pub conn: Conn,
+    /// Where large mails go; without it they are held in memory.
+    pub spool: Option<Arc<dyn Blobs>>,
     /// The folders, in the order they are walked: the first one of the settings last, so that it stays selected for IDLE.
     pub folders: Vec<Folder>,
     /// The selected folder.
@@ -121,7 +124,7 @@ impl Walk {
     pub fn new(settings: Arc<ImapSettings>, account: String, clock: Arc<dyn Clock>, conn: Conn) -> Self {
         let folders = settings.folders.iter().rev().map(|name| Folder::new(name)).collect();
         let (flights, early) = (VecDeque::new(), BTreeMap::new());
-        Self { settings, account, clock, conn, folders, selected: None, flights, early, blame: None, over: None }
+        Self { settings, account, clock, conn, spool: None, folders, selected: None, flights, early, blame: None, over: None }
     }
 
     /// All folders are to be looked at again.
@@ -297,6 +300,8 @@ impl Walk {
                 self.over = Some(refusal.lost("UID FETCH"));
             }
             Some(Failed::Lost(PullError::Lost { code: Code::Throttled, .. })) => {}
+            // What it should go into takes nothing.
+            Some(Failed::Lost(error)) if matches!(error.code(), Code::DiskFull | Code::StoreUnavailable) => self.over = Some(error),
             _ => self.blame = Some((index, Blame::Mail(u64::from(uid)))),
         }
     }
@@ -352,6 +357,10 @@ impl Pull for Walk {
 
     fn settle<'a>(&'a mut self, state: &'a SourceState, rows: &'a [SourceRow]) -> BoxFuture<'a, Result<Vec<u64>, PullError>> {
         Box::pin(settle::settle(self, state, rows))
+    }
+
+    fn again<'a>(&'a mut self, state: &'a SourceState, uid: u64) -> BoxFuture<'a, Result<Option<PulledBatch>, PullError>> {
+        Box::pin(again::again(self, state, uid))
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {

@@ -17,13 +17,13 @@ use std::sync::Arc;
 use crate::logic::ids::IdMaker;
 use crate::model::codes::Code;
 use crate::model::delivery::Position;
-use crate::model::id::{EventId, MessageId};
+use crate::model::id::{EventId, MessageId, RawId};
 use crate::model::item::{ChannelFacts, Fate, Item, ItemBody};
 use crate::model::key::KeyDigest;
 use crate::model::time::Time;
 use crate::ports::clock::Random;
 use crate::ports::publish::Publish;
-use crate::ports::store::{Admission, ItemFate, Moved, StoreError, Written};
+use crate::ports::store::{Admission, ItemFate, Moved, SourceCommit, StoreError, Written};
 use crate::ports::tx::{Claim, FateChange, LedgerEntry, RowNumber, Tx};
 
 pub use contact::contact_learnt;
@@ -85,13 +85,57 @@ pub fn reprocess(tx: &mut dyn Tx, item: i64, items: Vec<Item>, context: &Context
         None => Outcome::ignored("ignored", Code::Empty.as_str()),
     };
     if first.fate != Fate::Quarantined {
-        verb.change_fate(item, &first)?;
+        verb.change_fate(item, &first, None)?;
         verb.written.count = 1;
     }
     fates.push(first.told(item));
     for more in items {
         fates.push(verb.item(known.raw, known.received_at, more)?);
     }
+    verb.written.fates.push(fates);
+    Ok(verb.written)
+}
+
+/// Takes in a thing of a source that could not be had before: its items take over the number of the quarantined one that stood for it,
+/// and its raw the place of the raw `old`. An item that is not quarantined any more was dealt with: it is left alone.
+///
+/// # Errors
+/// What the store says; nothing of the write may stay.
+pub fn refetched(
+    tx: &mut dyn Tx,
+    old: RawId,
+    admission: Admission,
+    source: &SourceCommit,
+    context: &Context<'_>,
+) -> Result<Written, StoreError> {
+    let mut verb = Verb::new(tx, context);
+    verb.tx.write_source(source)?;
+    let item = match verb.tx.raw_row(old)? {
+        Some(row) => verb.tx.first_item_of_raw(row)?,
+        None => None,
+    };
+    let known = match item {
+        Some(item) => verb.tx.ledger_item(item)?.map(|known| (item, known)),
+        None => None,
+    };
+    let fates = match known {
+        // The ledger forgot it: it comes in as any other.
+        None => verb.admission(admission)?,
+        Some((item, known)) if known.fate == Fate::Quarantined => {
+            let Admission { raw: record, delivery_key, items } = admission;
+            let (Claim::New(raw) | Claim::Known(raw)) = verb.tx.claim_raw(&record, delivery_key)?;
+            let mut items = items.into_iter();
+            let first = match items.next() {
+                Some(first) => verb.decide_item(item, raw, first)?,
+                None => Outcome::ignored("ignored", Code::Empty.as_str()),
+            };
+            verb.change_fate(item, &first, Some(raw))?;
+            verb.written.count = 1;
+            let more: Result<Vec<_>, _> = items.map(|more| verb.item(raw, known.received_at, more)).collect();
+            [vec![first.told(item)], more?].concat()
+        }
+        Some(_) => Vec::new(),
+    };
     verb.written.fates.push(fates);
     Ok(verb.written)
 }
@@ -264,7 +308,7 @@ impl<'a> Verb<'a> {
         Ok(outcome.told(item))
     }
 
-    fn change_fate(&mut self, item: i64, outcome: &Outcome) -> Result<(), StoreError> {
+    fn change_fate(&mut self, item: i64, outcome: &Outcome, raw: Option<RowNumber>) -> Result<(), StoreError> {
         self.tx.change_fate(
             item,
             &FateChange {
@@ -274,6 +318,7 @@ impl<'a> Verb<'a> {
                 duplicate_of: outcome.duplicate_of,
                 message: outcome.message.map(|(row, _)| row),
                 event: outcome.event.map(|(position, _)| position),
+                raw,
             },
         )
     }

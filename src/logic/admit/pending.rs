@@ -78,7 +78,7 @@ pub fn release(tx: &mut dyn Tx, item: i64, context: &Context<'_>) -> Result<Writ
         let number = row.item;
         let outcome = verb.publish_waiting(row)?;
         verb.tx.remove_pending(number)?;
-        verb.change_fate(number, &outcome)?;
+        verb.change_fate(number, &outcome, None)?;
         verb.written.count += 1;
         fates.push(outcome.told(number));
         next = verb.tx.first_pending(conversation)?;
@@ -168,5 +168,13 @@ fn broken(error: &serde_json::Error) -> StoreError {
 
 /// The fate of a pending item whose content was erased.
 pub fn erased() -> FateChange<'static> {
-    FateChange { fate: Fate::Ignored, code: Some(Code::TargetGone.as_str()), kind: None, duplicate_of: None, message: None, event: None }
+    FateChange {
+        fate: Fate::Ignored,
+        code: Some(Code::TargetGone.as_str()),
+        kind: None,
+        duplicate_of: None,
+        message: None,
+        event: None,
+        raw: None,
+    }
 }

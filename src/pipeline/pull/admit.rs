@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::model::codes::Code;
@@ -20,11 +20,12 @@ use crate::model::time::Time;
 use crate::pipeline::parse::ReadError;
 use crate::pipeline::pull::roll::{FLOOD_HOLD, Flood};
 use crate::pipeline::pull::segments::{Segment, segments};
-use crate::pipeline::pull::{PullChannel, ReadPulled};
-use crate::pipeline::raws::NewRaw;
+use crate::pipeline::pull::{Pieces, PullChannel, ReadPulled};
+use crate::pipeline::raws::{NewRaw, blob_failed, blob_key};
 use crate::pipeline::sessions::Ended;
+use crate::pipeline::writer::AdmitError;
 use crate::ports::pull::{PullError, Pulled, PulledBatch, PulledState};
-use crate::ports::store::{Admission, ParseBatch, RawRecord, SourceCommit, SourceRow, SourceRowState, SourceState};
+use crate::ports::store::{Admission, ParseBatch, RawPlace, RawRecord, SourceCommit, SourceRow, SourceRowState, SourceState, StoreError};
 
 /// Batches on their way at most: one is parsed while another is committed.
 const BATCHES_MAX: usize = 2;
@@ -34,6 +35,11 @@ const BYTES_MAX: usize = 32 * 1024 * 1024;
 const PARSE_TIME_MAX: Duration = Duration::from_secs(120);
 /// Mails of one job on a reader at least: below it the hand-over costs more than a second thread saves.
 const JOB_MAILS_MIN: usize = 8;
+/// Mails that are not in memory are read one after the other, over all channels: what is kept of their texts while they are read is
+/// little, but not nothing.
+static LARGE_READ: Semaphore = Semaphore::const_new(1);
+/// Bytes of such a mail that are looked at at once.
+const PIECE_BYTES: u64 = 512 * 1024;
 /// Interruptions after which a mail that is alone in its batch is quarantined unread. More than two, because a daemon may be killed
 /// for other reasons between the staging and the end of the parsing: what was quarantined by that can be reprocessed.
 const CRASHES_MAX: u32 = 5;
@@ -124,12 +130,15 @@ pub(super) struct Batch {
 }
 
 /// A raw and how it was pulled.
-struct Kept {
+pub(super) struct Kept {
     raw: Raw,
-    record: Arc<RawRecord>,
+    /// As it is staged.
+    pub record: Arc<RawRecord>,
     uid: u64,
     print: Option<u64>,
     state: PulledState,
+    /// It is not in memory.
+    large: bool,
 }
 
 impl PullChannel {
@@ -165,6 +174,10 @@ impl PullChannel {
         turn: &mut Turn,
     ) -> Result<(), Ended> {
         let now = self.clock.now();
+        if self.writer.disk_full() {
+            // Nothing is kept that could not be admitted: trying again would fill what is left of the disk.
+            return Err(Ended::Store(AdmitError::DiskFull));
+        }
         let mut kept = Vec::with_capacity(segment.things.len());
         for thing in segment.things {
             if thing.state == PulledState::Gone {
@@ -207,7 +220,7 @@ impl PullChannel {
         Ok(())
     }
 
-    fn break_loops(&self, admissions: &mut [Admission], now: Time) {
+    pub(super) fn break_loops(&self, admissions: &mut [Admission], now: Time) {
         let mut held = 0;
         for item in admissions.iter_mut().flat_map(|admission| &mut admission.items) {
             if let ItemBody::Message(message) = &mut item.body {
@@ -219,7 +232,7 @@ impl PullChannel {
         }
     }
 
-    fn row(&self, admission: &Admission, (uid, print): (u64, Option<u64>)) -> SourceRow {
+    pub(super) fn row(&self, admission: &Admission, (uid, print): (u64, Option<u64>)) -> SourceRow {
         let quarantined = admission.items.iter().any(|item| matches!(item.body, ItemBody::Quarantined { .. }));
         let state = match (quarantined, self.source.settles()) {
             (true, _) => SourceRowState::Quarantined,
@@ -237,18 +250,31 @@ impl PullChannel {
     }
 
     /// Makes a raw of a pulled thing; a large body goes to the blob store.
-    async fn keep(&self, thing: Pulled, now: Time) -> Result<Kept, Ended> {
+    pub(super) async fn keep(&self, thing: Pulled, now: Time) -> Result<Kept, Ended> {
         let id = RawId(self.ids.next(now.0, &*self.random));
         let received_at = thing.internal_date.filter(|date| date.0 > 0 && *date <= now).unwrap_or(now);
         let source = self.id.clone();
-        let (head, body) = (thing.head.clone(), thing.body.clone());
-        let record = NewRaw { id, source: source.clone(), via: Via::Imap, received_at, head, body }.keep(&*self.blobs).await?;
+        let head = thing.head.clone();
+        let large = thing.spooled.is_some();
+        let record = match thing.spooled {
+            None => {
+                NewRaw { id, source: source.clone(), via: Via::Imap, received_at, head, body: thing.body.clone() }
+                    .keep(&*self.blobs)
+                    .await?
+            }
+            Some(spooled) => {
+                let key = blob_key(id);
+                spooled.incoming.keep(&key).await.map_err(|error| Ended::Store(AdmitError::Store(blob_failed(&error))))?;
+                let (bytes, place) = (spooled.bytes, RawPlace::Blob(key));
+                RawRecord { id, source: source.clone(), via: Via::Imap, received_at, head, bytes, place }
+            }
+        };
         let raw = Raw { id, source, via: Via::Imap, received_at, head: thing.head, body: thing.body };
-        Ok(Kept { raw, record: Arc::new(record), uid: thing.uid, print: thing.print, state: thing.state })
+        Ok(Kept { raw, record: Arc::new(record), uid: thing.uid, print: thing.print, state: thing.state, large })
     }
 
     /// What the DNS says about the senders of these mails, within a bound. Nothing here fails: what is not known is told so.
-    async fn look_up(&self, kept: &[Kept]) -> Option<Arc<Answers>> {
+    pub(super) async fn look_up(&self, kept: &[Kept]) -> Option<Arc<Answers>> {
         let lookups = self.lookups.as_ref()?;
         let raws: Vec<Raw> = kept.iter().map(|kept| kept.raw.clone()).collect();
         let reader = self.reader.clone();
@@ -258,20 +284,37 @@ impl PullChannel {
     }
 
     /// Reads raws, spread over the reader threads.
-    async fn read(&self, kept: Vec<Kept>, crashed: bool, historic: bool, answers: Option<Arc<Answers>>) -> Result<Vec<Admission>, Ended> {
+    pub(super) async fn read(
+        &self,
+        kept: Vec<Kept>,
+        crashed: bool,
+        historic: bool,
+        answers: Option<Arc<Answers>>,
+    ) -> Result<Vec<Admission>, Ended> {
+        let _turn = if kept.iter().any(|kept| kept.large) { LARGE_READ.acquire().await.ok() } else { None };
         let jobs = shares(kept, self.readers.count()).into_iter().map(|share| {
             let (reader, answers) = (self.reader.clone(), answers.clone());
+            let (blobs, runtime) = (self.blobs.clone(), tokio::runtime::Handle::current());
             let read = move |kept: Kept| {
-                let items = items_of(&*reader, &kept, crashed, historic, answers.as_deref());
-                Admission { items, raw: kept.record, delivery_key: None }
+                // A reader is no thread of the runtime: it may wait.
+                let mut pieces = |at: u64| match &kept.record.place {
+                    RawPlace::Blob(key) if at < kept.record.bytes => {
+                        let end = kept.record.bytes.min(at.saturating_add(PIECE_BYTES));
+                        runtime.block_on(blobs.read_range(key, at, end)).map_err(|error| error.to_string())
+                    }
+                    _ => Ok(bytes::Bytes::new()),
+                };
+                let items = items_of(&*reader, &kept, crashed, historic, answers.as_deref(), &mut pieces)?;
+                Ok(Admission { items, raw: kept.record, delivery_key: None })
             };
-            self.readers.run(PARSE_TIME_MAX, move || share.into_iter().map(read).collect::<Vec<_>>())
+            self.readers.run(PARSE_TIME_MAX, move || share.into_iter().map(read).collect::<Result<Vec<_>, String>>())
         });
         let mut admissions = Vec::new();
         for done in futures_util::future::join_all(jobs).await {
             let failed = |what: &str| PullError::Lost { code: Code::MailCrashed, detail: format!("reading a batch {what}"), after: None };
             match done {
-                Ok(share) => admissions.extend(share),
+                Ok(Ok(share)) => admissions.extend(share),
+                Ok(Err(detail)) => return Err(StoreError::Unavailable { detail }.into()),
                 // The batch's row stays: the next session finds it, and parses its mails in halves.
                 Err(ReadError::Timeout) => return Err(Ended::Source(failed("took too long"))),
                 Err(ReadError::Failed) => return Err(Ended::Source(failed("failed"))),
@@ -318,14 +361,22 @@ fn shares(kept: Vec<Kept>, count: usize) -> Vec<Vec<Kept>> {
     shares
 }
 
-fn items_of(reader: &dyn ReadPulled, kept: &Kept, crashed: bool, historic: bool, answers: Option<&Answers>) -> Vec<Item> {
-    match &kept.state {
+fn items_of(
+    reader: &dyn ReadPulled,
+    kept: &Kept,
+    crashed: bool,
+    historic: bool,
+    answers: Option<&Answers>,
+    pieces: Pieces,
+) -> Result<Vec<Item>, String> {
+    Ok(match &kept.state {
         _ if crashed => vec![reader.unread(Code::MailCrashed, format!("reading it was interrupted {CRASHES_MAX} times"))],
+        PulledState::Whole if kept.large => reader.read_large(&kept.raw, historic, pieces)?,
         PulledState::Whole => reader.read(&kept.raw, historic, answers),
         PulledState::HeaderOnly { bytes } => {
             vec![reader.unread(Code::MailTooLarge, format!("the mail has {bytes} bytes; only its header is kept"))]
         }
         PulledState::Unfetchable { detail } => vec![reader.unread(Code::MailUnfetchable, detail.clone())],
         PulledState::Gone => Vec::new(),
-    }
+    })
 }

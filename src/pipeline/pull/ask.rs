@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::model::codes::Code;
 use crate::model::time::Time;
 use crate::pipeline::pull::admit::{Batch, Line};
+use crate::pipeline::pull::again::{Again, again_key};
 use crate::pipeline::pull::roll::Rolls;
 use crate::pipeline::pull::segments::take_suspects;
 use crate::pipeline::pull::{PullChannel, backfill_key};
@@ -23,10 +24,12 @@ const WAIT_LONGEST: Duration = Duration::from_secs(20 * 60);
 const SETTLE_ROWS_MAX: usize = 1000;
 
 /// What one session knows.
-struct Session {
-    account: String,
+pub(super) struct Session {
+    pub account: String,
     /// What is durable, or will be once what is on its way is committed.
-    states: Vec<SourceState>,
+    pub states: Vec<SourceState>,
+    /// What was not given.
+    pub again: Again,
     suspects: Vec<ParseBatch>,
     /// A backfill takes nothing older.
     since: Option<Time>,
@@ -72,6 +75,7 @@ impl PullChannel {
         let since = self.store.memo(&backfill_key(&account)).await?.and_then(|text| Time::parse(&text));
         let spent = self.store.memo(&budget_key(&account)).await?;
         let budget = Budget::read(self.source.day_bytes_max(), spent.as_deref());
+        let again = Again::read(self.store.memo(&again_key(&account)).await?.as_deref());
         let mut suspects = Vec::new();
         for batch in self.store.interrupted(&account).await? {
             let state = states.iter().find(|state| state.folder == batch.source.1);
@@ -81,7 +85,7 @@ impl PullChannel {
                 _ => suspects.push(batch),
             }
         }
-        Ok(Session { account, states, suspects, since, line: Line::default(), rolls: Rolls::default(), budget })
+        Ok(Session { account, states, again, suspects, since, line: Line::default(), rolls: Rolls::default(), budget })
     }
 
     async fn ask(self: &Arc<Self>, pull: &mut dyn Pull, session: &mut Session, pulse: &Pulse, stop: &mut Stop) -> Result<(), Ended> {
@@ -126,8 +130,12 @@ impl PullChannel {
                     if self.source.settles() {
                         self.settle(pull, &session.states).await?;
                     }
+                    if self.try_again(pull, session).await? {
+                        continue;
+                    }
+                    let due = session.again.due().map(|due| due.0.saturating_sub(self.clock.now().0).max(0).unsigned_abs());
                     tokio::select! {
-                        woken = pull.wait(WAIT_LONGEST) => woken?,
+                        woken = pull.wait(due.map_or(WAIT_LONGEST, |due| WAIT_LONGEST.min(Duration::from_millis(due)))) => woken?,
                         () = stopped(stop) => break,
                     };
                 }
@@ -145,9 +153,12 @@ impl PullChannel {
             self.metrics.heard(&self.id, now);
         }
         self.metrics.pulled(&self.id, pulled.things.len());
-        let bytes = pulled.things.iter().map(|thing| thing.body.len() as u64).sum();
+        let bytes = pulled.things.iter().map(|thing| thing.spooled.as_ref().map_or(thing.body.len() as u64, |spooled| spooled.bytes)).sum();
         if let Some(spent) = session.budget.spend(bytes, now) {
             self.writer.write(Write::Memo { key: budget_key(&session.account), value: Some(spent) }).await?;
+        }
+        if let Some(noted) = session.again.note(&session.account, &pulled, now) {
+            self.writer.write(noted).await?;
         }
         let left_out = leave_out_older(&mut pulled, session.since);
         let after = moved(&session.states, &session.account, &pulled);

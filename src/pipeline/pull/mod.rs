@@ -9,9 +9,11 @@
 //! parsed again in halves, each with a row of its own, until a single one that was interrupted often enough is quarantined unread.
 //!
 //! A walk through it: `pipeline::sessions` runs sessions and tells of trouble, `ask` is one session, `admit`
-//! takes a batch to its commit, `segments` cuts it where crashes are suspected, `roll` compares numbers with rows.
+//! takes a batch to its commit, `segments` cuts it where crashes are suspected, `roll` compares numbers with rows,
+//! `again` comes back to what was not given.
 
 mod admit;
+mod again;
 mod ask;
 mod roll;
 mod segments;
@@ -44,9 +46,18 @@ pub trait ReadPulled: Send + Sync {
     /// What the raw says. `answers`: what the DNS said, on a channel that asks.
     fn read(&self, raw: &Raw, historic: bool, answers: Option<&Answers>) -> Vec<Item>;
 
+    /// What a raw says that is not in memory: it has no body, its bytes come from `pieces`.
+    ///
+    /// # Errors
+    /// One line, if they cannot be had just now.
+    fn read_large(&self, raw: &Raw, historic: bool, pieces: Pieces) -> Result<Vec<Item>, String>;
+
     /// The item for a raw that is not read.
     fn unread(&self, code: Code, detail: String) -> Item;
 }
+
+/// Gives the bytes of a raw from an offset: as many as it likes, none at the end.
+pub type Pieces<'a> = &'a mut dyn FnMut(u64) -> Result<bytes::Bytes, String>;
 
 /// What the loop of one channel needs.
 pub struct PullChannel {

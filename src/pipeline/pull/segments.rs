@@ -59,6 +59,7 @@ mod tests {
             uid,
             head: crate::model::raw::RawHead::default(),
             body: bytes::Bytes::new(),
+            spooled: None,
             internal_date: None,
             print: None,
             state: PulledState::Whole,

@@ -9,7 +9,7 @@ use super::tickets;
 use crate::model::address::Address;
 use crate::model::delivery::{DeliveryState, Position};
 use crate::model::event::{Attachment, Contact};
-use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId};
+use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId, RawId};
 use crate::model::item::{Fate, FilePlace, HoldReason};
 use crate::model::key::KeyDigest;
 use crate::model::ticket::{TicketEntry, TicketLink};
@@ -113,6 +113,11 @@ impl Tx for SqlTx<'_> {
         Ok(Claim::Known(known))
     }
 
+    fn raw_row(&mut self, id: RawId) -> Result<Option<RowNumber>, StoreError> {
+        let sql = "SELECT row FROM raws WHERE id = ?1";
+        Ok(self.conn.prepare_cached(sql)?.query_row([id.to_bytes()], |row| row.get(0)).optional()?)
+    }
+
     fn first_item_of_raw(&mut self, raw: RowNumber) -> Result<Option<i64>, StoreError> {
         let sql = "SELECT min(item) FROM ledger WHERE raw = ?1";
         Ok(self.conn.prepare_cached(sql)?.query_row([raw], |row| row.get(0))?)
@@ -183,7 +188,7 @@ impl Tx for SqlTx<'_> {
         let was = Fate::from_number(was).filter(|fate| matches!(fate, Fate::Pending | Fate::Quarantined));
         let was = was.ok_or_else(|| broken("I1: the fate of an item changes only from pending or quarantined"))?;
         let sql = "UPDATE ledger SET fate = ?2, code = ?3, kind = coalesce(?4, kind), duplicate_of = ?5,
-                   message = coalesce(?6, message), event = ?7, detail = NULL WHERE item = ?1";
+                   message = coalesce(?6, message), event = ?7, detail = NULL, raw = coalesce(?8, raw) WHERE item = ?1";
         self.conn.prepare_cached(sql)?.execute(params![
             item,
             change.fate.number(),
@@ -192,6 +197,7 @@ impl Tx for SqlTx<'_> {
             change.duplicate_of,
             change.message,
             change.event,
+            change.raw,
         ])?;
         self.state.add(Total::Fate(channel, was), -1);
         self.state.add(Total::Fate(channel, change.fate), 1);
@@ -519,7 +525,7 @@ impl Tx for SqlTx<'_> {
                    print = coalesce(excluded.print, print)";
         let mut write = self.conn.prepare_cached(sql)?;
         for row in &commit.rows {
-            let raw = row.raw.map(crate::model::id::RawId::to_bytes);
+            let raw = row.raw.map(RawId::to_bytes);
             let print = row.print.map(u64::cast_signed);
             write.execute(params![source, rows::signed(row.uid), rows::source_state_number(row.state), raw, print])?;
         }

@@ -152,6 +152,7 @@ impl Writer {
             Write::Operator(body) => admit::operator(&mut tx, *body, &context),
             Write::Destination { name, mode, code } => decide::destination(&mut tx, &name, mode, code.as_deref(), &context),
             Write::Reprocess { item, items } => admit::reprocess(&mut tx, item, items, &context),
+            Write::Refetched { old, admission, source } => admit::refetched(&mut tx, old, admission, &source, &context),
             Write::Settled { source, uids, lease_epoch } => change::settled(&mut tx, &source, &uids, lease_epoch),
             Write::Memo { key, value } => change::memo(&mut tx, &key, value.as_deref()),
             Write::Replay { filter, limit } => change::replay(&mut tx, &filter, limit),
