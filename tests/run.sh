@@ -54,6 +54,9 @@ apt_packages() {
     command -v cc >/dev/null || need+=(gcc libc6-dev)
     command -v dovecot >/dev/null || need+=(dovecot-imapd)
     command -v mbsync >/dev/null || need+=(isync)
+    command -v prosody >/dev/null || need+=(prosody)
+    [ -x /usr/sbin/ngircd ] || need+=(ngircd)
+    [ -x /usr/sbin/inspircd ] || need+=(inspircd)
     command -v openssl >/dev/null || need+=(openssl)
     command -v strace >/dev/null || need+=(strace)
     command -v python3 >/dev/null || need+=(python3)
@@ -115,6 +118,18 @@ python_clients() {
     echo "$want" >"$stamp"
 }
 
+# A Matrix homeserver.
+matrix_server() {
+    local stamp="$servers/synapse/.installed" want="matrix-synapse==1.163.2"
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
+        echo "all there"
+        return 0
+    fi
+    python3 -m venv --clear "$servers/synapse"
+    "$servers/synapse/bin/python" -m pip install --quiet --disable-pip-version-check "$want"
+    echo "$want" >"$stamp"
+}
+
 node_clients() {
     local stamp="$servers/node_modules/.installed" want="standardwebhooks@1.1.1"
     if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
@@ -172,6 +187,7 @@ mkdir -p "$servers"
 if [ "$mode" = full ]; then
     step "servers: apt" apt_packages
     step "servers: courier" courier_server
+    step "servers: matrix" matrix_server
     step "clients: python" python_clients
     step "clients: node" node_clients
     step "sdks: python" python_sdks

@@ -17,7 +17,7 @@ def words: if startswith("\u0001ACTION ") then .[8:] | rtrimstr("\u0001") else .
       elif .nick == $settings.nick then ignored("own_echo")
       elif (.words | startswith("\u0001")) and (.words | startswith("\u0001ACTION ") | not) then ignored("unsupported_kind")
       else {
-        kind: "message", key: $tags.msgid, conversation: (if $room then .target | ascii_downcase else .nick | ascii_downcase end),
+        kind: "message", key: ($tags.msgid // (if $tags.time then [.target, .nick, $tags.time[:19], .words] else null end)), conversation: (if $room then .target | ascii_downcase else .nick | ascii_downcase end),
         from: {address: "irc:\($tags.account // .nick)", handle: .nick}, text: (.words | words), sent_at: $tags.time, direct: ($room | not),
         in_reply_to: $tags["+draft/reply"], extra: {account: $tags.account}
       } end

@@ -32,6 +32,6 @@ def notification: (.account | obj) as $account
     else .status | status($account) end;
 
 if isarray then [rows] | if . == [] then ignored("empty") else .[] | notification end
-elif isobject and .event == "notification" then .payload | str // "null" | (try fromjson catch null) | obj | notification
+elif isobject and .event == "notification" then .payload // .data | str // "null" | (try fromjson catch null) | obj | notification
 elif isobject and (.account | isobject) then notification
 else ignored("unsupported_kind") end

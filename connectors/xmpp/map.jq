@@ -10,10 +10,19 @@ def delay: first([.delay] | flatten | .[] | objects | .["@stamp"]) // null;
 
 def body: first([.body] | flatten | .[] | if isobject then .["#text"] else . end | values | select(. != "")) // null;
 
-.message as $stanza
+# What an archive (XEP-0313) gives is the message it kept, with the time it came and the id it has there.
+def unwrapped: if .result | isobject then
+    (.["@from"] // "") as $by | .result["@id"] as $id | .result.forwarded | .delay as $delay
+    | .message | . + {delay: $delay, "stanza-id": [.["stanza-id"], {"@by": $by, "@id": $id}]}
+  else . end;
+
+def ours($from; $bare; $room): any($settings.own[]; . == $from or . == $bare) or $bare == $settings.jid
+  or ($room and ($from | resource) == (if $settings.nick == "" then $settings.jid | split("@") | .[0] else $settings.nick end) and $settings.jid != "");
+
+(.message | if isobject then unwrapped else null end) as $stanza
 | if $stanza | isobject | not then ignored("unsupported_kind")
   else $stanza | (.["@type"] == "groupchat") as $room | (.["@from"] // "") as $from | ($from | bare) as $bare
-    | if any($settings.own[]; . == $from or . == $bare) then ignored("own_echo")
+    | if ours($from; $bare; $room) then ignored("own_echo")
       elif .retract then {kind: "delete", key: [$bare, .retract["@id"]]}
       elif body == null then ignored("state")
       else {

@@ -15,6 +15,8 @@ use crate::connector::mode::Mode;
 use crate::connector::poll::lane::Begin;
 use crate::connector::reader::Reader;
 use crate::engines::poll::{PollParts, PollSource};
+use crate::engines::stream::{StreamSettings, StreamSource};
+use crate::http::client::HttpClient;
 use crate::model::codes::Code;
 use crate::model::raw::Via;
 use crate::model::time::Time;
@@ -22,7 +24,6 @@ use crate::pipeline::board::ChannelMode;
 use crate::pipeline::feed::FeedChannel;
 use crate::ports::clock::{Clock, Random};
 use crate::ports::feed::FeedSource;
-use crate::ports::http::Http;
 use crate::ports::store::{StoreError, pull_lease};
 use crate::telemetry::metrics::Metrics;
 
@@ -55,7 +56,7 @@ pub fn via(mode: Mode) -> Via {
 #[derive(Clone)]
 pub struct World {
     /// Sends.
-    pub http: Arc<dyn Http>,
+    pub http: HttpClient,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Jitter.
@@ -69,9 +70,20 @@ pub struct World {
 /// # Errors
 /// One line: why it cannot be asked.
 pub fn source(channel: &FedChannel, world: &World) -> Result<Arc<dyn FeedSource>, String> {
-    match channel.mode {
-        Mode::Poll => Ok(Arc::new(PollSource::new(poll_parts(channel, world)))),
-        other => Err(format!("{} is not carried out by this version", other.as_str())),
+    match (channel.mode, &channel.reader.connector().stream) {
+        (Mode::Poll, _) => Ok(Arc::new(PollSource::new(poll_parts(channel, world)))),
+        (Mode::Stream, Some(plan)) => Ok(Arc::new(StreamSource::new(StreamSettings {
+            account: channel_set::account(&channel.file, Mode::Stream),
+            plan: plan.clone(),
+            settings: channel.reader.settings().clone(),
+            secrets: channel.reader.secrets().clone(),
+            http: world.http.clone(),
+            clock: world.clock.clone(),
+            random: world.random.clone(),
+            // It asks under the stream's account: a poll of the same channel may run beside it.
+            gap: plan.after_connect.then(|| Arc::new(PollSource::new(poll_parts(channel, world))) as Arc<dyn FeedSource>),
+        }))),
+        (other, _) => Err(format!("{} is not carried out by this version", other.as_str())),
     }
 }
 
@@ -86,7 +98,7 @@ fn poll_parts(channel: &FedChannel, world: &World) -> PollParts {
             FirstRun::FromNow => Begin::FromNow,
             FirstRun::Backfill => Begin::Backfill(channel.file.backfill_items_max),
         },
-        http: world.http.clone(),
+        http: Arc::new(world.http.clone()),
         clock: world.clock.clone(),
         random: world.random.clone(),
         usage: Arc::new(move |shares| shares.iter().for_each(|share| metrics.budget(&id, share.what, share.used, share.max))),

@@ -30,7 +30,6 @@ use crate::ports::BoxFuture;
 use crate::ports::clock::Clock;
 use crate::ports::control::FolderCompared;
 use crate::ports::destination::FileReader;
-use crate::ports::http::Http;
 use crate::ports::pull::PullSource;
 use crate::ports::store::Store;
 use crate::ports::token::{TokenError, TokenKeep, TokenSource};
@@ -97,8 +96,8 @@ async fn feeds(feeds: Vec<FedChannel>, clock: &Arc<dyn Clock>) -> Vec<Looked> {
     if feeds.is_empty() {
         return Vec::new();
     }
-    let http: Arc<dyn Http> = match HttpClient::new(false) {
-        Ok(client) => Arc::new(client),
+    let http = match HttpClient::new(false) {
+        Ok(client) => client,
         Err(error) => return feeds.into_iter().map(|feed| row(false, feed.file.id.clone(), error.clone())).collect(),
     };
     let world = World { http, clock: clock.clone(), random: Arc::new(SystemRandom::default()), metrics: Metrics::new() };

@@ -90,7 +90,7 @@ pub struct Parts {
     /// Wakes channels that have files to fetch.
     pub bells: Arc<Bells>,
     /// Calls platforms; made when the first channel needs it.
-    pub http: OnceLock<Arc<dyn Http>>,
+    pub http: OnceLock<HttpClient>,
 }
 
 impl Parts {
@@ -99,10 +99,18 @@ impl Parts {
     /// # Errors
     /// One line, if it cannot be made.
     pub fn http(&self) -> Result<Arc<dyn Http>, String> {
-        if let Some(http) = self.http.get() {
-            return Ok(http.clone());
+        Ok(Arc::new(self.client()?))
+    }
+
+    /// The same, for streams, which need more of it than requests.
+    ///
+    /// # Errors
+    /// One line, if it cannot be made.
+    pub fn client(&self) -> Result<HttpClient, String> {
+        if let Some(client) = self.http.get() {
+            return Ok(client.clone());
         }
-        let made: Arc<dyn Http> = Arc::new(HttpClient::new(false)?);
+        let made = HttpClient::new(false)?;
         Ok(self.http.get_or_init(|| made).clone())
     }
 }
@@ -271,7 +279,7 @@ impl Parts {
     /// # Errors
     /// One line, if the HTTP client cannot be made.
     pub fn world(&self) -> Result<World, String> {
-        Ok(World { http: self.http()?, clock: self.clock.clone(), random: self.random.clone(), metrics: self.metrics.clone() })
+        Ok(World { http: self.client()?, clock: self.clock.clone(), random: self.random.clone(), metrics: self.metrics.clone() })
     }
 }
 

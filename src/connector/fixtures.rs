@@ -145,7 +145,8 @@ pub fn try_input(connector: &Arc<Connector>, input: &TryInput) -> Result<Tried, 
         let item = mail::trial::read(&connector.manifest.name, &input.settings, &input.bytes, input.now);
         return Ok(Tried::of(vec![item], input.now));
     }
-    if connector.manifest.webhook.is_none() {
+    let listens = input.via == Via::Stream && connector.stream.is_some();
+    if connector.manifest.webhook.is_none() || listens {
         let digester = Digester::new(&[0; INSTANCE_KEY_BYTES]);
         let id = trial_id(connector);
         let spec = spec(&id, input);

@@ -1,6 +1,7 @@
 //! A connector, loaded: manifest checked, map compiled, codes compared with what the map gives.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -15,6 +16,7 @@ use crate::connector::own::Whoami;
 use crate::connector::poll::limits::Quota;
 use crate::connector::poll::{Poll, Polls};
 use crate::connector::problem::{Problem, did_you_mean};
+use crate::connector::stream::StreamPlan;
 use crate::connector::verify::Kind;
 use crate::model::codes::Code;
 
@@ -46,6 +48,8 @@ pub struct Connector {
     pub polls: Polls,
     /// How much may be asked of an account.
     pub quota: Quota,
+    /// Its stream, compiled.
+    pub stream: Option<Arc<StreamPlan>>,
     /// Its files.
     pub folder: Folder,
     /// Budget of its map.
@@ -97,6 +101,11 @@ impl Connector {
         let scope = scope(&file, &manifest, limits);
         let polls = polls(&manifest, &scope, &mut problems);
         let quota = Quota::compile(&manifest.limits, &file, limits).map_err(|wrong| problems.extend(wrong)).unwrap_or_default();
+        if manifest.poll.is_empty() && manifest.stream.as_ref().is_some_and(|spec| spec.poll_after_connect) {
+            problems.push(Problem::whole(&file, "[stream]: `poll_after_connect` needs a [poll.NAME] to ask"));
+        }
+        let stream = manifest.stream.as_ref().map(|spec| StreamPlan::compile(spec, &scope));
+        let stream = stream.and_then(|made| made.map_err(|wrong| problems.extend(wrong)).ok().map(Arc::new));
         let map = match (folder.text(MAP_FILE), manifest.is_mail(), manifest.own_map) {
             (Some(code), ..) => match Filter::compile(&folder.place(MAP_FILE), code, &MAP_VARS, limits) {
                 Ok(map) => {
@@ -115,7 +124,7 @@ impl Connector {
             (None, ..) => None,
         };
         if problems.is_empty() {
-            Ok(Self { manifest, map, whoami, enrich, media, echoes, polls, quota, folder, limits })
+            Ok(Self { manifest, map, whoami, enrich, media, echoes, polls, quota, stream, folder, limits })
         } else {
             Err(problems)
         }

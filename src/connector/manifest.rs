@@ -15,9 +15,10 @@ use crate::connector::mode::Mode;
 use crate::connector::own::WhoamiSpec;
 use crate::connector::poll::spec::{LimitsSpec, PollSpec};
 use crate::connector::problem::{Problem, did_you_mean};
+use crate::connector::stream::StreamSpec;
 
 /// Primitives that later versions carry out; named apart, so that the error says so.
-const LATER: &[&str] = &["stream", "subscribe", "reply", "coalesce", "correlate", "capabilities"];
+const LATER: &[&str] = &["subscribe", "reply", "coalesce", "correlate", "capabilities"];
 
 /// What a `connector.toml` says.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -90,6 +91,9 @@ pub struct Manifest {
     /// How much may be asked of an account.
     #[serde(default)]
     pub limits: LimitsSpec,
+    /// How a stream is listened to.
+    #[serde(default)]
+    pub stream: Option<StreamSpec>,
 }
 
 fn text_kind() -> String {
@@ -169,41 +173,6 @@ pub enum SettingType {
     List,
     /// A table of texts by name.
     Table,
-}
-
-impl SettingType {
-    /// What a value of it looks like, for error texts.
-    pub fn wanted(self) -> &'static str {
-        match self {
-            Self::Text => "a text",
-            Self::Url => "an absolute http(s) URL",
-            Self::Integer => "a whole number",
-            Self::Bool => "true or false",
-            Self::Duration => "a duration such as \"30s\", \"5m\", \"2h\", \"1d\"",
-            Self::List => "a list of texts",
-            Self::Table => "a table of texts",
-        }
-    }
-
-    /// The value as maps see it (durations as milliseconds), if it is one of this type.
-    pub fn read(self, value: &serde_json::Value) -> Option<serde_json::Value> {
-        use serde_json::Value;
-        match (self, value) {
-            (Self::Text, Value::String(_)) | (Self::Bool, Value::Bool(_)) => Some(value.clone()),
-            (Self::Url, Value::String(text)) => {
-                let url = url::Url::parse(text).ok()?;
-                (matches!(url.scheme(), "http" | "https") && url.has_host()).then(|| value.clone())
-            }
-            (Self::Integer, Value::Number(number)) => number.as_i64().map(Value::from),
-            (Self::Duration, Value::String(text)) => {
-                let length = duration(text)?;
-                i64::try_from(length.as_millis()).ok().map(Value::from)
-            }
-            (Self::List, Value::Array(items)) => items.iter().all(Value::is_string).then(|| value.clone()),
-            (Self::Table, Value::Object(map)) => map.values().all(Value::is_string).then(|| value.clone()),
-            _ => None,
-        }
-    }
 }
 
 /// A declared secret.
@@ -521,7 +490,8 @@ impl Manifest {
     /// The ways that its tables describe.
     fn described(&self) -> Vec<Mode> {
         let polls = (!self.poll.is_empty()).then_some(Mode::Poll);
-        self.webhook.iter().map(|_| Mode::Webhook).chain(polls).collect()
+        let streams = self.stream.as_ref().map(|_| Mode::Stream);
+        self.webhook.iter().map(|_| Mode::Webhook).chain(polls).chain(streams).collect()
     }
 
     /// How its payloads can come, the default first.

@@ -25,6 +25,7 @@ pub mod poll;
 pub mod preview;
 pub mod problem;
 pub mod reader;
+pub mod setting;
 pub mod stream;
 pub mod text;
 pub mod ticket;

@@ -84,9 +84,9 @@ pub struct StreamSpec {
     /// Silence after which the peer is dead, where there is no ping (server-sent events, lines).
     #[serde(default)]
     pub silence_max: Option<String>,
-    /// Name of the `[poll.NAME]` that brings what was missed, after every connect.
+    /// After every connect the polls of the manifest are asked once: they bring what was missed.
     #[serde(default)]
-    pub after_connect: Option<String>,
+    pub poll_after_connect: bool,
     /// Largest frame, bytes.
     #[serde(default)]
     pub frame_bytes_max: Option<usize>,
@@ -199,8 +199,8 @@ pub struct StreamPlan {
     pub fatal_codes: Vec<u16>,
     /// Longest silence.
     pub silence_max: Option<Duration>,
-    /// The poll that fills gaps.
-    pub after_connect: Option<String>,
+    /// Polls fill what was missed.
+    pub after_connect: bool,
     /// Largest frame.
     pub frame_bytes_max: usize,
     /// How long frames are gathered.
@@ -322,7 +322,7 @@ impl Compiler<'_> {
             forget_when: frame(self, "forget_when", &spec.forget_when),
             fatal_codes: spec.fatal_codes.clone(),
             silence_max: spec.silence_max.as_deref().map(|text| self.span("silence_max", Some(text), PING_EVERY)),
-            after_connect: spec.after_connect.clone(),
+            after_connect: spec.poll_after_connect,
             frame_bytes_max: spec.frame_bytes_max.unwrap_or(FRAME_BYTES_MAX),
             gather: self.span("gather", spec.gather.as_deref(), GATHER).min(GATHER_LIMIT),
             content_type: match spec.decode {

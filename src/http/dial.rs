@@ -51,7 +51,7 @@ pub async fn tcp(host: &str, port: u16, judged: bool) -> Result<TcpStream, HttpE
 ///
 /// # Errors
 /// `tls` if the certificate or the protocol is to blame, `connect` if the connection broke, `timeout`.
-pub async fn secure(stream: TcpStream, name: &str, place: &str) -> Result<tokio_rustls::client::TlsStream<TcpStream>, HttpError> {
+pub async fn secure<S: Duplex>(stream: S, name: &str, place: &str) -> Result<tokio_rustls::client::TlsStream<S>, HttpError> {
     let failed = |code, detail: String| HttpError { code, sent: false, detail };
     let server = ServerName::try_from(name.to_owned()).map_err(|_| failed(Code::Tls, format!("{name} is no name for TLS")))?;
     let connector = TlsConnector::from(Arc::new(tls::with_roots()));

@@ -188,6 +188,9 @@ impl Reader {
         if let Some(poll) = self.polled(via, head) {
             return Shape { decode: poll.decode.as_ref().map_or(&[Decode::Json], OneOrMore::all), then: None, decrypt: None };
         }
+        if let (Via::Stream, Some(stream)) = (via, &self.connector.manifest.stream) {
+            return Shape { decode: std::slice::from_ref(&stream.decode), then: None, decrypt: None };
+        }
         match self.connector.manifest.webhook.as_ref() {
             Some(webhook) => Shape { decode: webhook.decode.all(), then: webhook.then.as_ref(), decrypt: webhook.decrypt.as_ref() },
             None => Shape { decode: &[Decode::Json], then: None, decrypt: None },

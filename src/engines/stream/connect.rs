@@ -12,7 +12,7 @@ use crate::connector::stream::{Opening, StreamKind};
 use crate::engines::stream::described::Described;
 use crate::engines::stream::session::Session;
 use crate::engines::stream::wire::{Cutter, Wire};
-use crate::engines::stream::{StreamSettings, discord};
+use crate::engines::stream::{StreamSettings, discord, irc, xmpp};
 use crate::http::flow::FlowAnswer;
 use crate::http::socket::{Socket, SocketError};
 use crate::model::codes::Code;
@@ -25,9 +25,9 @@ pub async fn connect(settings: &StreamSettings, cursors: &Cursors) -> Result<Ses
     let mut session = match settings.plan.kind {
         StreamKind::Websocket | StreamKind::Sse | StreamKind::Lines => described(settings, cursors).await?,
         StreamKind::Discord => discord::connect(settings, cursors).await?,
-        StreamKind::Irc | StreamKind::Xmpp | StreamKind::Matrix => {
-            return Err(person(Code::Invariant, "this kind is not carried out by this version"));
-        }
+        StreamKind::Irc => irc::connect(settings, cursors).await?,
+        StreamKind::Xmpp => xmpp::connect(settings, cursors).await?,
+        StreamKind::Matrix => return Err(person(Code::Invariant, "Matrix is asked, not listened to")),
     };
     session.ready(settings.plan.ready_within).await?;
     Ok(session)

@@ -177,6 +177,7 @@ impl Gateway {
                 if let (Some(session), Some(url)) = (&self.session, data.get("resume_gateway_url").and_then(Value::as_str)) {
                     out.remember(SESSION, session.as_str(), now);
                     out.remember(RESUME, url, now);
+                    out.hurry();
                 }
             }
             Some("RESUMED") => self.ready = true,

@@ -6,12 +6,15 @@
 mod connect;
 mod described;
 mod discord;
+mod irc;
+mod matrix;
 mod session;
 mod talk;
 #[cfg(test)]
 mod tests;
 mod wire;
 mod xml;
+mod xmpp;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +24,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::connector::stream::StreamPlan;
+use crate::connector::stream::{StreamKind, StreamPlan};
 use crate::engines::stream::session::{Round, Session};
 use crate::engines::stream::talk::{Say, apply};
 use crate::http::client::HttpClient;
@@ -79,6 +82,9 @@ impl FeedSource for StreamSource {
 
     fn open(&self, cursors: Cursors) -> BoxFuture<'_, Result<Box<dyn Feed>, PullError>> {
         Box::pin(async move {
+            if self.0.plan.kind == StreamKind::Matrix {
+                return Ok(Box::new(matrix::open(self.0.clone(), &cursors).await?) as Box<dyn Feed>);
+            }
             let mut feed = StreamFeed {
                 settings: self.0.clone(),
                 session: None,
@@ -88,6 +94,7 @@ impl FeedSource for StreamSource {
                 pause: Duration::ZERO,
                 opened_at: Instant::now(),
                 agains: 0,
+                fresh: true,
             };
             feed.reopen().await?;
             Ok(Box::new(feed) as Box<dyn Feed>)
@@ -96,8 +103,11 @@ impl FeedSource for StreamSource {
 
     fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, PullError>> {
         Box::pin(async move {
-            let session = connect::connect(&self.0, &Cursors::new()).await?;
-            session.close().await;
+            if self.0.plan.kind == StreamKind::Matrix {
+                drop(matrix::open(self.0.clone(), &Cursors::new()).await?);
+            } else {
+                connect::connect(&self.0, &Cursors::new()).await?.close().await;
+            }
             Ok(vec![format!("connected to {}, the credentials are accepted", self.server())])
         })
     }
@@ -116,6 +126,8 @@ struct StreamFeed {
     pause: Duration,
     opened_at: Instant,
     agains: u32,
+    /// It is open, and nobody has been told yet.
+    fresh: bool,
 }
 
 impl StreamFeed {
@@ -149,13 +161,15 @@ impl StreamFeed {
                 note => return Ok(note),
             }
         }
+        // A stream that is open works, however quiet it is: that is told at once.
+        let patience = if std::mem::take(&mut self.fresh) { Duration::ZERO } else { QUIET_WITHIN };
         loop {
             let Some(session) = &mut self.session else {
                 self.reopen().await?;
                 // The gap first; it is asked for with the next question.
                 return Ok(FeedNews::Quiet(Duration::ZERO));
             };
-            match session.round(QUIET_WITHIN).await? {
+            match session.round(patience).await? {
                 Round::Batch(batch, acks) => {
                     self.acks = acks;
                     apply(&mut self.cursors, &batch);

@@ -70,6 +70,7 @@ pub struct Deeds {
     cursors: BTreeMap<String, Option<String>>,
     since: Option<Instant>,
     remembered: Option<Instant>,
+    hurry: bool,
 }
 
 impl Deeds {
@@ -92,6 +93,11 @@ impl Deeds {
         self.cursors.insert(name.to_owned(), Some(value.into()));
     }
 
+    /// What is remembered goes at once: without it the next start would miss what comes from now on.
+    pub fn hurry(&mut self) {
+        self.hurry = true;
+    }
+
     /// A value that is void.
     pub fn forget(&mut self, name: &str, now: Instant) {
         self.remembered.get_or_insert(now);
@@ -111,13 +117,13 @@ impl Deeds {
     /// When what is gathered goes: payloads after `gather`, cursors alone after `remember`.
     pub fn due(&self, gather: std::time::Duration, remember: std::time::Duration) -> Option<Instant> {
         let payloads = self.since.map(|since| since + gather);
-        let cursors = self.remembered.map(|since| since + remember);
+        let cursors = self.remembered.map(|since| if self.hurry { since } else { since + remember });
         payloads.into_iter().chain(cursors).min()
     }
 
     /// The batch, and what is to be said once it is durable.
     pub fn take(&mut self) -> (FeedBatch, Vec<Say>) {
-        (self.since, self.remembered, self.bytes) = (None, None, 0);
+        (self.since, self.remembered, self.bytes, self.hurry) = (None, None, 0, false);
         let batch =
             FeedBatch { payloads: std::mem::take(&mut self.payloads), cursors: std::mem::take(&mut self.cursors).into_iter().collect() };
         (batch, std::mem::take(&mut self.acks))

@@ -128,6 +128,14 @@ impl Cutter {
         Self { buffer: BytesMut::new(), by: By::Stanzas(xml::Splitter::default()), max }
     }
 
+    /// A new stream begins on the same connection; what is left of the old one is void.
+    pub fn restart(&mut self) {
+        self.buffer.clear();
+        if let By::Stanzas(splitter) = &mut self.by {
+            splitter.restart();
+        }
+    }
+
     fn cut(&mut self) -> Result<Option<News>, String> {
         if let By::Stanzas(splitter) = &mut self.by {
             return match splitter.next(&mut self.buffer, self.max)? {

@@ -19,7 +19,7 @@ pub struct Splitter {
 }
 
 impl Splitter {
-    /// A new stream begins on the same connection (after TLS, after SASL).
+    /// A new stream begins on the same connection (after SASL).
     pub fn restart(&mut self) {
         *self = Self::default();
     }

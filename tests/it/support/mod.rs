@@ -2,6 +2,7 @@
 
 pub mod bad_desk_link;
 pub mod bad_link;
+pub mod chat_servers;
 pub mod contract;
 pub mod courier;
 pub mod daemon;
@@ -19,6 +20,7 @@ pub mod mails;
 pub mod media_server;
 pub mod owed;
 pub mod pulling;
+pub mod pushing;
 pub mod receiver;
 pub mod refusing;
 pub mod servers;

@@ -1,0 +1,38 @@
+//! Values of settings: what a channel file may write for a declared type, and what maps see of it.
+
+use crate::connector::manifest::{SettingType, duration};
+
+impl SettingType {
+    /// What a value of it looks like, for error texts.
+    pub fn wanted(self) -> &'static str {
+        match self {
+            Self::Text => "a text",
+            Self::Url => "an absolute http(s) URL",
+            Self::Integer => "a whole number",
+            Self::Bool => "true or false",
+            Self::Duration => "a duration such as \"30s\", \"5m\", \"2h\", \"1d\"",
+            Self::List => "a list of texts",
+            Self::Table => "a table of texts",
+        }
+    }
+
+    /// The value as maps see it (durations as milliseconds), if it is one of this type.
+    pub fn read(self, value: &serde_json::Value) -> Option<serde_json::Value> {
+        use serde_json::Value;
+        match (self, value) {
+            (Self::Text, Value::String(_)) | (Self::Bool, Value::Bool(_)) => Some(value.clone()),
+            (Self::Url, Value::String(text)) => {
+                let url = url::Url::parse(text).ok()?;
+                (matches!(url.scheme(), "http" | "https") && url.has_host()).then(|| value.clone())
+            }
+            (Self::Integer, Value::Number(number)) => number.as_i64().map(Value::from),
+            (Self::Duration, Value::String(text)) => {
+                let length = duration(text)?;
+                i64::try_from(length.as_millis()).ok().map(Value::from)
+            }
+            (Self::List, Value::Array(items)) => items.iter().all(Value::is_string).then(|| value.clone()),
+            (Self::Table, Value::Object(map)) => map.values().all(Value::is_string).then(|| value.clone()),
+            _ => None,
+        }
+    }
+}
