@@ -49,6 +49,8 @@ def content($update): {
   sent_at: (.date | time_s),
   direct: (.chat.type == "private"),
   message_kind: (if .chat.type == "channel" then "post" else null end),
+  part_of: .media_group_id,
+  part: (if .media_group_id then .message_id else null end),
   extra: ({media_group_id, chat: (if .chat.type == "private" then null else .chat | {type, title} end),
     forwarded: (if .forward_origin then true else null end)})
 };

@@ -7,6 +7,8 @@ def word: if type == "string" and . != "" then . else null end;
 def party: word | if . == null then null
   else {address: (if test("^[+]?[0-9]{8,15}$") then "tel:\(phone_e164)" else "vonage-sms:\(.)" end)} end;
 
+def count: word | if . != null and test("^[0-9]{1,3}$") then tonumber else null end;
+
 # Long messages come as parts.
 def part: (.["concat-ref"] | word) as $of
   | if $of then {of: $of, number: (.["concat-part"] | word), total: (.["concat-total"] | word)} else null end;
@@ -24,6 +26,9 @@ def sms: (.msisdn | word) as $from | {
   text: (.text | word),
   sent_at: (.["message-timestamp"] | moment),
   direct: true,
+  part_of: (.["concat-ref"] | word),
+  part: (.["concat-part"] | count),
+  parts: (.["concat-total"] | count),
   extra: {keyword: (.keyword | word), part: part}
 };
 

@@ -148,6 +148,15 @@ pub struct Draft {
     /// No person wrote it.
     #[serde(default)]
     pub automated: Option<Automated>,
+    /// What all parts of a message that comes in several have in common (`[coalesce]`).
+    #[serde(default)]
+    pub part_of: Option<Text>,
+    /// Number of this part: texts are put together in this order.
+    #[serde(default)]
+    pub part: Option<u64>,
+    /// How many parts there are.
+    #[serde(default)]
+    pub parts: Option<u64>,
 }
 
 /// A party.

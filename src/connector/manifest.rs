@@ -18,7 +18,7 @@ use crate::connector::problem::{Problem, did_you_mean};
 use crate::connector::stream::StreamSpec;
 
 /// Primitives that later versions carry out; named apart, so that the error says so.
-const LATER: &[&str] = &["subscribe", "reply", "coalesce", "correlate", "capabilities"];
+const LATER: &[&str] = &["subscribe", "reply", "correlate", "capabilities"];
 
 /// What a `connector.toml` says.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -76,6 +76,9 @@ pub struct Manifest {
     /// How the platform is asked who we are there.
     #[serde(default)]
     pub whoami: Option<WhoamiSpec>,
+    /// How parts of a message that come apart are put together.
+    #[serde(default)]
+    pub coalesce: Option<Coalesce>,
     /// How the platform is asked for the names of senders.
     #[serde(default)]
     pub enrich: Option<EnrichSpec>,
@@ -310,6 +313,17 @@ pub enum Decrypt {
     },
 }
 
+/// How parts of a message that come apart are put together. The map names what they have in common: `part_of`, and `part`, `parts`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Coalesce {
+    /// The first part waits so long for the others, such as `"2s"`; all of them known and there, it does not wait.
+    pub window: String,
+    /// What stands between the texts of parts.
+    #[serde(default)]
+    pub glue: String,
+}
+
 /// JSON inside a field.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -463,6 +477,11 @@ impl Manifest {
             if code.is_empty() || !code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
                 wrong(format!("code `{code}` is not snake case"));
             }
+        }
+        if let Some(window) = manifest.coalesce.as_ref().map(|coalesce| &coalesce.window)
+            && duration(window).is_none_or(|window| window > COALESCE_WINDOW_MAX)
+        {
+            wrong(format!("[coalesce] window: `{window}` is not a duration of at most 5m, such as \"2s\""));
         }
         for (what, name) in manifest.setting_names() {
             if !manifest.settings.contains_key(name) {

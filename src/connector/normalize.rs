@@ -12,7 +12,7 @@ use sha2::Digest;
 
 use crate::connector::decode::{FormFile, file_base_name};
 use crate::connector::draft::{Draft, DraftFile, DraftKind, DraftParty, Key, Moment};
-use crate::connector::manifest::{Manifest, Unit};
+use crate::connector::manifest::{Manifest, Unit, duration};
 use crate::connector::{enclosed, html, media, text};
 use crate::logic::digest::Digester;
 use crate::model::address::Address;
@@ -20,7 +20,7 @@ use crate::model::codes::Code;
 use crate::model::event::{Attachment, AttachmentState, Authentication, Author, Call, Direction, Party, Recipient};
 use crate::model::id::AttachmentId;
 use crate::model::item::{
-    ChannelFacts, ContactHint, EditItem, FetchOrder, FilePlace, Hold, HoldReason, Item, ItemAttachment, ItemBody, MessageItem,
+    ChannelFacts, ContactHint, EditItem, FetchOrder, FilePlace, Gather, Hold, HoldReason, Item, ItemAttachment, ItemBody, MessageItem,
     ReactionItem, ReplyHint, ThreadCandidate, Threading,
 };
 use crate::model::key::KeyDigest;
@@ -283,6 +283,13 @@ fn content(
     let contact = contact(source, &draft, direction, from.as_ref(), &to, verified)?;
     let attachments = files(source, target, &draft, key, digest, blobs);
     let fetching = attachments.iter().any(|file| file.fetch.is_some()) && target.media.wait_ms > 0;
+    let media_until = fetching.then(|| source.received_at.plus_ms(target.media.wait_ms));
+    let gather = gather(source, target, &draft, media_until);
+    let hold = match (&gather, media_until) {
+        (Some((_, until)), _) => Some(Hold { reason: HoldReason::Gathering, until: *until }),
+        (None, until) => until.map(|until| Hold { reason: HoldReason::Media, until }),
+    };
+    let gather = gather.map(|(gather, _)| Box::new(gather));
     let mut truncated = Vec::new();
     let (plain, rich) = texts(&draft, &mut truncated);
     let author = draft.author.unwrap_or(if direction == Direction::Inbound { Author::Customer } else { Author::Agent });
@@ -323,8 +330,27 @@ fn content(
         received_at: source.received_at,
         aliases: Vec::new(),
         hints: Vec::new(),
-        hold: fetching.then(|| Hold { reason: HoldReason::Media, until: source.received_at.plus_ms(target.media.wait_ms) }),
+        hold,
+        gather,
     })
+}
+
+/// What the draft is a part of, and until when the others are waited for.
+fn gather(source: &Source<'_>, target: &Target, draft: &Draft, media_until: Option<Time>) -> Option<(Gather, Time)> {
+    let (part_of, coalesce) = (draft.part_of.as_ref()?, source.manifest.coalesce.as_ref()?);
+    let window = duration(&coalesce.window)?;
+    let mut parts: Vec<&str> = draft.conversation.as_ref().map(Key::parts).unwrap_or_default();
+    parts.push(&part_of.0);
+    let text = draft.text.as_ref().map(|text| text::clean(&text.0)).filter(|text| !text.is_empty());
+    let gather = Gather {
+        key: source.digester.item(source.manifest.namespace(), &target.account, "gather", &parts, ""),
+        parts: draft.parts.filter(|parts| *parts > 0),
+        texts: text.map(|text| (draft.part.unwrap_or(0), text)).into_iter().collect(),
+        seen: 1,
+        glue: coalesce.glue.clone(),
+        media_until,
+    };
+    Some((gather, source.received_at.plus(window)))
 }
 
 fn texts(draft: &Draft, truncated: &mut Vec<String>) -> (Option<String>, Option<String>) {

@@ -96,6 +96,8 @@ codes! {
     TargetUnknown = "target_unknown",
     /// The payload holds nothing: a ping or an empty batch.
     Empty = "empty",
+    /// A part that joined the message it is a part of.
+    Gathered = "gathered",
 
     // Channels.
     /// The channel's file cannot be used.

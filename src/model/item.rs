@@ -3,6 +3,7 @@
 //! A raw gives 0..n items. Every item has exactly one fate (I1). An item is what `admit` consumes: all digests are
 //! computed, all content is sanitised and cut, only ids, conversation and sequence are missing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -140,6 +141,26 @@ pub struct MessageItem {
     pub hints: Vec<KeyDigest>,
     /// The item must wait before it may be published (design §2 step 6).
     pub hold: Option<Hold>,
+    /// It is a part of a message that comes in several (an album, a long SMS).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gather: Option<Box<Gather>>,
+}
+
+/// A part of a message, and while parts are gathered what came so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gather {
+    /// Digest of what all parts have in common.
+    pub key: KeyDigest,
+    /// How many there are, where the platform says so.
+    pub parts: Option<u64>,
+    /// Texts by the number of their part.
+    pub texts: BTreeMap<u64, String>,
+    /// Parts that came.
+    pub seen: u64,
+    /// What stands between texts.
+    pub glue: String,
+    /// Its files are waited for until then.
+    pub media_until: Option<Time>,
 }
 
 /// A file of an item and where its bytes are.

@@ -314,6 +314,9 @@ pub trait Tx {
     /// Its reason changed (a hold is over while an earlier one is still pending).
     fn change_pending(&mut self, item: i64, reason: HoldReason) -> Result<(), StoreError>;
 
+    /// Its stored item changed: a part joined it.
+    fn rewrite_pending(&mut self, item: i64, body: &[u8]) -> Result<(), StoreError>;
+
     /// Removes a pending item that was published.
     fn remove_pending(&mut self, item: i64) -> Result<(), StoreError>;
 

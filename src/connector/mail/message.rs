@@ -105,6 +105,7 @@ pub fn build(raw: &Raw, scan: &Scan, context: &MailContext, answers: Option<&Ans
         from: identity.from,
         aliases: Vec::new(),
         hold: None,
+        gather: None,
     };
     Item { channel: Arc::clone(&context.channel), key: Some(key), body: ItemBody::Message(Box::new(message)) }
 }

@@ -12,7 +12,7 @@ use crate::model::id::AttachmentId;
 use crate::model::item::{ChannelFacts, FetchOrder, Fetched, FilePlace, HoldReason, ItemAttachment};
 use crate::model::time::Time;
 use crate::ports::store::{StoreError, Written};
-use crate::ports::tx::{MediaRow, RowNumber, Tx};
+use crate::ports::tx::{MediaRow, PendingRow, RowNumber, Tx};
 
 /// The stored form. A change of shape is a new version beside this one.
 #[derive(Serialize, Deserialize)]
@@ -175,6 +175,41 @@ impl Verb<'_> {
         let channel = coming.channel.public.id.clone();
         let body = written(&fetching)?;
         self.tx.write_media(&MediaRow { item: coming.item, raw: coming.raw, channel: channel.clone(), message, at: now, body })?;
+        if !self.written.media.contains(&channel) {
+            self.written.media.push(channel);
+        }
+        Ok(())
+    }
+
+    /// Whether files of an item are still to be fetched.
+    pub(super) fn fetches(&mut self, item: i64) -> Result<bool, StoreError> {
+        let Some(row) = self.tx.media(item)? else { return Ok(false) };
+        Ok(read(&row.body)?.files.iter().any(|one| one.file.fetch.is_some()))
+    }
+
+    /// More files joined an item that waits: `files` are all of them now.
+    pub(super) fn order_more_media(
+        &mut self,
+        pending: &PendingRow,
+        channel: &ChannelFacts,
+        files: &[ItemAttachment],
+        external_id: Option<String>,
+    ) -> Result<(), StoreError> {
+        let known = self.tx.media(pending.item)?;
+        if known.is_none() && files.iter().all(|file| file.fetch.is_none()) {
+            return Ok(());
+        }
+        let now = self.context.now;
+        let mut fetching = match &known {
+            Some(row) => read(&row.body)?,
+            None => Fetching { v: 1, channel: channel.clone(), external_id, files: Vec::new(), untold: false },
+        };
+        let new = files.iter().skip(fetching.files.len());
+        fetching.files.extend(new.map(|file| FetchingFile { file: file.clone(), attempts: 0, at: now }));
+        let channel = channel.public.id.clone();
+        let body = written(&fetching)?;
+        let (item, raw) = (pending.item, pending.raw);
+        self.tx.write_media(&MediaRow { item, raw, channel: channel.clone(), message: 0, at: now, body })?;
         if !self.written.media.contains(&channel) {
             self.written.media.push(channel);
         }

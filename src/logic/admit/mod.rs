@@ -6,6 +6,7 @@
 
 mod contact;
 mod conversation;
+mod gather;
 pub mod media;
 mod pending;
 mod publish;
@@ -246,7 +247,10 @@ impl<'a> Verb<'a> {
         }
         let coming = Coming { item: number, raw, channel, kind, key };
         match body {
-            ItemBody::Message(message) => self.message(coming, *message),
+            ItemBody::Message(mut message) => match self.gather(&coming, &mut message)? {
+                Some(joined) => Ok(joined),
+                None => self.message(coming, *message),
+            },
             ItemBody::Edit(edit) => self.edit(coming, *edit),
             ItemBody::Delete { target, external_id, sent_at } => self.delete(coming, target, external_id, sent_at),
             ItemBody::Reaction(reaction) => self.reaction(coming, *reaction),

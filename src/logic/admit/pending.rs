@@ -27,13 +27,21 @@ pub(super) struct Waiting {
     key: KeyDigest,
     contact: RowNumber,
     thread: Option<Thread>,
-    body: ItemBody,
+    pub(super) body: ItemBody,
 }
 
 impl Waiting {
     pub(super) fn of(coming: &Coming, body: ItemBody, contact: RowNumber, thread: Option<Thread>) -> Self {
         let (channel, kind) = (ChannelFacts::clone(&coming.channel), coming.kind.to_owned());
         Self { v: 1, channel, kind, key: coming.key, contact, thread, body }
+    }
+
+    pub(super) fn read(body: &[u8]) -> Result<Self, StoreError> {
+        serde_json::from_slice(body).map_err(|e| broken(&e))
+    }
+
+    pub(super) fn written(&self) -> Result<Vec<u8>, StoreError> {
+        serde_json::to_vec(self).map_err(|e| broken(&e))
     }
 }
 
@@ -62,6 +70,9 @@ pub fn release(tx: &mut dyn Tx, item: i64, context: &Context<'_>) -> Result<Writ
             verb.tx.change_pending(item, HoldReason::Queued)?;
             verb.written.count = 1;
         }
+        return Ok(verb.written);
+    }
+    if verb.gathered(&row)? {
         return Ok(verb.written);
     }
     let mut fates = Vec::new();
@@ -101,7 +112,7 @@ impl Verb<'_> {
         waiting: Waiting,
         hold: Hold,
     ) -> Result<Outcome, StoreError> {
-        let body = serde_json::to_vec(&waiting).map_err(|e| broken(&e))?;
+        let body = waiting.written()?;
         let row =
             PendingRow { item: coming.item, raw: coming.raw, conversation: conversation.row, reason: hold.reason, until: hold.until, body };
         self.tx.write_pending(&row)?;
@@ -116,7 +127,7 @@ impl Verb<'_> {
     }
 
     fn publish_waiting(&mut self, row: PendingRow) -> Result<Outcome, StoreError> {
-        let Waiting { v: _, channel, kind, key, contact, thread, body } = serde_json::from_slice(&row.body).map_err(|e| broken(&e))?;
+        let Waiting { v: _, channel, kind, key, contact, thread, body } = Waiting::read(&row.body)?;
         let kind = ITEM_KINDS.into_iter().find(|known| *known == kind).unwrap_or("message");
         let coming = Coming { item: row.item, raw: row.raw, channel: Arc::new(channel), kind, key };
         match body {

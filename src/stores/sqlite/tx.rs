@@ -466,6 +466,11 @@ impl Tx for SqlTx<'_> {
         Ok(())
     }
 
+    fn rewrite_pending(&mut self, item: i64, body: &[u8]) -> Result<(), StoreError> {
+        self.conn.prepare_cached("UPDATE pending SET body = ?2 WHERE item = ?1")?.execute(params![item, body])?;
+        Ok(())
+    }
+
     fn remove_pending(&mut self, item: i64) -> Result<(), StoreError> {
         self.conn.prepare_cached("DELETE FROM pending WHERE item = ?1")?.execute([item])?;
         Ok(())

@@ -5,6 +5,7 @@ mod admission;
 mod care;
 mod delivery;
 pub mod gate;
+mod gather;
 mod history;
 mod media;
 mod pending;

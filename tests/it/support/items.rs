@@ -43,5 +43,6 @@ pub fn said(digester: &Digester, address: &str, name: &str, thread: &str, text: 
         aliases: Vec::new(),
         hints: Vec::new(),
         hold: None,
+        gather: None,
     }
 }
