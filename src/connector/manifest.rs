@@ -20,6 +20,9 @@ use crate::connector::stream::StreamSpec;
 /// Primitives that later versions carry out; named apart, so that the error says so.
 const LATER: &[&str] = &["subscribe", "reply", "correlate", "capabilities"];
 
+/// Longest wait for parts of a message: what follows in its conversation waits too.
+const COALESCE_WINDOW_MAX: Duration = Duration::from_secs(300);
+
 /// What a `connector.toml` says.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
