@@ -71,16 +71,18 @@ apt_packages() {
     fi
     echo "installing ${need[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    # Redmine is set up by Debian's own Bundler, which alone finds Debian's gems; newer Rubies bring another beside it.
-    BUNDLER_VERSION=$(apt-cache policy ruby-bundler | sed -n 's/.*Candidate: \([0-9.]*\).*/\1/p')
-    export BUNDLER_VERSION
     # Packages that start a daemon when they are installed must not: the tests start their own.
     local policy=/usr/sbin/policy-rc.d made=0
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && made=1
     fi
     local code=0
-    { apt-get update -qq && apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${need[@]}"; } >"$servers/apt.log" 2>&1 || code=$?
+    apt-get update -qq >"$servers/apt.log" 2>&1 || code=$?
+    # Redmine is set up by Debian's own Bundler, which alone finds Debian's gems; newer Rubies bring another beside it.
+    local bundler
+    bundler=$(apt-cache policy ruby-bundler | sed -n 's/.*Candidate: \([0-9.]*\).*/\1/p')
+    [ -z "$bundler" ] || export BUNDLER_VERSION=$bundler
+    { [ "$code" -eq 0 ] && apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${need[@]}"; } >>"$servers/apt.log" 2>&1 || code=$?
     [ "$made" -eq 0 ] || rm -f "$policy"
     [ "$code" -eq 0 ] || tail -n 30 "$servers/apt.log"
     return "$code"
@@ -127,6 +129,19 @@ matrix_server() {
     fi
     python3 -m venv --clear "$servers/synapse"
     "$servers/synapse/bin/python" -m pip install --quiet --disable-pip-version-check "$want"
+    echo "$want" >"$stamp"
+}
+
+# A ticket server of Python's registry. It runs as nobody, who must be able to read it.
+ticket_servers() {
+    local stamp="$servers/desks-venv/.installed" want="roundup==2.6.0"
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
+        echo "all there"
+        return 0
+    fi
+    python3 -m venv --clear "$servers/desks-venv"
+    # shellcheck disable=SC2086 # a list of words
+    "$servers/desks-venv/bin/python" -m pip install --quiet --disable-pip-version-check $want
     echo "$want" >"$stamp"
 }
 
@@ -188,6 +203,7 @@ if [ "$mode" = full ]; then
     step "servers: apt" apt_packages
     step "servers: courier" courier_server
     step "servers: matrix" matrix_server
+    step "servers: tickets" ticket_servers
     step "clients: python" python_clients
     step "clients: node" node_clients
     step "sdks: python" python_sdks

@@ -17,7 +17,7 @@ use crate::app::tokens::{NoKeep, SealedKeep, Tokens};
 use crate::app::wire::{self, FedChannel, MailChannel};
 use crate::config::connectors::Connectors;
 use crate::config::oauth::{OAuth, OAuthGrant};
-use crate::config::settings::ChannelFile;
+use crate::config::settings::{ChannelFile, DestinationKind};
 use crate::config::source::Disk;
 use crate::config::{key, load};
 use crate::engines::imap::{FirstRun, ImapSource, Login};
@@ -32,6 +32,7 @@ use crate::ports::control::FolderCompared;
 use crate::ports::destination::FileReader;
 use crate::ports::pull::PullSource;
 use crate::ports::store::Store;
+use crate::ports::ticket::{Prepare, Prepared};
 use crate::ports::token::{TokenError, TokenKeep, TokenSource};
 use crate::stores::sqlite::SqliteStore;
 use crate::telemetry::metrics::Metrics;
@@ -120,6 +121,21 @@ async fn feeds(feeds: Vec<FedChannel>, clock: &Arc<dyn Clock>) -> Vec<Looked> {
         }
     }
     rows
+}
+
+/// What a ticket destination lacks; with `make`, what its system's API can make is made.
+///
+/// # Errors
+/// One line.
+pub async fn prepare(loaded: &load::Loaded, name: &str, make: bool) -> Result<Vec<Prepared>, String> {
+    let settings = loaded.config.destinations.get(name).ok_or_else(|| format!("there is no [destination.{name}]"))?;
+    let DestinationKind::Ticket(ticket) = &settings.kind else {
+        return Err(format!("`{name}` is a {}: there is nothing to prepare", settings.kind.as_str()));
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let outside = Outside { files: Arc::new(NoFiles), clock, book: Arc::new(NoBook) };
+    let desk = crate::app::outward::desk(settings, ticket, &outside)?;
+    desk.prepare(make).await.map_err(|error| error.to_string())
 }
 
 /// One mailbox: its id, and what was found or why not; or what is `told` of it without a look.

@@ -8,12 +8,15 @@ use crate::cli::ledger::{DELIVERY_HEAD, delivery_cells};
 use crate::cli::output::{Busy, confirm, print, table};
 use crate::cli::reach::{Reach, daemon};
 use crate::cli::{Context, moment};
+use crate::config::load::load;
+use crate::config::source::Disk;
 use crate::config::units::Rate;
 use crate::model::delivery::DeliveryState;
 use crate::model::id::{ConversationId, EventId};
 use crate::model::time::Time;
 use crate::model::view::DeliveryFilter;
 use crate::ports::control::ReplayRequest;
+use crate::ports::ticket::Prepared;
 use crate::server::api::Count;
 use crate::server::api::verbs::DeadAsked;
 
@@ -213,6 +216,14 @@ pub enum DestinationCommand {
         /// Its name
         name: String,
     },
+    /// Look at what a ticket system must have for us, and make what is missing where its API allows
+    Prepare {
+        /// Its name
+        name: String,
+        /// Only look
+        #[arg(long)]
+        look: bool,
+    },
     /// Drop everything that waits for a destination that is no longer configured
     Drop {
         /// Its name
@@ -237,6 +248,27 @@ pub async fn destination(context: &Context, command: DestinationCommand) -> Resu
         DestinationCommand::Resume { name } => {
             daemon(&context.config).await?.ask::<serde_json::Value>(&["destinations", &name, "resume"], &()).await?;
             done(context, &format!("{name} gets its deliveries again"))
+        }
+        DestinationCommand::Prepare { name, look } => {
+            let loaded = load(&context.config, &Disk).map_err(Failure::Config)?;
+            let busy = Busy::with("looking");
+            let rows = crate::app::look::prepare(&loaded, &name, !look).await.map_err(Failure::Failed)?;
+            drop(busy);
+            let line = |row: &Prepared| {
+                let word = if row.made {
+                    "made   "
+                } else if row.ok {
+                    "ok     "
+                } else {
+                    "MISSING"
+                };
+                format!("{word}  {}: {}\n", row.what, row.line)
+            };
+            context.output.show(&rows, |rows| rows.iter().map(line).collect::<String>())?;
+            match rows.iter().filter(|row| !row.ok).count() {
+                0 => Ok(()),
+                bad => Err(Failure::Failed(format!("{bad} missing"))),
+            }
         }
         DestinationCommand::Drop { name, yes } => {
             let client = daemon(&context.config).await?;

@@ -24,7 +24,7 @@ pub trait TicketBook: Send + Sync {
 }
 
 /// One thing that must be there for a destination to work.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Prepared {
     /// What.
     pub what: String,

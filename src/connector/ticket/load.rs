@@ -173,6 +173,8 @@ impl Loader<'_> {
             show: maybe("show", &calls.show),
             reopen: maybe("reopen", &calls.reopen),
             note: maybe("note", &calls.note),
+            look: maybe("look", &calls.look),
+            link: maybe("link", &calls.link),
             find_entry: maybe("find_entry", &calls.find_entry),
             upload: maybe("upload", &calls.upload),
             attach: maybe("attach", &calls.attach),

@@ -28,7 +28,7 @@ use crate::logic::ticket::Caps;
 pub const DESTINATION_FILE: &str = "destination.toml";
 
 /// What the context of every call holds beside `settings`.
-pub const ROOTS: [&str; 9] = ["conversation", "ticket", "before", "requester", "entry", "event", "files", "file", "duplicate"];
+pub const ROOTS: [&str; 10] = ["conversation", "ticket", "before", "requester", "entry", "event", "files", "file", "duplicate", "seen"];
 
 /// `destination.toml`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -220,6 +220,13 @@ pub struct CallsSpec {
     /// Writes what only agents see; as `append` if missing.
     #[serde(default)]
     pub note: Option<CallSpec>,
+    /// Made before `reopen`, `close_duplicate` (there of the duplicate), and `link` or, where there is none, `append`: what it takes is
+    /// `seen` there.
+    #[serde(default)]
+    pub look: Option<CallSpec>,
+    /// Made after an entry is written or found (its id is `entry.ref`): puts it into the ticket. Doing it again changes nothing.
+    #[serde(default)]
+    pub link: Option<CallSpec>,
     /// Looks for an entry by our id. Takes its id, or `true` where it has none; null if it is not there.
     #[serde(default)]
     pub find_entry: Option<CallSpec>,
@@ -343,6 +350,10 @@ pub struct Calls {
     pub append: TicketCall,
     /// Writes what only agents see.
     pub note: Option<TicketCall>,
+    /// Looks before `link` or `append`.
+    pub look: Option<TicketCall>,
+    /// Puts an entry into the ticket.
+    pub link: Option<TicketCall>,
     /// Looks for an entry.
     pub find_entry: Option<TicketCall>,
     /// Hands over a file.

@@ -8,8 +8,8 @@ mod answer;
 mod prepare;
 mod steps;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -63,16 +63,37 @@ pub struct TicketPorts {
     pub clock: Arc<dyn Clock>,
 }
 
+/// Customers whose id in the system is remembered. When there are more, all are asked for again.
+const CUSTOMERS_MAX: usize = 8192;
+
 /// A ticket destination.
 pub struct TicketDesk {
     options: TicketOptions,
     ports: TicketPorts,
+    /// The system's ids of customers by address, as far as this run has asked for them.
+    customers: Mutex<HashMap<String, String>>,
 }
 
 impl TicketDesk {
     /// A destination. Touches no network.
     pub fn new(options: TicketOptions, ports: TicketPorts) -> Self {
-        Self { options, ports }
+        Self { options, ports, customers: Mutex::default() }
+    }
+
+    fn customer(&self, address: &str) -> Option<String> {
+        self.customers.lock().unwrap_or_else(PoisonError::into_inner).get(address).cloned()
+    }
+
+    /// Remembers the id of a customer; none: it is no longer believed.
+    fn remember(&self, address: &str, id: Option<&str>) {
+        let mut customers = self.customers.lock().unwrap_or_else(PoisonError::into_inner);
+        if customers.len() >= CUSTOMERS_MAX {
+            customers.clear();
+        }
+        match id {
+            Some(id) => drop(customers.insert(address.to_owned(), id.to_owned())),
+            None => drop(customers.remove(address)),
+        }
     }
 
     async fn hand_over(&self, outgoing: &Outgoing) -> Result<Receipt, DeliverError> {

@@ -89,6 +89,8 @@ impl Walk<'_> {
     /// A step failed: what is known of its outcome is remembered, and the delivery comes again.
     async fn stumbled(&self, flow: &mut Flow<'_>, step: &Step, trouble: Trouble) -> Result<DeliverError, DeliverError> {
         let Trouble { lost, error, .. } = trouble;
+        // It may be the customer that is refused: who that is, is asked again.
+        self.desk.remember(&format!("{}/{}", self.asked("trusted"), self.asked("mail")), None);
         if !writes(step) {
             return Ok(error);
         }
@@ -114,7 +116,9 @@ impl Walk<'_> {
             Step::Show => self.show(flow).await,
             Step::Reopen => {
                 if let Some(call) = &calls.reopen {
-                    self.made(call, &self.context(flow), &[]).await?;
+                    let mut context = self.context(flow);
+                    self.look(&mut context).await?;
+                    self.made(call, &context, &[]).await?;
                 }
                 Ok(Learnt::Reopened)
             }
@@ -126,7 +130,20 @@ impl Walk<'_> {
                 let note = calls.note.as_ref().filter(|_| self.entry.seen == Seen::Agents);
                 self.read_files().await?;
                 let files = self.files.clone().unwrap_or_default();
-                self.write(0, note.unwrap_or(&calls.append), self.context(flow), &files).await
+                let speaks = if calls.find_requester.is_some() && self.entry.seen == Seen::Customer {
+                    self.requester(flow).await.map_err(|trouble| Trouble { lost: false, ..trouble })?
+                } else {
+                    None
+                };
+                let mut context = self.context(flow);
+                put_in(&mut context, "requester", "id", speaks.map_or(Value::Null, Value::from));
+                if calls.link.is_none() {
+                    self.look(&mut context).await.map_err(|trouble| Trouble { lost: false, ..trouble })?;
+                }
+                let learnt = self.write(0, note.unwrap_or(&calls.append), context, &files).await?;
+                // Written, and not yet in the ticket: until it is, the entry is in doubt, and found again by its id.
+                self.link(&learnt, flow).await.map_err(|trouble| Trouble { lost: true, ..trouble })?;
+                Ok(learnt)
             }
             Step::Attach(piece) => match &calls.attach {
                 Some(call) => self.attach(*piece, call, flow).await,
@@ -155,11 +172,9 @@ impl Walk<'_> {
             roots.insert("ticket".to_owned(), ticket(flow.link()));
             roots.insert("before".to_owned(), ticket(flow.before()));
             roots.insert("files".to_owned(), Value::Array(self.entry.files.iter().enumerate().map(one).collect()));
-            if let Some(requester) = roots.get_mut("requester").and_then(Value::as_object_mut) {
-                let id = flow.link().and_then(|link| link.requester.clone());
-                requester.insert("id".to_owned(), id.map_or(Value::Null, Value::from));
-            }
         }
+        let requester = flow.link().and_then(|link| link.requester.clone());
+        put_in(&mut context, "requester", "id", requester.map_or(Value::Null, Value::from));
         context
     }
 
@@ -174,7 +189,25 @@ impl Walk<'_> {
         Ok(Some(judged))
     }
 
+    /// Who speaks in this entry: several customers may take part in a conversation.
     async fn requester(&mut self, flow: &Flow<'_>) -> Result<Option<String>, Trouble> {
+        // Only who is trusted may be written as, so that is part of what is remembered.
+        let key = format!("{}/{}", self.asked("trusted"), self.asked("mail"));
+        if let Some(id) = self.desk.customer(&key) {
+            return Ok(Some(id));
+        }
+        let id = self.find_or_make_requester(flow).await?;
+        if let Some(id) = &id {
+            self.desk.remember(&key, Some(id));
+        }
+        Ok(id)
+    }
+
+    fn asked(&self, field: &str) -> &Value {
+        self.entry.context.get("requester").and_then(|requester| requester.get(field)).unwrap_or(&Value::Null)
+    }
+
+    async fn find_or_make_requester(&mut self, flow: &Flow<'_>) -> Result<Option<String>, Trouble> {
         let calls = &self.desk.options.system.calls;
         let (Some(find), context) = (&calls.find_requester, self.context(flow)) else { return Ok(None) };
         if let Some(id) = self.ask_requester(find, &context).await? {
@@ -252,6 +285,10 @@ impl Walk<'_> {
         let Some(call) = &self.desk.options.system.calls.close_duplicate else { return Ok(Learnt::OthersClosed) };
         for other in others {
             let mut context = self.context(flow);
+            let mut theirs = context.clone();
+            put(&mut theirs, "ticket", json!({"id": other, "url": null}));
+            self.look(&mut theirs).await?;
+            put(&mut context, "seen", theirs.get("seen").cloned().unwrap_or(Value::Null));
             put(&mut context, "duplicate", json!({"id": other}));
             match self.made(call, &context, &[]).await {
                 Ok(_) => {}
@@ -293,12 +330,34 @@ impl Walk<'_> {
             Err(trouble) => return Err(trouble),
         };
         let taken = call.take(&judged, &context).map_err(|error| unreadable(&error, false))?;
-        Ok(match taken {
+        let learnt = match taken {
             Value::Null | Value::Bool(false) => Learnt::Entry(piece, None),
             // It is there, and the system gives entries no id.
             Value::Bool(true) => Learnt::Entry(piece, Some(String::new())),
             other => Learnt::Entry(piece, id_of(&other)),
-        })
+        };
+        self.link(&learnt, flow).await?;
+        Ok(learnt)
+    }
+
+    /// What is seen before a call that needs it.
+    async fn look(&mut self, context: &mut Value) -> Result<(), Trouble> {
+        let Some(call) = &self.desk.options.system.calls.look else { return Ok(()) };
+        if let Some(judged) = self.made(call, context, &[]).await? {
+            let taken = call.take(&judged, context).map_err(|error| unreadable(&error, false))?;
+            put(context, "seen", taken);
+        }
+        Ok(())
+    }
+
+    /// Puts an entry that is there into the ticket, where the system needs that.
+    async fn link(&mut self, learnt: &Learnt, flow: &Flow<'_>) -> Result<(), Trouble> {
+        let Some(call) = &self.desk.options.system.calls.link else { return Ok(()) };
+        let (Learnt::Written(0, Some(id)) | Learnt::Entry(0, Some(id))) = learnt else { return Ok(()) };
+        let mut context = self.context(flow);
+        put_in(&mut context, "entry", "ref", Value::from(id.as_str()));
+        self.look(&mut context).await?;
+        self.made(call, &context, &[]).await.map(|_| ())
     }
 
     fn put_file(&self, context: &mut Value, piece: u32) {
@@ -347,10 +406,8 @@ impl Walk<'_> {
         };
         let mut context = self.context(flow);
         self.put_file(&mut context, piece);
-        if let Some(entry) = flow.entry(0).and_then(|entry| entry.entry.clone())
-            && let Some(known) = context.get_mut("entry").and_then(Value::as_object_mut)
-        {
-            known.insert("ref".to_owned(), Value::from(entry));
+        if let Some(entry) = flow.entry(0).and_then(|entry| entry.entry.clone()) {
+            put_in(&mut context, "entry", "ref", Value::from(entry));
         }
         self.write(piece, call, context, std::slice::from_ref(&file)).await
     }
@@ -381,6 +438,12 @@ impl Walk<'_> {
 fn put(context: &mut Value, root: &str, value: Value) {
     if let Some(roots) = context.as_object_mut() {
         roots.insert(root.to_owned(), value);
+    }
+}
+
+fn put_in(context: &mut Value, root: &str, field: &str, value: Value) {
+    if let Some(fields) = context.get_mut(root).and_then(Value::as_object_mut) {
+        fields.insert(field.to_owned(), value);
     }
 }
 

@@ -5,11 +5,13 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// A ticket in it: external id, entries with when they can be found, when it can be found.
+type Ticket = (String, Vec<(String, Time)>, Time);
+
 /// A ticket system in memory, and a clock.
 struct Desk {
     now: Time,
-    /// (external id, entries with when they can be found, when it can be found)
-    tickets: Vec<(String, Vec<(String, Time)>, Time)>,
+    tickets: Vec<Ticket>,
     /// Requests on their way: when they arrive, and what they do.
     late: Vec<(Time, Call)>,
     closed: Vec<usize>,
@@ -72,7 +74,7 @@ impl Desk {
     }
 
     fn found(&self, external: &str) -> Vec<FoundTicket> {
-        let is = |(_, ticket): &(usize, &(String, Vec<(String, Time)>, Time))| ticket.0 == external && ticket.2 <= self.now;
+        let is = |(_, ticket): &(usize, &Ticket)| ticket.0 == external && ticket.2 <= self.now;
         self.tickets.iter().enumerate().filter(is).map(|(number, _)| ticket(number)).collect()
     }
 }

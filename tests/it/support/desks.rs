@@ -47,7 +47,7 @@ fn kept(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn start(script: &str, name: &str) -> (tempfile::TempDir, Child, SocketAddr) {
+fn start(script: &str, name: &str, more: &[String]) -> (tempfile::TempDir, Child, SocketAddr) {
     let folder = tempfile::Builder::new().prefix(&format!("omnigate-{name}-")).tempdir().unwrap();
     let address = free_address();
     let log = std::fs::File::create(folder.path().join("server.log")).unwrap();
@@ -55,7 +55,7 @@ fn start(script: &str, name: &str) -> (tempfile::TempDir, Child, SocketAddr) {
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(script))
         .arg(folder.path())
         .arg(address.port().to_string())
-        .arg(kept(name))
+        .args(more)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
@@ -71,7 +71,7 @@ impl Desk {
             missing("request-tracker5, rt5-db-sqlite, rt5-standalone");
             return None;
         }
-        let (folder, child, address) = start("rt.sh", "rt");
+        let (folder, child, address) = start("rt.sh", "rt", &[kept("rt").display().to_string()]);
         let mut desk = Self { address, proof: (String::new(), String::new()), folder, child };
         desk.answers("/REST/2.0/rt").await;
         let token = std::fs::read_to_string(desk.folder.path().join("token")).unwrap();
@@ -86,10 +86,26 @@ impl Desk {
             missing("redmine, redmine-sqlite, ruby-webrick");
             return None;
         }
-        let (folder, child, address) = start("redmine.sh", "redmine");
+        let (folder, child, address) = start("redmine.sh", "redmine", &[kept("redmine").display().to_string()]);
         let proof = ("x-redmine-api-key".into(), REDMINE_KEY.to_owned());
         let mut desk = Self { address, proof, folder, child };
         desk.answers("/users/current.json").await;
+        Some(desk)
+    }
+
+    /// A Roundup tracker, with a rate limit if `calls` in ten seconds says so; `None`, loudly, where it is not installed.
+    pub async fn roundup(calls: Option<u32>) -> Option<Self> {
+        let venv = kept("desks-venv");
+        if !venv.join("bin/roundup-server").exists() {
+            missing("roundup in a virtual environment");
+            return None;
+        }
+        let more = [venv.display().to_string(), calls.map(|calls| calls.to_string()).unwrap_or_default()];
+        let (folder, child, address) = start("roundup.sh", "roundup", &more);
+        // admin:admin
+        let proof = ("authorization".into(), "Basic YWRtaW46YWRtaW4=".to_owned());
+        let mut desk = Self { address, proof, folder, child };
+        desk.answers("/t/rest/data/status").await;
         Some(desk)
     }
 

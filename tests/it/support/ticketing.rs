@@ -16,6 +16,7 @@ use crate::support::{http1, whatsapp};
 pub enum System {
     Rt,
     Redmine,
+    Roundup,
 }
 
 /// An entry as it stands in the system.
@@ -32,14 +33,18 @@ pub struct Seen {
 impl System {
     /// How long the gateway waits for an answer of it. One Ruby process does one thing after the other.
     pub fn patience(self) -> Duration {
-        Duration::from_secs(if self == Self::Rt { 3 } else { 6 })
+        Duration::from_secs(if self == Self::Redmine { 6 } else { 3 })
     }
 
     /// `settings` and `secrets` of a destination.
-    pub fn keys(self, url: &str) -> String {
+    pub fn keys(self, desk: &Desk, url: &str) -> String {
         match self {
             Self::Rt => format!(
                 "system = \"rt\"\nsettings = {{ url = \"{url}\", queue = \"Support\" }}\nsecrets = {{ token = {{ env = \"DESK_SECRET\" }} }}\n"
+            ),
+            Self::Roundup => format!(
+                "system = \"roundup\"\nsettings = {{ url = \"{url}/t\", origin = \"http://{}\", user = \"admin\" }}\nsecrets = {{ password = {{ env = \"DESK_SECRET\" }} }}\n",
+                desk.address
             ),
             Self::Redmine => format!(
                 "system = \"redmine\"\nsettings = {{ url = \"{url}\", project = \"support\", conversation_field_id = 1 }}\nsecrets = {{ api_key = {{ env = \"DESK_SECRET\" }} }}\n"
@@ -54,6 +59,10 @@ impl System {
                 let query = format!("CF.%7BConversation%20ID%7D%3D%27{external}%27");
                 (desk.get(&format!("/REST/2.0/tickets?query={query}&fields=Status&orderby=id&per_page=100")).await, "items")
             }
+            Self::Roundup => {
+                let found = desk.get(&format!("/t/rest/data/issue?title=%5B{external}%5D")).await;
+                (found["data"].clone(), "collection")
+            }
             Self::Redmine => (desk.get(&format!("/issues.json?cf_1={external}&status_id=*&sort=id")).await, "issues"),
         };
         // Second ones are closed.
@@ -61,11 +70,42 @@ impl System {
         found[list].as_array().unwrap().iter().filter(open).map(|one| text(&one["id"])).collect()
     }
 
+    /// An agent closes a ticket.
+    pub async fn close(self, desk: &Desk, ticket: &str) {
+        let (target, body) = match self {
+            Self::Rt => (format!("/REST/2.0/ticket/{ticket}"), json!({"Status": "resolved"})),
+            Self::Redmine => (format!("/issues/{ticket}.json"), json!({"issue": {"status_id": 5}})),
+            Self::Roundup => return roundup_change(desk, ticket, &json!({"status": "resolved"})).await,
+        };
+        assert!(desk.ask("PUT", &target, body.to_string().as_bytes()).await.unwrap().success());
+    }
+
+    /// An agent deletes a ticket.
+    pub async fn delete(self, desk: &Desk, ticket: &str) {
+        let answer = match self {
+            Self::Rt => desk.ask("PUT", &format!("/REST/2.0/ticket/{ticket}"), b"{\"Status\":\"deleted\"}").await,
+            Self::Redmine => desk.ask("DELETE", &format!("/issues/{ticket}.json"), b"").await,
+            // Roundup retires issues and goes on showing them.
+            Self::Roundup => return,
+        };
+        assert!(answer.unwrap().success());
+    }
+
+    /// What a ticket names: its links, its text.
+    pub async fn names(self, desk: &Desk, ticket: &str) -> String {
+        match self {
+            Self::Rt => desk.get(&format!("/REST/2.0/ticket/{ticket}")).await["_hyperlinks"].to_string(),
+            Self::Redmine => desk.get(&format!("/issues/{ticket}.json")).await["issue"]["description"].to_string(),
+            Self::Roundup => desk.get(&format!("/t/rest/data/issue/{ticket}")).await["data"]["attributes"]["title"].to_string(),
+        }
+    }
+
     /// The entries of a ticket, in order.
     pub async fn entries(self, desk: &Desk, ticket: &str) -> Vec<Seen> {
         match self {
             Self::Rt => rt_entries(desk, ticket).await,
             Self::Redmine => redmine_entries(desk, ticket).await,
+            Self::Roundup => roundup_entries(desk, ticket).await,
         }
     }
 }
@@ -123,20 +163,58 @@ async fn redmine_entries(desk: &Desk, ticket: &str) -> Vec<Seen> {
     std::iter::once(first).chain(later).collect()
 }
 
+async fn roundup_entries(desk: &Desk, ticket: &str) -> Vec<Seen> {
+    let issue = desk.get(&format!("/t/rest/data/issue/{ticket}")).await["data"]["attributes"].clone();
+    let mut ids: Vec<u64> = issue["messages"].as_array().unwrap().iter().map(|one| text(&one["id"]).parse().unwrap()).collect();
+    ids.sort_unstable();
+    let mut seen = Vec::new();
+    for id in ids {
+        let message = desk.get(&format!("/t/rest/data/msg/{id}?@verbose=3")).await["data"]["attributes"].clone();
+        let mut files = BTreeMap::new();
+        for file in message["files"].as_array().unwrap() {
+            let id = text(&file["id"]);
+            let name = text(&desk.get(&format!("/t/rest/data/file/{id}")).await["data"]["attributes"]["name"]);
+            files.insert(name, desk.ask("GET", &format!("/t/file{id}/"), b"").await.unwrap().body.to_vec());
+        }
+        seen.push(Seen { kind: "Correspond".to_owned(), text: text(&message["content"]), files });
+    }
+    seen
+}
+
+async fn roundup_change(desk: &Desk, ticket: &str, change: &Value) {
+    let target = format!("/t/rest/data/issue/{ticket}");
+    let etag = desk.ask("GET", &target, b"").await.unwrap().header("etag").unwrap().to_owned();
+    let (origin, mut body) = (desk.url(), change.clone());
+    body["@op"] = json!("replace");
+    let headers = [
+        (desk.proof.0.as_str(), desk.proof.1.as_str()),
+        ("content-type", "application/json"),
+        ("x-requested-with", "rest"),
+        ("origin", origin.as_str()),
+        ("if-match", etag.as_str()),
+    ];
+    let answer = http1::once(desk.address, "PATCH", &target, &headers, body.to_string().as_bytes()).await.unwrap();
+    assert!(answer.success(), "{}", answer.text());
+}
+
 /// A daemon with the channels `shop` (WhatsApp) and `form` (conversations with files), and the destination `desk`.
 pub fn setup(system: System, desk: &Desk, url: &str, more: &str) -> Setup {
     let mut setup = Setup::default();
     setup.with_whatsapp();
     let map = "'.fields as $f | {kind: \"message\", key: $f.id, from: {address: (\"form:\" + $f.who), name: $f.name}, text: $f.text, attachments: [.files[] | {file: .index, name, type, bytes}]}'";
     setup.channels.insert("form".into(), format!("connector = \"generic\"\nverify = \"none\"\nmap = {map}\n"));
-    let keys = system.keys(url);
-    let (at_once, within) = (if system == System::Rt { 4 } else { 2 }, system.patience().as_secs());
+    let keys = system.keys(desk, url);
+    let (at_once, within) = (if system == System::Redmine { 2 } else { 4 }, system.patience().as_secs());
     let steps = vec!["\"500ms\""; 95].join(", ");
     setup.rest = format!(
         "[delivery]\nschedule = [\"0s\", {steps}]\n[destination.desk]\nkind = \"ticket\"\nconcurrency = {at_once}\ntimeout = \"{within}s\"\n{keys}{more}\n\
          [[route]]\nto = [\"desk\"]\ndirection = \"any\"\n"
     );
-    let secret = if system == System::Rt { desk.token() } else { desk.proof.1.clone() };
+    let secret = match system {
+        System::Rt => desk.token(),
+        System::Redmine => desk.proof.1.clone(),
+        System::Roundup => "admin".to_owned(),
+    };
     setup.env.insert("DESK_SECRET".into(), secret);
     setup
 }
