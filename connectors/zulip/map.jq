@@ -1,4 +1,4 @@
-# Zulip: outgoing webhooks of bots (one message), and events of a queue (/events). Texts are Zulip's Markdown.
+# Zulip: outgoing webhooks of bots (one message), events of a queue (/events), and pages of messages. Texts are Zulip's Markdown.
 
 def str: if isstring and . != "" then . else null end;
 def obj: if isobject then . else {} end;
@@ -54,5 +54,6 @@ def event: if .type == "message" then .message | obj | message(null)
 
 if isobject | not then ignored("unsupported_kind")
 elif .events | isarray then [.events | rows] | if . == [] then ignored("empty") else .[] | event end
+elif .messages | isarray then [.messages | rows] | if . == [] then ignored("empty") else .[] | message(null) end
 elif .message | isobject then (.bot_full_name | str) as $bot | .message | message($bot)
 else ignored("unsupported_kind") end

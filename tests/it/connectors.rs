@@ -94,7 +94,7 @@ fn every_fixture_of_every_connector_gives_what_it_expects() {
             failures.push(format!("{name}: no fixture produces {:?}", report.uncovered));
         }
         let refused = report.cases.iter().any(|case| case.actual["code"] == "signature");
-        if !refused {
+        if !refused && loaded.manifest.webhook.is_some() {
             failures.push(format!("{name}: no fixture is refused for its signature"));
         }
     }

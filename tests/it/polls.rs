@@ -205,6 +205,7 @@ impl World {
             random: self.gate.parts().random,
             ids: Arc::new(IdMaker::default()),
             lease_epoch: 0,
+            enricher: None,
             metrics: self.metrics.clone(),
             enricher: None,
         };
@@ -371,38 +372,41 @@ async fn a_walk_that_is_longer_than_what_is_held_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_platform_that_throttles_in_every_dialect_is_left_alone_as_long_as_it_says() {
     let in_two = || Time(omnigate::ports::clock::Clock::now(&WallClock).0 + 2000);
-    let dialects: Vec<(&str, Answer)> = vec![
-        ("", Answer::Plain(429, vec![("retry-after", "2".to_owned())], String::new())),
-        ("errors = [{ when = '.ok == false', then = \"throttled\", after_s = '.wait' }]\n", said(&json!({"ok": false, "wait": 1.5}))),
+    let none_left = |reset: String| Answer::Plain(200, vec![("x-left", "0".to_owned()), ("x-reset", reset)], "{\"items\": []}".to_owned());
+    let left =
+        |unit: &str| format!("[limits]\nremaining = {{ header = \"X-Left\" }}\nreset = {{ header = \"X-Reset\", unit = \"{unit}\" }}\n");
+    let packed = "[limits]\nremaining = { header = \"X-Rate-Limit\", pattern = 'hour-rem:(\\d+)' }\n\
+        reset = { header = \"X-Rate-Limit\", pattern = 'left:(\\d+)', unit = \"seconds_left\" }\n";
+    let ruled = "errors = [{ when = '.ok == false', then = \"throttled\", after_s = '.wait' }]\n";
+    let dialects: Vec<(String, Box<dyn Fn() -> Answer + Send>)> = vec![
+        (String::new(), Box::new(|| Answer::Plain(429, vec![("retry-after", "2".to_owned())], String::new()))),
+        (ruled.to_owned(), Box::new(|| said(&json!({"ok": false, "wait": 1.5})))),
+        (left("seconds_left"), Box::new(move || none_left("1.5".to_owned()))),
+        (left("epoch_ms"), Box::new(move || none_left(in_two().0.to_string()))),
+        (left("epoch_s"), Box::new(move || none_left((in_two().0 / 1000 + 1).to_string()))),
+        (left("iso"), Box::new(move || none_left(in_two().to_string()))),
         (
-            "[limits]\nremaining = { header = \"X-Left\" }\nreset = { header = \"X-Reset\", unit = \"seconds_left\" }\n",
-            Answer::Plain(200, vec![("x-left", "0".to_owned()), ("x-reset", "1.5".to_owned())], "{\"items\": []}".to_owned()),
+            packed.to_owned(),
+            Box::new(|| {
+                Answer::Plain(200, vec![("x-rate-limit", "hour-lim:9;hour-rem:0;left:2;".to_owned())], "{\"items\": []}".to_owned())
+            }),
         ),
-        (
-            "[limits]\nremaining = { header = \"X-Left\" }\nreset = { header = \"X-Reset\", unit = \"epoch_ms\" }\n",
-            Answer::Plain(200, vec![("x-left", "0".to_owned()), ("x-reset", in_two().0.to_string())], "{\"items\": []}".to_owned()),
-        ),
-        (
-            "[limits]\nremaining = { header = \"X-Left\" }\nreset = { header = \"X-Reset\", unit = \"iso\" }\n",
-            Answer::Plain(200, vec![("x-left", "0".to_owned()), ("x-reset", in_two().to_string())], "{\"items\": []}".to_owned()),
-        ),
-        (
-            "[limits]\nremaining = { header = \"X-Rate-Limit\", pattern = 'hour-rem:(\\d+)' }\nreset = { header = \"X-Rate-Limit\", pattern = 'left:(\\d+)', unit = \"seconds_left\" }\n",
-            Answer::Plain(200, vec![("x-rate-limit", "hour-lim:9;hour-rem:0;left:2;".to_owned())], "{\"items\": []}".to_owned()),
-        ),
-        ("[limits]\nbackoff_s = '.backoff'\n", said(&json!({"items": [], "backoff": 2}))),
+        ("[limits]\nbackoff_s = '.backoff'\n".to_owned(), Box::new(|| said(&json!({"items": [], "backoff": 2})))),
     ];
     for (more, throttled) in dialects {
         let mut first = Some(throttled);
         let mut pages = forward(2);
-        let platform = Platform::start(move |target| first.take().unwrap_or_else(|| pages(target))).await;
+        let platform = Platform::start(move |target| match first.take() {
+            Some(throttled) => throttled(),
+            None => pages(target),
+        })
+        .await;
         // What belongs to the poll stands before the tables below it.
         let poll = if more.starts_with("errors") {
             FORWARD.replacen("interval", &format!("{more}interval"), 1)
         } else {
             format!("{FORWARD}{more}")
         };
-        let poll = poll.replace("interval = \"1s\"", "interval = \"1s\"");
         let reader = reader(&poll, &platform, json!({}));
         let mut world = World::new();
         world.run(&reader, Begin::FromNow);

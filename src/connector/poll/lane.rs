@@ -326,13 +326,13 @@ impl Lane {
             walk.top = page.cursor.clone();
         }
         let marked = self.age == Age::New && self.begin == Begin::FromNow && poll.spec.from_now == FromNow::MarkSeen;
-        if marked {
+        if marked && poll.spec.items.is_some() {
             self.remember(poll, &page.ids);
             return;
         }
         let Some(body) = page.body else { return };
         if self.age == Age::New {
-            let history = matches!(self.begin, Begin::Backfill(_)) && poll.spec.from_now != FromNow::Take;
+            let history = marked || (matches!(self.begin, Begin::Backfill(_)) && poll.spec.from_now != FromNow::Take);
             self.age = if history { Age::Historic } else { Age::Live };
         }
         let head = RawHead {

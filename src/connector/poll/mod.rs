@@ -48,6 +48,7 @@ pub struct Poll {
     /// What is asked for one by one.
     pub parts: Option<Parts>,
     id: Option<Filter>,
+    skip: Option<Filter>,
     each: Option<Filter>,
     from: Option<Filter>,
     next: Option<Filter>,
@@ -99,6 +100,7 @@ impl Poll {
         let poll = Self {
             name: name.to_owned(),
             id: compiler.filter(spec.id.as_ref(), &[]),
+            skip: compiler.filter(spec.skip.as_ref(), &[]),
             each: compiler.filter(cursor.and_then(|cursor| cursor.each.as_ref()), &[]),
             from: compiler.filter(cursor.and_then(|cursor| cursor.from.as_ref()), &ANSWER_VARS),
             next: compiler.filter(next, &ANSWER_VARS),
@@ -165,8 +167,8 @@ impl Compiler<'_> {
         if spec.items.as_ref().is_some_and(|items| !items.is_empty() && !items.starts_with('/')) {
             self.wrong("`items` is a pointer such as \"/result\", or empty");
         }
-        if spec.id.is_some() != listed && spec.id.is_some() {
-            self.wrong("`id` needs `items`");
+        if (spec.id.is_some() || spec.skip.is_some()) && !listed {
+            self.wrong("`id` and `skip` need `items`");
         }
         if (spec.seen > 0 || spec.until_known || matches!(spec.page, Some(PageSpec::BeforeId {}))) && spec.id.is_none() {
             self.wrong("`seen`, `until_known` and pages of kind before_id need `items` and `id`");

@@ -112,6 +112,11 @@ impl Poll {
         };
         let mut keep = Vec::with_capacity(items.len());
         for item in items {
+            let skipped = self.skip.as_ref().map(|skip| skip.truthy_of(Input::Value(item), &[])).transpose().map_err(failed)?;
+            if skipped == Some(true) {
+                keep.push(false);
+                continue;
+            }
             let id = self.id.as_ref().map(|id| one(id, item)).transpose().map_err(failed)?.unwrap_or(Value::Null);
             let place = self.each.as_ref().map(|each| one(each, item)).transpose().map_err(failed)?.unwrap_or(Value::Null);
             let print = text(&id).map(|id| print(&id));

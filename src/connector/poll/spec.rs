@@ -24,6 +24,9 @@ pub struct PollSpec {
     /// jq over one item: what it is recognised by.
     #[serde(default)]
     pub id: Option<String>,
+    /// jq over one item: whether it is nothing at all (a heartbeat), and left out.
+    #[serde(default)]
+    pub skip: Option<String>,
     /// Pause between two looks: a duration, or `settings.NAME`.
     #[serde(default = "minute")]
     pub interval: String,
@@ -178,7 +181,7 @@ fn next() -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FromNow {
-    /// It is remembered and not taken.
+    /// It is remembered and not taken; a document without `items` is taken as history.
     #[default]
     MarkSeen,
     /// It is taken: the platform holds only what nobody has fetched.

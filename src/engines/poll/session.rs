@@ -126,15 +126,14 @@ impl Session {
             }
             least = least.min(road.parts_due);
         }
-        let tracks = self
-            .roads
-            .iter()
-            .enumerate()
-            .filter(|(_, road)| self.runs(road))
-            .flat_map(|(at, road)| road.lanes.iter().flatten().enumerate().map(move |(index, track)| (track.due, at, index)));
+        // A gap is filled before new things move the mark beyond it.
+        let tracks = self.roads.iter().enumerate().filter(|(_, road)| self.runs(road)).flat_map(|(at, road)| {
+            let due = move |(index, track): (usize, &Track)| (track.due.max(now), !road.wanted, track.due, at, index);
+            road.lanes.iter().flatten().enumerate().map(due)
+        });
         match tracks.min() {
-            Some((due, at, index)) if due <= now => Turn::Page(at, index),
-            Some((due, ..)) => Turn::Wait(due.min(least).saturating_sub(now)),
+            Some((_, _, due, at, index)) if due <= now => Turn::Page(at, index),
+            Some((_, _, due, ..)) => Turn::Wait(due.min(least).saturating_sub(now)),
             None => Turn::Wait(least.saturating_sub(now)),
         }
     }
