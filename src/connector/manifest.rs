@@ -195,20 +195,6 @@ pub struct Secret {
     pub modes: Vec<Mode>,
 }
 
-impl Secret {
-    /// Whether one of these modes needs it.
-    pub fn is_for(&self, modes: &[Mode]) -> bool {
-        Mode::needed(&self.modes, modes)
-    }
-}
-
-impl Setting {
-    /// Whether one of these modes needs it.
-    pub fn is_for(&self, modes: &[Mode]) -> bool {
-        Mode::needed(&self.modes, modes)
-    }
-}
-
 /// How requests are taken.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

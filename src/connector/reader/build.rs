@@ -85,7 +85,7 @@ pub(super) fn alone(
 /// Who asks must prove itself: the secrets of these modes must be set.
 fn demand_secrets(manifest: &Manifest, spec: &ChannelSpec, modes: &[Mode], problems: &mut Vec<Problem>) {
     let set = |name: &String| spec.secrets.get(name).is_some_and(|values| values.iter().any(|value| !value.expose_secret().is_empty()));
-    let wanted = manifest.secrets.iter().filter(|(_, secret)| !secret.optional && secret.is_for(modes));
+    let wanted = manifest.secrets.iter().filter(|(_, secret)| !secret.optional && Mode::needed(&secret.modes, modes));
     for (name, secret) in wanted.filter(|(name, _)| !set(name)) {
         problems.push(Problem::whole(&spec.file, format!("the secret `{name}` is not set")).suggest(secret.help.clone()));
     }
@@ -110,7 +110,7 @@ fn fill(manifest: &Manifest, spec: &ChannelSpec, modes: &[Mode], trial: bool, pr
         }
     }
     for (name, setting) in &manifest.settings {
-        if setting.required && setting.is_for(modes) && !trial && !spec.settings.contains_key(name) {
+        if setting.required && Mode::needed(&setting.modes, modes) && !trial && !spec.settings.contains_key(name) {
             problems.push(Problem::whole(&spec.file, format!("setting `{name}` is missing")).suggest(setting.help.clone()));
         }
     }

@@ -258,7 +258,7 @@ impl Reader {
     fn map(&self, via: Via, head: &RawHead, body: &Bytes) -> Result<(Drafts, Vec<decode::FormFile>), (Code, String)> {
         let shape = self.shape(via, head);
         // What is admitted goes from old to new.
-        let reversed = self.polled(via, head).is_some_and(|poll| poll.order == Order::NewestFirst);
+        let reversed = self.polled(via, head).filter(|poll| poll.order == Order::NewestFirst).and_then(|poll| poll.items.as_deref());
         let content_type = head.header("content-type").unwrap_or_default();
         let depth = self.connector.limits.depth_max;
         let decoded = if via == Via::Webhook && decode::is_nothing(&head.method, body) {
@@ -287,13 +287,18 @@ impl Reader {
         let mut drafts = Vec::new();
         let take = |output: Output<'_>| drafts.push(draft::read(output));
         let (done, files) = match decoded {
+            Decoded::Json(bytes) if reversed.is_some() => {
+                let mut page =
+                    crate::connector::jq::parse_json(&bytes, depth).map_err(|error| (mapping_code(&error), error.to_string()))?;
+                if let Some(Value::Array(items)) = reversed.and_then(|items| page.pointer_mut(items)) {
+                    items.reverse();
+                }
+                (map.run_with(Input::Value(&page), &vars, take), Vec::new())
+            }
             Decoded::Json(bytes) => (map.run_with(Input::Json(&bytes), &vars, take), Vec::new()),
             Decoded::Value(value, files) => (map.run_with(Input::Value(&value), &vars, take), files),
         };
         done.map_err(|error| (mapping_code(&error), error.to_string()))?;
-        if reversed {
-            drafts.reverse();
-        }
         Ok((drafts, files))
     }
 
