@@ -16,6 +16,7 @@ pub mod reference;
 pub mod schema;
 pub mod skeleton;
 pub mod store;
+pub mod ticket_systems;
 pub mod try_input;
 
 use std::path::PathBuf;

@@ -46,6 +46,11 @@ fn command_line_reference_is_made_from_the_commands() {
 }
 
 #[test]
+fn table_of_ticket_systems_is_made_from_their_folders() {
+    check_generated("docs/ticket-systems.md", &omnigate::cli::ticket_systems::markdown());
+}
+
+#[test]
 fn schemas_for_editors_are_made_from_the_keys() {
     check_generated("docs/schema/config.schema.json", &pretty(&reference::main_schema()));
     check_generated("docs/schema/channel.schema.json", &pretty(&reference::channel_schema()));

@@ -17,6 +17,7 @@ mod connector_fuzz;
 mod connectors;
 mod contract;
 mod deliver;
+mod desk_fakes;
 mod docs;
 mod enrich;
 mod faults;

@@ -166,8 +166,20 @@ impl Judged {
 
     /// The platform's own words about an error, cut and on one line: the usual places of a JSON body.
     pub fn words(&self) -> Option<String> {
-        let places =
-            ["/error/message", "/error_description", "/message", "/error", "/errors/0/message", "/errors/0", "/detail", "/description"];
+        let places = [
+            "/error/message",
+            "/error_description",
+            "/errors/0/message",
+            "/_embedded/errors/0/message",
+            "/message",
+            "/errorMessage",
+            "/errorMessages/0",
+            "/0/message",
+            "/description",
+            "/error",
+            "/errors/0",
+            "/detail",
+        ];
         let found = places.iter().find_map(|place| self.body.pointer(place)?.as_str());
         let clean: String = found?.chars().map(|char| if char.is_control() { ' ' } else { char }).take(WORDS_CHARS_MAX).collect();
         (!clean.trim().is_empty()).then_some(clean)

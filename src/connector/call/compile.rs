@@ -220,7 +220,7 @@ impl Compiler<'_> {
         if spec.file { Body::File } else { Body::None }
     }
 
-    fn part(&mut self, part: &PartSpec) -> Option<(String, PartBody)> {
+    fn part(&mut self, part: &PartSpec) -> Option<(Template, PartBody)> {
         let body = match (&part.value, &part.jq, part.files) {
             (Some(value), None, false) => PartBody::Text(self.template(value)?),
             (None, Some(code), false) => PartBody::Jq(self.filter(code)?),
@@ -230,7 +230,7 @@ impl Compiler<'_> {
                 return None;
             }
         };
-        Some((part.name.clone(), body))
+        Some((self.template(&part.name)?, body))
     }
 
     fn filter(&mut self, code: &str) -> Option<Box<Filter>> {

@@ -87,12 +87,12 @@ pub struct RequestSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PartSpec {
-    /// Name of the field.
+    /// Name of the field, a template.
     pub name: String,
     /// Its value, a template.
     #[serde(default)]
     pub value: Option<String>,
-    /// Its value is JSON that this jq makes of the context.
+    /// Its value is what this jq makes of the context: a text as it is, all else as JSON.
     #[serde(default)]
     pub jq: Option<String>,
     /// It is the files that go with the call, a part each.
@@ -121,7 +121,7 @@ enum Body {
     Json(JsonTemplate),
     Jq(Box<Filter>),
     Form(Vec<(String, Template)>),
-    Multipart(Vec<(String, PartBody)>),
+    Multipart(Vec<(Template, PartBody)>),
     Text(Template),
     File,
 }

@@ -172,13 +172,17 @@ impl Body {
     }
 }
 
-fn parts_of(parts: &[(String, PartBody)], with: &Filling<'_>) -> Result<Vec<HttpPart>, CallError> {
+fn parts_of(parts: &[(Template, PartBody)], with: &Filling<'_>) -> Result<Vec<HttpPart>, CallError> {
     let mut out = Vec::new();
     for (name, part) in parts {
+        let name = name.fill(with, Position::Header)?;
         let plain = |bytes: Bytes| HttpPart { name: name.clone(), file_name: None, media_type: None, bytes };
         match part {
             PartBody::Text(template) => out.push(plain(Bytes::from(template.fill(with, Position::Plain)?))),
-            PartBody::Jq(filter) => out.push(plain(one(filter, with)?)),
+            PartBody::Jq(filter) => out.push(plain(match value_of(filter, with)? {
+                Value::String(text) => Bytes::from(text),
+                other => Bytes::from(other.to_string()),
+            })),
             PartBody::Files => out.extend(with.files.iter().map(|file| HttpPart {
                 name: name.clone(),
                 file_name: Some(file.name.clone()),
@@ -191,12 +195,16 @@ fn parts_of(parts: &[(String, PartBody)], with: &Filling<'_>) -> Result<Vec<Http
 }
 
 /// The one value that a filter makes of the context.
-fn one(filter: &Filter, with: &Filling<'_>) -> Result<Bytes, CallError> {
+fn value_of(filter: &Filter, with: &Filling<'_>) -> Result<Value, CallError> {
     let mut made = filter.run_of(Input::Value(with.context), &[])?;
     match (made.pop(), made.len()) {
-        (Some(value), 0) => Ok(Bytes::from(value.to_string())),
+        (Some(value), 0) => Ok(value),
         (last, before) => Err(CallError::Outputs(before + usize::from(last.is_some()))),
     }
+}
+
+fn one(filter: &Filter, with: &Filling<'_>) -> Result<Bytes, CallError> {
+    Ok(Bytes::from(value_of(filter, with)?.to_string()))
 }
 
 impl JsonTemplate {

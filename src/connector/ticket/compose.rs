@@ -8,6 +8,9 @@ use crate::connector::ticket::dialect::Dialect;
 use crate::connector::ticket::{FilesWay, TicketManifest};
 use crate::model::id::{AttachmentId, ConversationId, EventId};
 
+/// Files of one entry together where bodies hold them: a body is made by jq, whose output is bounded.
+const BASE64_BYTES_MAX: u64 = 10 * 1024 * 1024;
+
 /// What becomes of the kinds of events that are no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forms {
@@ -191,16 +194,19 @@ fn message(data: &Value, with: &Composing<'_>) -> Said {
             facts.push(comment.to_owned());
         }
     }
-    let was_cut = shorten(&mut plain, spec.chars_max.saturating_sub(400));
+    let room = spec.chars_max.saturating_sub(400);
+    let mut was_cut = shorten(&mut plain, room);
     let html =
         text(data, "/message/html").filter(|html| dialect == Dialect::Html && html.chars().count() <= spec.chars_max.saturating_sub(400));
     let mut body = match html {
         Some(html) => html.to_owned(),
         None => dialect.text(&plain),
     };
-    // Escaping makes it longer.
-    if html.is_none() {
-        shorten(&mut body, spec.chars_max.saturating_sub(300));
+    // Escaping makes it longer. What is cut away is letters of the customer, never a part of an escape.
+    while html.is_none() && body.chars().count() > room {
+        let (letters, escaped) = (plain.chars().count(), body.chars().count().max(1));
+        was_cut |= shorten(&mut plain, (letters * room / escaped).min(letters.saturating_sub(1)));
+        body = dialect.text(&plain);
     }
     if was_cut && html.is_none() {
         let place = text(data, "/message/external_url").map_or_else(|| which(data), str::to_owned);
@@ -255,14 +261,16 @@ fn reaction(kind: &str, data: &Value, with: &Composing<'_>) -> Said {
 fn sorted(list: &[Value], with: &Composing<'_>) -> (Vec<EntryFile>, Vec<String>) {
     let (ticket, dialect) = (&with.manifest.ticket, with.manifest.text.dialect);
     let (mut files, mut left) = (Vec::new(), Vec::new());
+    let mut room = if ticket.base64 { BASE64_BYTES_MAX } else { u64::MAX };
     for (number, file) in list.iter().enumerate() {
         let name = file_name(text(file, "/name"), number);
         let bytes = file.get("bytes").and_then(Value::as_u64);
         let id = text(file, "/id").and_then(|id| id.parse().ok());
         let stored = text(file, "/state") == Some("stored");
-        let fits = bytes.is_some_and(|bytes| bytes > 0 && ticket.file_bytes_max.is_none_or(|max| bytes <= max));
+        let fits = bytes.is_some_and(|bytes| bytes > 0 && ticket.file_bytes_max.is_none_or(|max| bytes <= max) && bytes <= room);
         match id {
             Some(id) if stored && fits && with.files && ticket.files != FilesWay::Link => {
+                room -= bytes.unwrap_or(0).min(room);
                 files.push(EntryFile { id, name, media_type: text(file, "/type").unwrap_or("application/octet-stream").to_owned() });
             }
             _ => {

@@ -147,6 +147,7 @@ impl Loader<'_> {
             ticket.files == FilesWay::After && (calls.attach.is_none() || calls.find_file.is_none()),
             "[calls.attach] and [calls.find_file] are needed: files go after the entry, and one without an answer must be looked for",
         );
+        need(ticket.base64 && ticket.files == FilesWay::Link, "[ticket] base64 needs files that go along: `files` says how");
         need(calls.make_requester.is_some() && calls.find_requester.is_none(), "[calls.make_requester] needs [calls.find_requester]");
         need(manifest.text.chars_max < 500, "[text] chars_max is less than 500");
         Caps {
@@ -170,7 +171,10 @@ impl Loader<'_> {
             find_requester: maybe("find_requester", &calls.find_requester),
             make_requester: maybe("make_requester", &calls.make_requester),
             find_tickets: maybe("find_tickets", &calls.find_tickets),
+            token: maybe("token", &calls.token),
             show: maybe("show", &calls.show),
+            find_joined: maybe("find_joined", &calls.find_joined),
+            append_files: maybe("append_files", &calls.append_files),
             reopen: maybe("reopen", &calls.reopen),
             note: maybe("note", &calls.note),
             look: maybe("look", &calls.look),

@@ -28,7 +28,8 @@ use crate::logic::ticket::Caps;
 pub const DESTINATION_FILE: &str = "destination.toml";
 
 /// What the context of every call holds beside `settings`.
-pub const ROOTS: [&str; 10] = ["conversation", "ticket", "before", "requester", "entry", "event", "files", "file", "duplicate", "seen"];
+pub const ROOTS: [&str; 11] =
+    ["conversation", "ticket", "before", "requester", "entry", "event", "files", "file", "duplicate", "seen", "again"];
 
 /// `destination.toml`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -118,6 +119,9 @@ pub struct TicketSpec {
     /// Largest file it takes, bytes.
     #[serde(default)]
     pub file_bytes_max: Option<u64>,
+    /// Bodies hold the files themselves: `files[].base64` and `file.base64` of the context.
+    #[serde(default)]
+    pub base64: bool,
 }
 
 /// What creating a ticket writes.
@@ -198,25 +202,36 @@ pub struct Told {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CallsSpec {
+    /// Gets an access token, before the first call and when one is no longer good (a rule that says `refresh`). Takes
+    /// `{token, seconds}`.
+    #[serde(default)]
+    pub token: Option<CallSpec>,
     /// Who asks. Takes an id, or null.
     #[serde(default)]
     pub find_requester: Option<CallSpec>,
     /// Makes who asks. Takes an id.
     #[serde(default)]
     pub make_requester: Option<CallSpec>,
-    /// Tickets with our id. Takes a list of `{id, url, entry}`, the oldest first.
+    /// Tickets with our id. Takes a list of `{id, url, entry}`, the oldest first; or `{again: value}` if the answer is a page without
+    /// them and there are more: the call is made again with `again` in its context.
     #[serde(default)]
     pub find_tickets: Option<CallSpec>,
     /// Makes the ticket. Takes `{id, url, entry}`.
     pub create: CallSpec,
-    /// The state of a ticket. Takes `"open"`, `"closed"`, `"gone"` or `{"merged": id}`.
+    /// The state of a ticket. Takes `"open"`, `"closed"`, `"gone"`, `{"merged": id}`, or `"joined"` if only `find_joined` tells with what.
     #[serde(default)]
     pub show: Option<CallSpec>,
+    /// What a ticket was joined with, when `show` takes `"joined"`. Takes its id, or null: then it counts as closed.
+    #[serde(default)]
+    pub find_joined: Option<CallSpec>,
     /// Opens a ticket again.
     #[serde(default)]
     pub reopen: Option<CallSpec>,
     /// Writes what the customer says. Takes the id of the entry, or null.
     pub append: CallSpec,
+    /// Writes an entry that files go with, whoever sees it; as `append` and `note` if missing.
+    #[serde(default)]
+    pub append_files: Option<CallSpec>,
     /// Writes what only agents see; as `append` if missing.
     #[serde(default)]
     pub note: Option<CallSpec>,
@@ -227,7 +242,8 @@ pub struct CallsSpec {
     /// Made after an entry is written or found (its id is `entry.ref`): puts it into the ticket. Doing it again changes nothing.
     #[serde(default)]
     pub link: Option<CallSpec>,
-    /// Looks for an entry by our id. Takes its id, or `true` where it has none; null if it is not there.
+    /// Looks for an entry by our id. Takes its id, or `true` where it has none; null if it is not there; `{again: value}` as
+    /// `find_tickets`.
     #[serde(default)]
     pub find_entry: Option<CallSpec>,
     /// Hands over a file. Takes its token.
@@ -334,6 +350,8 @@ pub struct TicketCheck {
 /// The calls, compiled.
 #[derive(Debug)]
 pub struct Calls {
+    /// Gets an access token.
+    pub token: Option<TicketCall>,
     /// Who asks.
     pub find_requester: Option<TicketCall>,
     /// Makes who asks.
@@ -344,10 +362,14 @@ pub struct Calls {
     pub create: TicketCall,
     /// The state of a ticket.
     pub show: Option<TicketCall>,
+    /// What a closed ticket was joined with.
+    pub find_joined: Option<TicketCall>,
     /// Opens a ticket again.
     pub reopen: Option<TicketCall>,
     /// Writes what the customer says.
     pub append: TicketCall,
+    /// Writes an entry with files.
+    pub append_files: Option<TicketCall>,
     /// Writes what only agents see.
     pub note: Option<TicketCall>,
     /// Looks before `link` or `append`.

@@ -72,12 +72,13 @@ pub struct TicketDesk {
     ports: TicketPorts,
     /// The system's ids of customers by address, as far as this run has asked for them.
     customers: Mutex<HashMap<String, String>>,
+    tokens: answer::Tokens,
 }
 
 impl TicketDesk {
     /// A destination. Touches no network.
     pub fn new(options: TicketOptions, ports: TicketPorts) -> Self {
-        Self { options, ports, customers: Mutex::default() }
+        Self { options, ports, customers: Mutex::default(), tokens: answer::Tokens::default() }
     }
 
     fn customer(&self, address: &str) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::Engine;
 use serde_json::{Value, json};
 
 use crate::connector::call::CallFile;
@@ -21,6 +22,8 @@ use crate::ports::store::StoreError;
 const STEPS_MAX: usize = 200;
 /// All files of one entry together, decoded.
 const FILES_BYTES_MAX: u64 = 96 * 1024 * 1024;
+/// Pages that are looked through for a ticket or an entry.
+const PAGES_MAX: usize = 20;
 
 /// One event on its way.
 struct Walk<'a> {
@@ -127,9 +130,11 @@ impl Walk<'_> {
                 self.find_entry(*piece, call.as_ref(), flow).await
             }
             Step::Append => {
-                let note = calls.note.as_ref().filter(|_| self.entry.seen == Seen::Agents);
                 self.read_files().await?;
                 let files = self.files.clone().unwrap_or_default();
+                let with_files = calls.append_files.as_ref().filter(|_| !files.is_empty());
+                let note = calls.note.as_ref().filter(|_| self.entry.seen == Seen::Agents);
+                let call = with_files.or(note).unwrap_or(&calls.append);
                 let speaks = if calls.find_requester.is_some() && self.entry.seen == Seen::Customer {
                     self.requester(flow).await.map_err(|trouble| Trouble { lost: false, ..trouble })?
                 } else {
@@ -140,7 +145,7 @@ impl Walk<'_> {
                 if calls.link.is_none() {
                     self.look(&mut context).await.map_err(|trouble| Trouble { lost: false, ..trouble })?;
                 }
-                let learnt = self.write(0, note.unwrap_or(&calls.append), context, &files).await?;
+                let learnt = self.write(0, call, context, &files).await?;
                 // Written, and not yet in the ticket: until it is, the entry is in doubt, and found again by its id.
                 self.link(&learnt, flow).await.map_err(|trouble| Trouble { lost: true, ..trouble })?;
                 Ok(learnt)
@@ -160,9 +165,11 @@ impl Walk<'_> {
         };
         let mut context = self.entry.context.clone();
         let read = self.files.as_deref().unwrap_or_default();
+        let whole = self.desk.options.system.manifest.ticket.base64;
         let one = |(at, file): (usize, &EntryFile)| {
             let bytes = read.get(at).map(|file| file.bytes.len());
-            json!({"id": file.id.to_string(), "name": file.name, "type": file.media_type, "bytes": bytes,
+            let encoded = read.get(at).filter(|_| whole).map(|file| base64::engine::general_purpose::STANDARD.encode(&file.bytes));
+            json!({"id": file.id.to_string(), "name": file.name, "type": file.media_type, "bytes": bytes, "base64": encoded,
                    "token": self.tokens.get(at).unwrap_or(&Value::Null)})
         };
         if let Some(roots) = context.as_object_mut() {
@@ -238,15 +245,28 @@ impl Walk<'_> {
         }
     }
 
+    /// What a look-up finds, page by page; null if it is not made, or what it asks for is missing.
+    async fn looked_up(&mut self, call: &TicketCall, mut context: Value) -> Result<Value, Trouble> {
+        for _ in 0..PAGES_MAX {
+            let judged = match self.made(call, &context, &[]).await {
+                Ok(Some(judged)) => judged,
+                Ok(None) => return Ok(Value::Null),
+                Err(trouble) if trouble.meaning == Some(Meaning::Missing) => return Ok(Value::Null),
+                Err(trouble) => return Err(trouble),
+            };
+            let taken = call.take(&judged, &context).map_err(|error| unreadable(&error, false))?;
+            match taken.get("again") {
+                Some(again) => put(&mut context, "again", again.clone()),
+                None => return Ok(taken),
+            }
+        }
+        // Not found in all that was looked through is not the same as not there: nothing is sent for it.
+        Err(Trouble::unreadable("there are more pages than are looked through".to_owned()))
+    }
+
     async fn find_tickets(&mut self, call: &TicketCall, flow: &Flow<'_>) -> Result<Vec<FoundTicket>, Trouble> {
         let context = self.context(flow);
-        let judged = match self.made(call, &context, &[]).await {
-            Ok(Some(judged)) => judged,
-            Ok(None) => return Ok(Vec::new()),
-            Err(trouble) if trouble.meaning == Some(Meaning::Missing) => return Ok(Vec::new()),
-            Err(trouble) => return Err(trouble),
-        };
-        let taken = call.take(&judged, &context).map_err(|error| unreadable(&error, false))?;
+        let taken = self.looked_up(call, context.clone()).await?;
         let list = match &taken {
             Value::Array(list) => list.iter().collect(),
             Value::Null => Vec::new(),
@@ -314,6 +334,10 @@ impl Walk<'_> {
         Ok(Learnt::Shown(match (taken.as_str(), merged) {
             (_, Some(into)) => Shown::Merged(into),
             (Some("closed"), _) => Shown::Closed,
+            (Some("joined"), _) => match &self.desk.options.system.calls.find_joined {
+                Some(call) => id_of(&self.looked_up(call, context).await?).map_or(Shown::Closed, Shown::Merged),
+                None => Shown::Closed,
+            },
             (Some("gone"), _) => Shown::Gone,
             _ => Shown::Open,
         }))
@@ -323,13 +347,7 @@ impl Walk<'_> {
         let Some(call) = call else { return Ok(Learnt::Entry(piece, None)) };
         let mut context = self.context(flow);
         self.put_file(&mut context, piece);
-        let judged = match self.made(call, &context, &[]).await {
-            Ok(Some(judged)) => judged,
-            Ok(None) => return Ok(Learnt::Entry(piece, None)),
-            Err(trouble) if trouble.meaning == Some(Meaning::Missing) => return Ok(Learnt::Entry(piece, None)),
-            Err(trouble) => return Err(trouble),
-        };
-        let taken = call.take(&judged, &context).map_err(|error| unreadable(&error, false))?;
+        let taken = self.looked_up(call, context).await?;
         let learnt = match taken {
             Value::Null | Value::Bool(false) => Learnt::Entry(piece, None),
             // It is there, and the system gives entries no id.

@@ -546,7 +546,11 @@ impl<'a> Flow<'a> {
             (Shown::Closed, OnClosed::FollowUp, _) => link.state = TicketState::Ended,
             (Shown::Closed, OnClosed::Reopen, _) => self.now.reopen = true,
             (Shown::Closed, OnClosed::Append, _) => {}
-            (Shown::Gone, _, OnGone::Recreate) => link.state = TicketState::Ended,
+            (Shown::Gone, _, OnGone::Recreate) => {
+                link.state = TicketState::Ended;
+                // Nothing is there to be seen, nor for another to go on from.
+                link.url = None;
+            }
             (Shown::Gone, _, OnGone::Dead) => self.now.dead = true,
             (Shown::Merged(into), ..) => {
                 link.url = None;

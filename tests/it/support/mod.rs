@@ -6,6 +6,8 @@ pub mod chat_servers;
 pub mod contract;
 pub mod courier;
 pub mod daemon;
+pub mod desk_bench;
+pub mod desk_fakes;
 pub mod desks;
 pub mod dice;
 pub mod dns;

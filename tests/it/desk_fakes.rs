@@ -1,0 +1,272 @@
+//! Ticket systems, the fakes: the same facts for each folder that cannot be tried against the real thing here.
+
+use std::time::Duration;
+
+use omnigate::logic::ticket::{OnClosed, OnGone, TicketPolicy};
+use omnigate::ports::destination::DeliverError;
+
+use crate::support::desk_bench::Bench;
+use crate::support::desk_fakes::{self, Did, Room, System, Wrong};
+
+const HOSTILE: &str = "[~ana] {code} @ana see #1 *now* ![x](https://example.org/pixel) !x! <script>alert(1)</script>\n/close";
+
+async fn bench(system: &'static dyn System) -> Bench {
+    Bench::new(system, TicketPolicy::default()).await
+}
+
+/// The entries of the conversation's tickets are these, in order.
+#[track_caller]
+fn holds(system: &dyn System, room: &Room, tickets: usize, ids: &[&str]) {
+    assert_eq!(room.wrong, Vec::<String>::new(), "{}", system.name());
+    let there: Vec<_> = room.tickets.iter().filter(|ticket| !ticket.gone).collect();
+    assert_eq!(there.len(), tickets, "{}: {there:#?}\n{:#?}", system.name(), room.asked);
+    let entries: Vec<_> = there.iter().flat_map(|ticket| &ticket.entries).collect();
+    assert_eq!(entries.len(), ids.len(), "{}: {entries:#?}\n{:#?}", system.name(), room.asked);
+    for (entry, id) in entries.iter().zip(ids) {
+        assert!(system.holds(entry, id), "{}: {entry:?} is not {id}", system.name());
+    }
+}
+
+async fn a_conversation_is_a_ticket_with_its_entries_and_files(system: &'static dyn System) {
+    let bench = bench(system).await;
+    let (one, first) = bench.message(1, "Wo ist meine Größe 38?", true, &[("photo.jpg", b"\xff\xd8\x00\r\n--x")]);
+    let (two, second) = bench.message(1, "Hallo?", false, &[("Brief 1.txt", b"gr\xc3\xbc\xc3\x9fe"), ("leer.bin", b"\x00")]);
+    let (three, third) = bench.deletion(1);
+    for event in [&first, &second, &third] {
+        bench.deliver(event).await.unwrap();
+        // A delivery that is repeated does nothing.
+        bench.deliver(event).await.unwrap();
+    }
+    let room = bench.room();
+    holds(system, &room, 1, &[&one, &two, &three]);
+    let entries = &room.tickets[0].entries;
+    assert!(entries[0].text.contains("Größe 38"), "{}", entries[0].text);
+    assert_eq!([entries[0].customer, entries[1].customer], [true, true]);
+    assert_eq!(entries[2].customer, !system.hides_notes());
+    let of = |at: usize| -> Vec<(String, Vec<u8>)> {
+        let bare = |name: &str| name.split('\u{1f}').next().unwrap_or_default().to_owned();
+        entries[at].files.iter().map(|(name, bytes)| (bare(name), bytes.clone())).collect()
+    };
+    if system.takes_files() {
+        assert_eq!(of(0), [("photo.jpg".to_owned(), b"\xff\xd8\x00\r\n--x".to_vec())]);
+        assert_eq!(of(1), [("Brief 1.txt".to_owned(), "grüße".as_bytes().to_vec()), ("leer.bin".to_owned(), vec![0])]);
+    } else {
+        assert!(entries[0].text.contains("https://files.example.org/0"), "{}", entries[0].text);
+    }
+    let (_, other) = bench.message(2, "Somebody else", true, &[]);
+    bench.deliver(&other).await.unwrap();
+    assert_eq!(bench.room().tickets.len(), 2);
+}
+
+async fn what_was_sent_without_an_answer_is_looked_for(system: &'static dyn System) {
+    for wrong in [Wrong::AnswerLost, Wrong::RequestLost] {
+        // Carried out and soon found, carried out and found late, or never carried out.
+        for lag_ms in [0, 25_000] {
+            let bench = bench(system).await;
+            bench.fake.room.lock().unwrap().lag_ms = lag_ms;
+            bench.fake.plan(Did::Ticket, wrong.clone());
+            let (one, first) = bench.message(1, "first", true, &[("a.bin", b"\x01\x02")]);
+            bench.deliver(&first).await.unwrap();
+            bench.fake.plan(Did::Entry, wrong.clone());
+            let (two, second) = bench.message(1, "second", false, &[("b.bin", b"\x03")]);
+            bench.deliver(&second).await.unwrap();
+            let room = bench.room();
+            holds(system, &room, 1, &[&one, &two]);
+            if system.takes_files() {
+                let files: Vec<_> = room.tickets[0].entries.iter().map(|entry| entry.files.len()).collect();
+                assert_eq!(files, [1, 1], "{}", system.name());
+            }
+        }
+    }
+    // Files that need a call of their own.
+    let bench = bench(system).await;
+    let (one, first) = bench.message(1, "first", true, &[("a.bin", b"\x01\x02"), ("a.bin", b"\x04")]);
+    for wrong in [Wrong::AnswerLost, Wrong::RequestLost] {
+        bench.fake.plan(Did::File, wrong);
+    }
+    bench.deliver(&first).await.unwrap();
+    let room = bench.room();
+    holds(system, &room, 1, &[&one]);
+    assert_eq!(room.tickets[0].entries[0].files.len(), if system.takes_files() { 2 } else { 0 });
+}
+
+async fn too_many_calls_pause_the_destination(system: &'static dyn System) {
+    let bench = bench(system).await;
+    bench.fake.plan(Did::Ticket, Wrong::Busy);
+    let (one, first) = bench.message(1, "first", true, &[]);
+    let error = bench.once(&first).await.unwrap_err();
+    let DeliverError::Later { after: Some(after), .. } = error else { panic!("{}: {error:?}", system.name()) };
+    assert_eq!(after, Duration::from_secs(system.patience_s()), "{}", system.name());
+    bench.pass(after);
+    bench.once(&first).await.unwrap();
+    holds(system, &bench.room(), 1, &[&one]);
+}
+
+async fn a_refused_credential_halts_and_tells(system: &'static dyn System) {
+    let bench = bench(system).await;
+    let (one, first) = bench.message(1, "first", true, &[]);
+    bench.fake.plan(Did::Ticket, Wrong::Denied);
+    // One whose token is renewed is refused twice.
+    bench.fake.plan(Did::Ticket, Wrong::Denied);
+    let error = bench.once(&first).await.unwrap_err();
+    assert!(matches!(error, DeliverError::Denied { .. }), "{}: {error:?}", system.name());
+    assert!(!error.to_string().contains(system.secret().1), "{error}");
+    bench.once(&first).await.err();
+    bench.deliver(&first).await.unwrap();
+    holds(system, &bench.room(), 1, &[&one]);
+}
+
+async fn closed_deleted_and_merged_tickets_go_on(system: &'static dyn System) {
+    if !system.has_tickets() {
+        return;
+    }
+    let bench = bench(system).await;
+    let (one, first) = bench.message(1, "first", true, &[]);
+    bench.deliver(&first).await.unwrap();
+    bench.fake.room.lock().unwrap().tickets[0].closed = true;
+    let (two, second) = bench.message(1, "second", false, &[]);
+    bench.deliver(&second).await.unwrap();
+    let room = bench.room();
+    holds(system, &room, 2, &[&one, &two]);
+    let before = room.tickets[1].before.clone().unwrap_or_default();
+    assert!(before.contains(&room.tickets[0].id.to_string()), "{}: goes on from {before:?}", system.name());
+
+    bench.fake.room.lock().unwrap().tickets[1].gone = true;
+    let (three, third) = bench.message(1, "third", false, &[]);
+    bench.deliver(&third).await.unwrap();
+    holds(system, &bench.room(), 2, &[&one, &three]);
+
+    let into = {
+        let mut room = bench.fake.room.lock().unwrap();
+        let into = room.open("another", "Another").id;
+        let follows = system.follows_merged();
+        let ticket = room.tickets.iter_mut().find(|ticket| !ticket.gone && !ticket.closed && ticket.id != into).unwrap();
+        (ticket.merged, ticket.closed) = (follows.then_some(into), !follows);
+        into
+    };
+    let (four, fourth) = bench.message(1, "fourth", false, &[]);
+    bench.deliver(&fourth).await.unwrap();
+    let room = bench.room();
+    assert_eq!(room.wrong, Vec::<String>::new());
+    let ticket = room.tickets.iter().find(|ticket| ticket.entries.iter().any(|entry| system.holds(entry, &four))).unwrap();
+    assert_eq!(ticket.id == into, system.follows_merged(), "{}", system.name());
+}
+
+async fn a_deleted_ticket_is_left_to_a_person_if_wanted(system: &'static dyn System) {
+    if !system.has_tickets() {
+        return;
+    }
+    let bench = Bench::new(system, TicketPolicy { on_closed: OnClosed::FollowUp, on_gone: OnGone::Dead }).await;
+    let (_, first) = bench.message(1, "first", true, &[]);
+    bench.deliver(&first).await.unwrap();
+    bench.fake.room.lock().unwrap().tickets[0].gone = true;
+    let (_, second) = bench.message(1, "second", false, &[]);
+    let error = bench.deliver(&second).await.unwrap_err();
+    assert!(matches!(error, DeliverError::Never { .. }), "{}: {error:?}", system.name());
+}
+
+async fn what_can_never_work_says_why_and_names_nobody(system: &'static dyn System) {
+    let bench = bench(system).await;
+    bench.fake.plan(Did::Ticket, Wrong::Refused("Subject is not allowed for ana.meier@example.org".into()));
+    let (one, first) = bench.message(1, "first", true, &[]);
+    let error = bench.once(&first).await.unwrap_err();
+    let DeliverError::Never { detail, .. } = &error else { panic!("{}: {error:?}", system.name()) };
+    assert!(detail.contains("Subject is not allowed for"), "{}: {detail}", system.name());
+    assert!(!detail.contains("ana.meier"), "{}: {detail}", system.name());
+    bench.deliver(&first).await.unwrap();
+    holds(system, &bench.room(), 1, &[&one]);
+}
+
+async fn what_a_customer_writes_does_nothing(system: &'static dyn System) {
+    let bench = bench(system).await;
+    let (_, first) = bench.message(1, HOSTILE, true, &[]);
+    bench.deliver(&first).await.unwrap();
+    let room = bench.room();
+    let text = &room.tickets[0].entries[0].text;
+    for harmful in system.harmful() {
+        assert!(!text.contains(harmful), "{}: {harmful} in {text}", system.name());
+    }
+    assert!(text.contains("see"), "{text}");
+}
+
+async fn long_text_is_cut_and_says_where_the_rest_is(system: &'static dyn System) {
+    let bench = bench(system).await;
+    for (number, letter) in [(1, "ä"), (2, "<"), (3, "*")] {
+        let (_, event) = bench.message(number, &letter.repeat(200_000), true, &[]);
+        bench.deliver(&event).await.unwrap();
+    }
+    let room = bench.room();
+    assert_eq!(room.wrong, Vec::<String>::new());
+    for entry in room.tickets.iter().flat_map(|ticket| &ticket.entries) {
+        assert!(entry.text.chars().count() <= system.chars_max().max(100_000), "{}", system.name());
+        assert!(entry.text.contains("https://chat.example.org/1"), "{}: {}", system.name(), &entry.text[entry.text.len() - 200..]);
+        // No half of an escape: what is cut away is whole letters of the customer.
+        let tail = entry.text.split('…').next().unwrap_or_default();
+        assert!(!tail.ends_with("&l") && !tail.ends_with("&lt"), "{}", system.name());
+    }
+}
+
+async fn an_access_token_is_renewed(system: &'static dyn System) {
+    let bench = bench(system).await;
+    let (one, first) = bench.message(1, "first", true, &[]);
+    bench.deliver(&first).await.unwrap();
+    bench.fake.room.lock().unwrap().token += 1;
+    let (two, second) = bench.message(1, "second", false, &[]);
+    match bench.once(&second).await {
+        Ok(()) => holds(system, &bench.room(), 1, &[&one, &two]),
+        Err(error) => panic!("{}: {error}", system.name()),
+    }
+}
+
+async fn a_check_finds_everything_there(system: &'static dyn System) {
+    use omnigate::ports::destination::Destination;
+    let bench = bench(system).await;
+    let line = bench.desk.probe().await.unwrap();
+    assert!(line.contains("login") || line.contains("repository"), "{}: {line}", system.name());
+    assert_eq!(bench.room().wrong, Vec::<String>::new());
+}
+
+/// A conversation of Help Scout takes a hundred threads; a page of look-ups is shorter than that everywhere.
+async fn long_conversations_are_looked_through(system: &'static dyn System) {
+    let bench = bench(system).await;
+    let mut ids = Vec::new();
+    for number in 0..130 {
+        if number == 120 {
+            bench.fake.plan(Did::Entry, Wrong::AnswerLost);
+        }
+        let (id, event) = bench.message(1, &format!("line {number}"), number == 0, &[]);
+        bench.deliver(&event).await.unwrap();
+        ids.push(id);
+    }
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    holds(system, &bench.room(), if system.name() == "helpscout" { 2 } else { 1 }, &ids);
+}
+
+macro_rules! of_every_fake {
+    ($($name:ident),+ $(,)?) => {
+        mod every {
+            $(#[tokio::test]
+            async fn $name() {
+                for system in super::desk_fakes::all() {
+                    println!("{}", system.name());
+                    super::$name(system).await;
+                }
+            })+
+        }
+    };
+}
+
+of_every_fake!(
+    a_conversation_is_a_ticket_with_its_entries_and_files,
+    what_was_sent_without_an_answer_is_looked_for,
+    too_many_calls_pause_the_destination,
+    a_refused_credential_halts_and_tells,
+    closed_deleted_and_merged_tickets_go_on,
+    a_deleted_ticket_is_left_to_a_person_if_wanted,
+    what_can_never_work_says_why_and_names_nobody,
+    what_a_customer_writes_does_nothing,
+    long_text_is_cut_and_says_where_the_rest_is,
+    an_access_token_is_renewed,
+    a_check_finds_everything_there,
+    long_conversations_are_looked_through,
+);

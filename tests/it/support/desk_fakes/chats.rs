@@ -1,0 +1,241 @@
+//! Chatwoot's API inboxes and Help Scout's Inbox API.
+
+use serde_json::{Value, json};
+
+use super::{Answer, Ask, Entry, Room, System, answer, decoded, fields, number, only, text};
+
+pub struct Chatwoot;
+pub struct HelpScout;
+
+fn word(id: &str) -> u64 {
+    id.parse().unwrap_or(0)
+}
+
+impl System for Chatwoot {
+    fn name(&self) -> &'static str {
+        "chatwoot"
+    }
+    fn settings(&self, url: &str) -> Value {
+        json!({"url": url, "account": 1, "inbox": 3})
+    }
+    fn secret(&self) -> (&'static str, &'static str) {
+        ("access_token", "cw-secret-77")
+    }
+    fn proven(&self, ask: &Ask, _: &Room) -> bool {
+        ask.header("api_access_token") == "cw-secret-77"
+    }
+    fn denied(&self) -> Answer {
+        answer(401, json!({"error": "Invalid Access Token"}))
+    }
+    fn busy(&self) -> Answer {
+        answer(429, json!({"error": "Retry later"})).with("retry-after", 7)
+    }
+    fn refused(&self, words: &str) -> Answer {
+        answer(422, json!({"message": words, "attributes": ["content"]}))
+    }
+    fn harmful(&self) -> &'static [&'static str] {
+        &["<script>", "![x](", "*now*"]
+    }
+    fn chars_max(&self) -> usize {
+        150_000
+    }
+    /// Chatwoot knows no merging of conversations.
+    fn follows_merged(&self) -> bool {
+        false
+    }
+    fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
+        let (method, path) = ask.line();
+        let rest = match path.as_slice() {
+            ["api", "v1", "profile"] => return Ok(answer(200, json!({"name": "Gateway"}))),
+            ["api", "v1", "accounts", "1", rest @ ..] => rest,
+            _ => return Err("unknown call".into()),
+        };
+        let missing = || answer(404, json!({"error": "Resource could not be found"}));
+        match (method.as_str(), rest) {
+            ("GET", ["inboxes", "3"]) => Ok(answer(200, json!({"id": 3, "name": "Gateway", "channel_type": "Channel::Api"}))),
+            ("GET", ["contacts", "search"]) => {
+                let one = |(id, key): (&u64, &String)| json!({"id": id, "identifier": key});
+                let found: Vec<Value> = room.people.iter().filter(|(_, key)| key.contains(ask.q("q"))).map(one).collect();
+                Ok(answer(200, json!({"meta": {}, "payload": found})))
+            }
+            ("POST", ["contacts"]) => {
+                let body = ask.json()?;
+                only(&body, "", &["inbox_id", "identifier", "name", "custom_attributes"])?;
+                let key = text(&body, "/identifier")?;
+                if number(&body, "/inbox_id")? != 3 || room.people.values().any(|known| *known == key) {
+                    return Ok(self.refused("Identifier has already been taken"));
+                }
+                Ok(answer(200, json!({"payload": {"contact": {"id": room.person(&key)}}})))
+            }
+            ("GET", ["contacts", person, "conversations"]) => {
+                let of = |ticket: &&super::Ticket| ticket.person == Some(word(person)) && !ticket.gone;
+                let one = |ticket: &super::Ticket| json!({"id": ticket.id, "custom_attributes": {"gateway_conversation": ticket.external}});
+                Ok(answer(200, json!({"payload": room.tickets.iter().filter(of).map(one).collect::<Vec<_>>()})))
+            }
+            ("POST", ["conversations"]) => {
+                let body = ask.json()?;
+                only(&body, "", &["inbox_id", "contact_id", "custom_attributes"])?;
+                let person = number(&body, "/contact_id")?;
+                if number(&body, "/inbox_id")? != 3 || !room.people.contains_key(&person) {
+                    return Err("inbox or contact".into());
+                }
+                let ticket = room.open(&text(&body, "/custom_attributes/gateway_conversation")?, "");
+                ticket.person = Some(person);
+                ticket.before = body.pointer("/custom_attributes/goes_on_from").and_then(Value::as_str).map(str::to_owned);
+                Ok(answer(200, json!({"id": ticket.id})))
+            }
+            ("GET", ["conversations", id]) => Ok(match room.there(word(id)) {
+                Some(ticket) => answer(200, json!({"id": ticket.id, "status": if ticket.closed { "resolved" } else { "open" }})),
+                None => missing(),
+            }),
+            ("POST", ["conversations", id, "messages"]) => {
+                if room.there(word(id)).is_none() {
+                    return Ok(missing());
+                }
+                let (values, files) = fields(ask.parts()?, &["content", "message_type", "private", "source_id", "attachments[]"])?;
+                let customer = match (values["message_type"].as_str(), values["private"].as_str()) {
+                    ("incoming", "false") => true,
+                    ("outgoing", "true") => false,
+                    other => return Err(format!("a message of {other:?} goes to the customer")),
+                };
+                let author = room.ticket(word(id))?.person.filter(|_| customer);
+                let entry = Entry {
+                    ours: values["source_id"].clone(),
+                    text: values["content"].clone(),
+                    customer,
+                    author,
+                    files,
+                    ..Entry::default()
+                };
+                Ok(answer(200, json!({"id": room.write(word(id), entry)?})))
+            }
+            ("GET", ["conversations", id, "messages"]) => {
+                let entries = room.there(word(id)).map(|ticket| ticket.entries.clone()).unwrap_or_default();
+                let before = ask.q("before").parse().unwrap_or(u64::MAX);
+                let page: Vec<Entry> = entries.into_iter().rev().filter(|entry| entry.id < before).take(20).collect();
+                let one = |entry: &Entry| json!({"id": entry.id, "source_id": entry.ours});
+                Ok(answer(200, json!({"payload": page.iter().rev().map(one).collect::<Vec<_>>()})))
+            }
+            ("POST", ["conversations", id, "toggle_status"]) => {
+                room.ticket(word(id))?.gone = text(&ask.json()?, "/status")? == "resolved";
+                Ok(answer(200, json!({})))
+            }
+            _ => Err("unknown call".into()),
+        }
+    }
+}
+
+impl HelpScout {
+    fn refuse(status: u16, words: &str) -> Answer {
+        answer(
+            status,
+            json!({"logRef": "1", "message": "Bad request", "_embedded": {"errors": [{"path": "subject", "message": words, "source": "JSON"}]}}),
+        )
+    }
+}
+
+impl System for HelpScout {
+    fn name(&self) -> &'static str {
+        "helpscout"
+    }
+    fn settings(&self, url: &str) -> Value {
+        json!({"url": url, "client_id": "app-1", "mailbox_id": 85, "conversation_field_id": 3})
+    }
+    fn secret(&self) -> (&'static str, &'static str) {
+        ("client_secret", "hc-secret-78")
+    }
+    fn proven(&self, ask: &Ask, room: &Room) -> bool {
+        ask.path.get(2).is_some_and(|path| path == "token") || ask.header("authorization") == format!("Bearer hc-token-{}", room.token)
+    }
+    fn denied(&self) -> Answer {
+        answer(401, json!({"error": "invalid_token", "error_description": "The access token is invalid"}))
+    }
+    fn busy(&self) -> Answer {
+        answer(429, json!({"error": "Too many requests"}))
+            .with("x-ratelimit-limit-minute", 400)
+            .with("x-ratelimit-remaining-minute", 0)
+            .with("x-ratelimit-retry-after", 7)
+    }
+    fn refused(&self, words: &str) -> Answer {
+        Self::refuse(400, words)
+    }
+    fn holds(&self, entry: &Entry, id: &str) -> bool {
+        entry.text.contains(&format!("[{id}]"))
+    }
+    fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
+        let (method, path) = ask.line();
+        let missing = || Self::refuse(404, "Not Found");
+        match (method.as_str(), path.as_slice()) {
+            ("POST", ["v2", "oauth2", "token"]) => {
+                let form = ask.form();
+                let good = form.get("grant_type").map(String::as_str) == Some("client_credentials")
+                    && form.get("client_id").map(String::as_str) == Some("app-1")
+                    && form.get("client_secret").map(String::as_str) == Some("hc-secret-78");
+                let token = json!({"token_type": "bearer", "access_token": format!("hc-token-{}", room.token), "expires_in": 172_800});
+                Ok(if good { answer(200, token) } else { answer(401, json!({"error": "invalid_client"})) })
+            }
+            ("GET", ["v2", "users", "me"]) => Ok(answer(200, json!({"email": "gateway@example.org"}))),
+            ("GET", ["v2", "mailboxes", "85"]) => Ok(answer(200, json!({"id": 85, "name": "Support"}))),
+            ("GET", ["v2", "mailboxes", "85", "fields"]) => {
+                Ok(answer(200, json!({"_embedded": {"fields": [{"id": 3, "name": "Gateway"}]}})))
+            }
+            ("GET", ["v2", "conversations"]) => {
+                if ask.q("status") != "all" || ask.q("mailbox") != "85" {
+                    return Err("only active ones are listed".into());
+                }
+                let wanted = ask.q("customFieldsByIds").strip_prefix("3:").ok_or("customFieldsByIds")?.to_owned();
+                let one = |ticket: &super::Ticket| json!({"id": ticket.id, "customFields": [{"id": 3, "value": ticket.external}]});
+                let found: Vec<Value> = room.with(&wanted, true).into_iter().map(one).collect();
+                Ok(answer(200, json!({"_embedded": {"conversations": found}})))
+            }
+            ("POST", ["v2", "conversations"]) => {
+                let body = ask.json()?;
+                only(&body, "", &["subject", "type", "mailboxId", "status", "autoReply", "customer", "tags", "fields", "threads"])?;
+                only(&body, "/threads/0", &["type", "customer", "text", "attachments"])?;
+                if number(&body, "/mailboxId")? != 85 || body["autoReply"] != false || number(&body, "/fields/0/id")? != 3 {
+                    return Err("mailbox, reply or field".into());
+                }
+                let person = room.person(&text(&body, "/customer/email")?);
+                let files = decoded(&body["threads"][0]["attachments"], "/fileName", "/data")?;
+                let words = text(&body, "/threads/0/text")?;
+                let before = words.split("Goes on from ").nth(1).map(str::to_owned);
+                let ticket = room.open(&text(&body, "/fields/0/value")?, &text(&body, "/subject")?);
+                (ticket.person, ticket.before) = (Some(person), before);
+                let id = ticket.id;
+                room.write(id, Entry { text: words, customer: true, author: Some(person), files, ..Entry::default() })?;
+                Ok(answer(201, Value::Null).with("resource-id", id))
+            }
+            ("GET", ["v2", "conversations", id]) => Ok(match room.there(word(id)) {
+                None => missing(),
+                Some(ticket) => match ticket.merged {
+                    Some(into) => answer(301, Value::Null).with("location", format!("https://api.helpscout.net/v2/conversations/{into}")),
+                    None => answer(
+                        200,
+                        json!({"id": ticket.id, "state": "published", "status": if ticket.closed { "closed" } else { "active" }}),
+                    ),
+                },
+            }),
+            ("POST", ["v2", "conversations", id, kind @ ("customer" | "notes")]) => {
+                let Some(ticket) = room.there(word(id)) else { return Ok(missing()) };
+                if ticket.entries.len() >= 100 {
+                    return Ok(Self::refuse(412, "Conversation has too many threads"));
+                }
+                let body = ask.json()?;
+                only(&body, "", if *kind == "notes" { &["text", "attachments"] } else { &["customer", "text", "attachments"] })?;
+                let customer = *kind == "customer";
+                let author = if customer { Some(room.person(&text(&body, "/customer/email")?)) } else { None };
+                let files = decoded(&body["attachments"], "/fileName", "/data")?;
+                let thread = room.write(word(id), Entry { text: text(&body, "/text")?, customer, author, files, ..Entry::default() })?;
+                Ok(answer(201, Value::Null).with("resource-id", thread))
+            }
+            ("GET", ["v2", "conversations", id, "threads"]) => {
+                let entries = room.there(word(id)).map(|ticket| ticket.entries.clone()).unwrap_or_default();
+                let page = ask.q("page").parse().unwrap_or(1usize);
+                let one = |entry: &Entry| json!({"id": entry.id, "body": entry.text});
+                let list: Vec<Value> = entries.iter().rev().skip((page - 1) * 25).take(25).map(one).collect();
+                Ok(answer(200, json!({"_embedded": {"threads": list}, "page": {"number": page, "totalPages": entries.len().div_ceil(25)}})))
+            }
+            _ => Err("unknown call".into()),
+        }
+    }
+}

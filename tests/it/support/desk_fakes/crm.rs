@@ -1,0 +1,290 @@
+//! HubSpot and Salesforce.
+
+use serde_json::{Value, json};
+
+use super::{Answer, Ask, Entry, Room, System, answer, decoded, fields, number, only, text};
+
+pub struct HubSpot;
+pub struct Salesforce;
+
+fn word(id: &str) -> u64 {
+    id.parse().unwrap_or(0)
+}
+
+fn hub_error(status: u16, category: &str, words: &str) -> Answer {
+    answer(status, json!({"status": "error", "message": words, "category": category, "correlationId": "c"}))
+}
+
+impl System for HubSpot {
+    fn name(&self) -> &'static str {
+        "hubspot"
+    }
+    fn settings(&self, url: &str) -> Value {
+        json!({"url": url, "portal": "77"})
+    }
+    fn secret(&self) -> (&'static str, &'static str) {
+        ("access_token", "hs-secret-75")
+    }
+    fn proven(&self, ask: &Ask, _: &Room) -> bool {
+        ask.header("authorization") == "Bearer hs-secret-75"
+    }
+    fn denied(&self) -> Answer {
+        hub_error(401, "INVALID_AUTHENTICATION", "Authentication credentials not found.")
+    }
+    fn busy(&self) -> Answer {
+        hub_error(429, "RATE_LIMITS", "You have reached your ten_secondly_rolling limit.").with("x-hubspot-ratelimit-remaining", 0)
+    }
+    fn hides_notes(&self) -> bool {
+        false
+    }
+    fn patience_s(&self) -> u64 {
+        10
+    }
+    fn refused(&self, words: &str) -> Answer {
+        hub_error(400, "VALIDATION_ERROR", words)
+    }
+    fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
+        let (method, path) = ask.line();
+        let missing = || hub_error(404, "OBJECT_NOT_FOUND", "Object not found.");
+        match (method.as_str(), path.as_slice()) {
+            ("GET", ["account-info", "v3", "details"]) => Ok(answer(200, json!({"portalId": 77}))),
+            ("GET", ["crm", "v3", "properties", _, name]) => Ok(answer(200, json!({"name": name, "hasUniqueValue": true}))),
+            ("POST", ["crm", "v3", "objects", "tickets", "batch", "upsert"]) => {
+                let body = ask.json()?;
+                only(&body, "/inputs/0", &["idProperty", "id", "properties"])?;
+                let input = &body["inputs"][0];
+                only(input, "/properties", &["subject", "content", "hs_pipeline", "hs_pipeline_stage", "gateway_conversation"])?;
+                let external = text(input, "/id")?;
+                if text(input, "/idProperty")? != "gateway_conversation" || text(input, "/properties/gateway_conversation")? != external {
+                    return Err("idProperty".into());
+                }
+                let before = text(input, "/properties/content")?.split("goes on from ticket ").nth(1).map(str::to_owned);
+                let id = match room.with(&external, false).first() {
+                    Some(ticket) => ticket.id,
+                    None => {
+                        let ticket = room.open(&external, &text(input, "/properties/subject")?);
+                        ticket.before = before;
+                        ticket.id
+                    }
+                };
+                Ok(answer(200, json!({"status": "COMPLETE", "results": [{"id": id.to_string()}]})))
+            }
+            ("GET", ["crm", "v3", "objects", "tickets", id]) => Ok(match room.there(word(id)) {
+                None => missing(),
+                Some(ticket) => {
+                    let stage = if ticket.closed { "4" } else { "1" };
+                    let id = ticket.merged.unwrap_or(ticket.id).to_string();
+                    answer(200, json!({"id": id, "archived": false, "properties": {"hs_pipeline_stage": stage}}))
+                }
+            }),
+            ("POST", ["files", "v3", "files"]) => {
+                let (values, mut files) = fields(ask.parts()?, &["file", "folderPath", "options"])?;
+                if serde_json::from_str::<Value>(&values["options"]).ok().is_none_or(|options| options["access"] != "PRIVATE") {
+                    return Err("files must be private".into());
+                }
+                let token = room.id().to_string();
+                room.uploads.insert(token.clone(), files.pop().ok_or("no file")?);
+                Ok(answer(201, json!({"id": token})))
+            }
+            ("POST", ["crm", "v3", "objects", "notes"]) => {
+                let body = ask.json()?;
+                only(&body, "/properties", &["hs_timestamp", "hs_note_body", "gateway_message", "hs_attachment_ids"])?;
+                if text(&body, "/properties/hs_note_body")?.chars().count() > 65_536 {
+                    return Ok(self.refused("hs_note_body is too long"));
+                }
+                text(&body, "/properties/hs_timestamp")?;
+                let ours = text(&body, "/properties/gateway_message")?;
+                if room.tickets.iter().flat_map(|ticket| &ticket.entries).any(|entry| entry.ours == ours) {
+                    return Ok(hub_error(400, "VALIDATION_ERROR", "gateway_message: another note already has that value"));
+                }
+                if number(&body, "/associations/0/types/0/associationTypeId")? != 228 {
+                    return Err("associationTypeId".into());
+                }
+                let ticket = word(&text(&body, "/associations/0/to/id")?);
+                if room.there(ticket).is_none() {
+                    return Ok(missing());
+                }
+                let tokens = body.pointer("/properties/hs_attachment_ids").and_then(Value::as_str).unwrap_or_default();
+                let tokens: Vec<String> = tokens.split(';').filter(|token| !token.is_empty()).map(str::to_owned).collect();
+                let files = room.take_uploads(&tokens)?;
+                let entry = Entry { ours, text: text(&body, "/properties/hs_note_body")?, customer: true, files, ..Entry::default() };
+                Ok(answer(201, json!({"id": room.write(ticket, entry)?.to_string()})))
+            }
+            ("GET", ["crm", "v3", "objects", "notes", ours]) => {
+                if ask.q("idProperty") != "gateway_message" {
+                    return Err("idProperty".into());
+                }
+                let found = room.tickets.iter().flat_map(|ticket| &ticket.entries).find(|entry| entry.ours == *ours);
+                Ok(found.map_or_else(missing, |entry| answer(200, json!({"id": entry.id.to_string()}))))
+            }
+            _ => Err("unknown call".into()),
+        }
+    }
+}
+
+fn sf_error(status: u16, code: &str, words: &str) -> Answer {
+    answer(status, json!([{"message": words, "errorCode": code, "fields": []}]))
+}
+
+/// What stands in quotes behind `field = `.
+fn quoted<'a>(soql: &'a str, field: &str) -> Option<&'a str> {
+    soql.split(&format!("{field} = '")).nth(1)?.split('\'').next()
+}
+
+/// Our id of a file stands behind its name.
+const FILE_ID: char = '\u{1f}';
+
+impl Salesforce {
+    fn query(soql: &str, room: &Room) -> Result<Value, String> {
+        if let Some(id) = soql.strip_prefix("SELECT Id FROM EmailMessage").and_then(|rest| quoted(rest, "MessageIdentifier")) {
+            let ours = id.strip_prefix('<').and_then(|id| id.strip_suffix("@gateway>")).ok_or("MessageIdentifier")?;
+            let parent = word(quoted(soql, "ParentId").ok_or("ParentId")?);
+            let found =
+                room.there(parent).into_iter().flat_map(|ticket| &ticket.entries).filter(|entry| entry.customer && entry.ours == ours);
+            return Ok(json!({"records": found.map(|entry| json!({"Id": entry.id.to_string()})).collect::<Vec<_>>()}));
+        }
+        if soql.starts_with("SELECT Id, CommentBody FROM CaseComment") {
+            let parent = word(quoted(soql, "ParentId").ok_or("ParentId")?);
+            let found = room.there(parent).into_iter().flat_map(|ticket| &ticket.entries).filter(|entry| !entry.customer);
+            let one = |entry: &Entry| json!({"Id": entry.id.to_string(), "CommentBody": entry.text});
+            return Ok(json!({"records": found.map(one).collect::<Vec<_>>()}));
+        }
+        if let Some(id) = soql.strip_prefix("SELECT Id FROM ContentVersion").and_then(|rest| quoted(rest, "Gateway_File__c")) {
+            let files = room.tickets.iter().flat_map(|ticket| &ticket.entries).flat_map(|entry| &entry.files);
+            let found = files.filter(|(name, _)| name.ends_with(&format!("{FILE_ID}{id}")));
+            return Ok(json!({"records": found.map(|_| json!({"Id": "068"})).collect::<Vec<_>>()}));
+        }
+        Err(format!("unknown query {soql}"))
+    }
+
+    fn child(kind: &str, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
+        let body = ask.json()?;
+        let at = if kind == "ContentVersion" { "/FirstPublishLocationId" } else { "/ParentId" };
+        let ticket = word(&text(&body, at)?);
+        if room.there(ticket).is_none() {
+            return Ok(sf_error(404, "ENTITY_IS_DELETED", "entity is deleted"));
+        }
+        let id = match kind {
+            "EmailMessage" => {
+                let known = [
+                    "ParentId",
+                    "Incoming",
+                    "Status",
+                    "FromAddress",
+                    "FromName",
+                    "Subject",
+                    "HtmlBody",
+                    "TextBody",
+                    "MessageDate",
+                    "MessageIdentifier",
+                ];
+                only(&body, "", &known)?;
+                let ours = text(&body, "/MessageIdentifier")?;
+                let ours = ours.strip_prefix('<').and_then(|id| id.strip_suffix("@gateway>")).ok_or("MessageIdentifier")?.to_owned();
+                if body["Incoming"] != true || text(&body, "/Status")? != "0" || !text(&body, "/FromAddress")?.contains('@') {
+                    return Err("an email that did not come in".into());
+                }
+                text(&body, "/MessageDate")?;
+                let author = Some(room.person(&text(&body, "/FromAddress")?));
+                room.write(ticket, Entry { ours, text: text(&body, "/HtmlBody")?, customer: true, author, ..Entry::default() })?
+            }
+            "CaseComment" => {
+                only(&body, "", &["ParentId", "IsPublished", "CommentBody"])?;
+                let words = text(&body, "/CommentBody")?;
+                if body["IsPublished"] != false || words.len() > 4_000 {
+                    return Err("a comment that is published or too long".into());
+                }
+                let ours = words.rsplit('[').next().unwrap_or_default().trim_end_matches(']').to_owned();
+                room.write(ticket, Entry { ours, text: words, ..Entry::default() })?
+            }
+            _ => {
+                only(&body, "", &["Title", "PathOnClient", "VersionData", "FirstPublishLocationId", "Gateway_File__c"])?;
+                let (_, bytes) = decoded(&json!([body]), "/PathOnClient", "/VersionData")?.remove(0);
+                let name = format!("{}{FILE_ID}{}", text(&body, "/PathOnClient")?, text(&body, "/Gateway_File__c")?);
+                room.attach(ticket, (name, bytes))?;
+                room.id()
+            }
+        };
+        Ok(answer(201, json!({"id": id.to_string(), "success": true, "errors": []})))
+    }
+}
+
+impl System for Salesforce {
+    fn name(&self) -> &'static str {
+        "salesforce"
+    }
+    fn settings(&self, url: &str) -> Value {
+        json!({"url": url, "client_id": "client-1"})
+    }
+    fn secret(&self) -> (&'static str, &'static str) {
+        ("client_secret", "sf-secret-76")
+    }
+    fn proven(&self, ask: &Ask, room: &Room) -> bool {
+        ask.path.get(2).is_some_and(|path| path == "token") || ask.header("authorization") == format!("Bearer sf-token-{}", room.token)
+    }
+    fn denied(&self) -> Answer {
+        sf_error(401, "INVALID_SESSION_ID", "Session expired or invalid")
+    }
+    fn busy(&self) -> Answer {
+        sf_error(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.").with("sforce-limit-info", "api-usage=5000/5000")
+    }
+    fn patience_s(&self) -> u64 {
+        900
+    }
+    fn refused(&self, words: &str) -> Answer {
+        sf_error(400, "STRING_TOO_LONG", words)
+    }
+    fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
+        let (method, path) = ask.line();
+        let rest = match path.as_slice() {
+            ["services", "oauth2", "token"] => {
+                let form = ask.form();
+                let good = form.get("grant_type").map(String::as_str) == Some("client_credentials")
+                    && form.get("client_id").map(String::as_str) == Some("client-1")
+                    && form.get("client_secret").map(String::as_str) == Some("sf-secret-76");
+                let refused = || answer(400, json!({"error": "invalid_client", "error_description": "invalid client credentials"}));
+                return Ok(if good { answer(200, json!({"access_token": format!("sf-token-{}", room.token)})) } else { refused() });
+            }
+            ["services", "oauth2", "userinfo"] => return Ok(answer(200, json!({"preferred_username": "gateway"}))),
+            ["services", "data", "v61.0", rest @ ..] => rest,
+            _ => return Err("unknown call".into()),
+        };
+        match (method.as_str(), rest) {
+            ("GET", ["sobjects", "Case", "describe"]) => {
+                Ok(answer(200, json!({"fields": [{"name": "Gateway_Conversation__c", "externalId": true, "unique": true}]})))
+            }
+            ("GET", ["sobjects", "ContentVersion", "describe"]) => Ok(answer(200, json!({"fields": [{"name": "Gateway_File__c"}]}))),
+            ("PATCH", ["sobjects", "Case", "Gateway_Conversation__c", external]) => {
+                let body = ask.json()?;
+                only(&body, "", &["Subject", "Origin", "SuppliedName", "SuppliedEmail", "SuppliedPhone", "Description"])?;
+                if let Some(ticket) = room.with(external, false).first() {
+                    return Ok(answer(200, json!({"id": ticket.id.to_string(), "success": true, "created": false})));
+                }
+                let before = text(&body, "/Description")?.split("goes on from case ").nth(1).map(str::to_owned);
+                let ticket = room.open(external, &text(&body, "/Subject")?);
+                ticket.before = before;
+                Ok(answer(201, json!({"id": ticket.id.to_string(), "success": true, "created": true})))
+            }
+            ("GET", ["queryAll"]) => {
+                let id = word(quoted(ask.q("q"), "WHERE Id").ok_or("unknown query")?);
+                let one = |ticket: &super::Ticket| {
+                    let master = ticket.merged.map(|id| id.to_string());
+                    json!({"Id": ticket.id.to_string(), "IsClosed": ticket.closed, "IsDeleted": ticket.gone || master.is_some(), "MasterRecordId": master})
+                };
+                let found: Vec<Value> = room.tickets.iter().filter(|ticket| ticket.id == id).map(one).collect();
+                Ok(answer(200, json!({"records": found})))
+            }
+            ("GET", ["query"]) => Ok(answer(200, Self::query(ask.q("q"), room)?)),
+            ("POST", ["composite"]) => {
+                let body = ask.json()?;
+                only(&body, "", &["allOrNone", "compositeRequest"])?;
+                let url = text(&body, "/compositeRequest/0/url")?;
+                let url = url::Url::parse(&format!("http://fake{url}")).map_err(|error| error.to_string())?;
+                let soql = url.query_pairs().find(|(name, _)| name == "q").ok_or("no query")?.1.into_owned();
+                Ok(answer(200, json!({"compositeResponse": [{"httpStatusCode": 200, "body": Self::query(&soql, room)?}]})))
+            }
+            ("POST", ["sobjects", kind @ ("EmailMessage" | "CaseComment" | "ContentVersion")]) => Self::child(kind, ask, room),
+            _ => Err("unknown call".into()),
+        }
+    }
+}

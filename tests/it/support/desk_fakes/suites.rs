@@ -1,0 +1,282 @@
+//! Zammad and Freshdesk.
+
+use serde_json::{Value, json};
+
+use super::{Answer, Ask, Entry, Room, System, answer, decoded, fields, number, only, text};
+
+pub struct Zammad;
+pub struct Freshdesk;
+
+fn word(id: &str) -> u64 {
+    id.parse().unwrap_or(0)
+}
+
+impl Zammad {
+    fn article(article: &Value, room: &Room) -> Result<Entry, String> {
+        let sender = text(article, "/sender")?;
+        let (kind, internal) = (text(article, "/type")?, article["internal"] == true);
+        let customer = match (sender.as_str(), kind.as_str(), internal) {
+            ("Customer", "web", false) => true,
+            ("Agent", "note", true) => false,
+            other => return Err(format!("an article of {other:?}")),
+        };
+        if text(article, "/content_type")? != "text/html" {
+            return Err("content_type".into());
+        }
+        let author = article.get("origin_by_id").and_then(Value::as_u64);
+        if author.is_some_and(|author| !room.people.contains_key(&author)) {
+            return Err("origin_by_id is nobody".into());
+        }
+        let ours = text(article, "/message_id")?;
+        let ours = ours.strip_prefix('<').and_then(|id| id.strip_suffix("@gateway>")).ok_or("message_id")?.to_owned();
+        let files = decoded(&article["attachments"], "/filename", "/data")?;
+        Ok(Entry { ours, text: text(article, "/body")?, customer, author, files, ..Entry::default() })
+    }
+}
+
+const ARTICLE: [&str; 11] = [
+    "ticket_id",
+    "subject",
+    "body",
+    "content_type",
+    "type",
+    "sender",
+    "internal",
+    "message_id",
+    "in_reply_to",
+    "attachments",
+    "origin_by_id",
+];
+
+impl System for Zammad {
+    fn name(&self) -> &'static str {
+        "zammad"
+    }
+    fn settings(&self, url: &str) -> Value {
+        json!({"url": url, "group": "Support"})
+    }
+    fn secret(&self) -> (&'static str, &'static str) {
+        ("token", "za-secret-73")
+    }
+    fn proven(&self, ask: &Ask, _: &Room) -> bool {
+        ask.header("authorization") == "Token token=za-secret-73"
+    }
+    fn denied(&self) -> Answer {
+        answer(401, json!({"error": "Invalid token!"}))
+    }
+    fn busy(&self) -> Answer {
+        answer(429, json!({"error": "Too many requests"})).with("retry-after", 7)
+    }
+    fn refused(&self, words: &str) -> Answer {
+        answer(422, json!({"error": words, "error_human": words}))
+    }
+    fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
+        let (method, path) = ask.line();
+        let missing = || answer(404, json!({"error": "Couldn't find Ticket"}));
+        match (method.as_str(), path.as_slice()) {
+            ("GET", ["api", "v1", "users", "me"]) => Ok(answer(200, json!({"id": 1, "login": "gateway"}))),
+            ("GET", ["api", "v1", "groups"]) => Ok(answer(200, json!([{"id": 1, "name": "Support"}]))),
+            ("GET", ["api", "v1", "object_manager_attributes"]) => {
+                Ok(answer(200, json!([{"object": "Ticket", "name": "gateway_conversation"}])))
+            }
+            ("GET", ["api", "v1", "users", "search"]) => {
+                let wanted = ask.q("query");
+                let found: Vec<Value> =
+                    room.people.iter().filter(|(_, mail)| *mail == wanted).map(|(id, mail)| json!({"id": id, "email": mail})).collect();
+                Ok(answer(200, json!(found)))
+            }
+            ("POST", ["api", "v1", "users"]) => {
+                let body = ask.json()?;
+                only(&body, "", &["firstname", "lastname", "email", "roles", "phone"])?;
+                let mail = text(&body, "/email")?;
+                if room.people.values().any(|known| *known == mail) {
+                    return Ok(self.refused("Email address is already used for another user."));
+                }
+                Ok(answer(201, json!({"id": room.person(&mail)})))
+            }
+            ("GET", ["api", "v1", "tickets", "search"]) => {
+                if ask.q("condition[ticket.gateway_conversation][operator]") != "is" || ask.query.contains_key("query") {
+                    return Err("not a search by condition".into());
+                }
+                let wanted = ask.q("condition[ticket.gateway_conversation][value]").to_owned();
+                let one = |ticket: &super::Ticket| json!({"id": ticket.id, "gateway_conversation": ticket.external});
+                let found: Vec<Value> = room.with(&wanted, false).into_iter().map(one).collect();
+                Ok(answer(200, json!(found)))
+            }
+            ("POST", ["api", "v1", "tickets"]) => {
+                let body = ask.json()?;
+                only(&body, "", &["title", "group", "customer_id", "gateway_conversation", "article"])?;
+                only(&body, "/article", &ARTICLE)?;
+                if text(&body, "/group")? != "Support" {
+                    return Err("group".into());
+                }
+                let person = match &body["customer_id"] {
+                    Value::String(guess) => room.person(guess.strip_prefix("guess:").ok_or("customer_id")?),
+                    id => id.as_u64().ok_or("customer_id")?,
+                };
+                let entry = Self::article(&body["article"], room)?;
+                let before = entry.text.split("Goes on from ").nth(1).map(str::to_owned);
+                let ticket = room.open(&text(&body, "/gateway_conversation")?, &text(&body, "/title")?);
+                (ticket.person, ticket.before) = (Some(person), before);
+                let id = ticket.id;
+                let article = room.write(id, entry)?;
+                Ok(answer(201, json!({"id": id, "article_ids": [article]})))
+            }
+            ("GET", ["api", "v1", "tickets", id]) => Ok(match room.there(word(id)) {
+                None => missing(),
+                Some(ticket) => {
+                    let state = if ticket.merged.is_some() {
+                        "merged"
+                    } else if ticket.closed {
+                        "closed"
+                    } else {
+                        "open"
+                    };
+                    answer(200, json!({"id": ticket.id, "state": state}))
+                }
+            }),
+            ("GET", ["api", "v1", "links"]) => {
+                let merged = room.there(word(ask.q("link_object_value"))).and_then(|ticket| ticket.merged);
+                let link = |id: u64| json!({"link_type": "parent", "link_object": "Ticket", "link_object_value": id});
+                Ok(answer(200, json!({"links": merged.map(link).into_iter().collect::<Vec<_>>()})))
+            }
+            ("POST", ["api", "v1", "ticket_articles"]) => {
+                let body = ask.json()?;
+                only(&body, "", &ARTICLE)?;
+                let id = number(&body, "/ticket_id")?;
+                if room.there(id).is_none() {
+                    return Ok(missing());
+                }
+                let entry = Self::article(&body, room)?;
+                Ok(answer(201, json!({"id": room.write(id, entry)?})))
+            }
+            ("GET", ["api", "v1", "ticket_articles", "by_ticket", id]) => {
+                let entries = room.there(word(id)).map(|ticket| ticket.entries.clone()).unwrap_or_default();
+                let one = |entry: &Entry| json!({"id": entry.id, "message_id": format!("<{}@gateway>", entry.ours)});
+                Ok(answer(200, json!(entries.iter().map(one).collect::<Vec<_>>())))
+            }
+            ("PUT", ["api", "v1", "tickets", id]) => {
+                room.ticket(word(id))?.gone = true;
+                Ok(answer(200, json!({})))
+            }
+            _ => Err("unknown call".into()),
+        }
+    }
+}
+
+impl System for Freshdesk {
+    fn name(&self) -> &'static str {
+        "freshdesk"
+    }
+    fn settings(&self, url: &str) -> Value {
+        json!({"url": url})
+    }
+    fn secret(&self) -> (&'static str, &'static str) {
+        ("api_key", "fd-secret-74")
+    }
+    fn proven(&self, ask: &Ask, _: &Room) -> bool {
+        use base64::Engine;
+        ask.header("authorization") == format!("Basic {}", base64::engine::general_purpose::STANDARD.encode("fd-secret-74:X"))
+    }
+    fn denied(&self) -> Answer {
+        answer(401, json!({"code": "invalid_credentials", "message": "You have to be logged in to perform this action."}))
+    }
+    fn busy(&self) -> Answer {
+        answer(429, json!({"message": "You have exceeded the limit of requests per hour"}))
+            .with("retry-after", 7)
+            .with("x-ratelimit-total", 3000)
+            .with("x-ratelimit-remaining", 0)
+    }
+    fn refused(&self, words: &str) -> Answer {
+        answer(
+            400,
+            json!({"description": "Validation failed", "errors": [{"field": "subject", "message": words, "code": "invalid_value"}]}),
+        )
+    }
+    fn holds(&self, entry: &Entry, id: &str) -> bool {
+        entry.text.contains(&format!("[{id}]"))
+    }
+    fn follows_merged(&self) -> bool {
+        false
+    }
+    fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
+        let (method, path) = ask.line();
+        match (method.as_str(), path.as_slice()) {
+            ("GET", ["api", "v2", "agents", "me"]) => Ok(answer(200, json!({"id": 1, "contact": {"name": "Gateway"}}))),
+            ("GET", ["api", "v2", "ticket_fields"]) => Ok(answer(200, json!([{"name": "cf_gateway_conversation"}]))),
+            ("GET", ["api", "v2", "contacts"]) => {
+                let found: Vec<Value> =
+                    room.people.iter().filter(|(_, key)| *key == ask.q("unique_external_id")).map(|(id, _)| json!({"id": id})).collect();
+                Ok(answer(200, json!(found)))
+            }
+            ("POST", ["api", "v2", "contacts"]) => {
+                let body = ask.json()?;
+                only(&body, "", &["unique_external_id", "name", "email"])?;
+                text(&body, "/name")?;
+                Ok(answer(201, json!({"id": room.person(&text(&body, "/unique_external_id")?)})))
+            }
+            ("GET", ["api", "v2", "search", "tickets"]) => {
+                let query = ask.q("query");
+                let wanted = query.strip_prefix("\"cf_gateway_conversation:'").and_then(|rest| rest.strip_suffix("'\"")).ok_or("query")?;
+                let one = |ticket: &super::Ticket| json!({"id": ticket.id, "custom_fields": {"cf_gateway_conversation": ticket.external}});
+                let found: Vec<Value> = room.with(wanted, true).into_iter().map(one).collect();
+                Ok(answer(200, json!({"total": found.len(), "results": found})))
+            }
+            ("POST", ["api", "v2", "tickets"]) => {
+                let known = [
+                    "requester_id",
+                    "subject",
+                    "description",
+                    "status",
+                    "priority",
+                    "source",
+                    "custom_fields[cf_gateway_conversation]",
+                    "tags[]",
+                    "attachments[]",
+                ];
+                let (values, files) = fields(ask.parts()?, &known)?;
+                let person =
+                    values.get("requester_id").map(|id| word(id)).filter(|id| room.people.contains_key(id)).ok_or("requester_id")?;
+                if values.get("status").map(String::as_str) != Some("2") || values.get("priority").map(String::as_str) != Some("1") {
+                    return Err("status or priority".into());
+                }
+                let entry = Entry { text: values["description"].clone(), customer: true, author: Some(person), files, ..Entry::default() };
+                let ticket = room.open(&values["custom_fields[cf_gateway_conversation]"], &values["subject"]);
+                let before = entry.text.split("Goes on from ticket ").nth(1).map(str::to_owned);
+                (ticket.person, ticket.before) = (Some(person), before);
+                let id = ticket.id;
+                room.write(id, entry)?;
+                Ok(answer(201, json!({"id": id})))
+            }
+            ("GET", ["api", "v2", "tickets", id]) => Ok(match room.there(word(id)) {
+                Some(ticket) => answer(200, json!({"id": ticket.id, "status": if ticket.closed { 5 } else { 2 }})),
+                None => answer(404, Value::Null),
+            }),
+            ("POST", ["api", "v2", "tickets", id, "notes"]) => {
+                let (values, files) = fields(ask.parts()?, &["body", "private", "incoming", "user_id", "attachments[]"])?;
+                let customer = values["private"] == "false";
+                if customer && values.get("incoming").map(String::as_str) != Some("true") {
+                    return Err("a public note that did not come in mails the customer".into());
+                }
+                let author = values.get("user_id").map(|id| word(id));
+                if author.is_some_and(|author| !room.people.contains_key(&author)) || customer && author.is_none() {
+                    return Err("user_id".into());
+                }
+                if room.there(word(id)).is_none() {
+                    return Ok(answer(404, Value::Null));
+                }
+                let entry = Entry { text: values["body"].clone(), customer, author, files, ..Entry::default() };
+                Ok(answer(201, json!({"id": room.write(word(id), entry)?})))
+            }
+            ("GET", ["api", "v2", "tickets", id, "conversations"]) => {
+                // What made the ticket is its description, no conversation.
+                let entries = room.there(word(id)).map(|ticket| ticket.entries.clone()).unwrap_or_default();
+                let (size, page) = (ask.q("per_page").parse::<usize>().unwrap_or(30).min(100), ask.q("page").parse().unwrap_or(1usize));
+                let one = |entry: &Entry| json!({"id": entry.id, "body": entry.text, "private": !entry.customer});
+                let list: Vec<Value> = entries.iter().skip(1).skip((page - 1) * size).take(size).map(one).collect();
+                Ok(answer(200, json!(list)))
+            }
+            _ => Err("unknown call".into()),
+        }
+    }
+}
