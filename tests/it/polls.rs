@@ -205,7 +205,6 @@ impl World {
             random: self.gate.parts().random,
             ids: Arc::new(IdMaker::default()),
             lease_epoch: 0,
-            enricher: None,
             metrics: self.metrics.clone(),
             enricher: None,
         };
