@@ -1,6 +1,7 @@
-//! Values of settings: what a channel file may write for a declared type, and what maps see of it.
+//! Values of settings: what a channel file may write for a declared type, what maps see of it, and which modes need it.
 
-use crate::connector::manifest::{SettingType, duration};
+use crate::connector::manifest::{Secret, Setting, SettingType, duration};
+use crate::connector::mode::Mode;
 
 impl SettingType {
     /// What a value of it looks like, for error texts.
@@ -34,5 +35,19 @@ impl SettingType {
             (Self::Table, Value::Object(map)) => map.values().all(Value::is_string).then(|| value.clone()),
             _ => None,
         }
+    }
+}
+
+impl Secret {
+    /// Whether one of these modes needs it.
+    pub fn is_for(&self, modes: &[Mode]) -> bool {
+        Mode::needed(&self.modes, modes)
+    }
+}
+
+impl Setting {
+    /// Whether one of these modes needs it.
+    pub fn is_for(&self, modes: &[Mode]) -> bool {
+        Mode::needed(&self.modes, modes)
     }
 }
