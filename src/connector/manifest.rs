@@ -14,11 +14,9 @@ use crate::connector::media::RecipeSpec;
 use crate::connector::mode::Mode;
 use crate::connector::own::WhoamiSpec;
 use crate::connector::poll::spec::{LimitsSpec, PollSpec};
-use crate::connector::problem::{Problem, did_you_mean};
+use crate::connector::problem::Problem;
+use crate::connector::setting::toml_problem;
 use crate::connector::stream::StreamSpec;
-
-/// Primitives that later versions carry out; named apart, so that the error says so.
-const LATER: &[&str] = &["subscribe", "reply", "correlate", "capabilities"];
 
 /// Longest wait for parts of a message: what follows in its conversation waits too.
 const COALESCE_WINDOW_MAX: Duration = Duration::from_secs(300);
@@ -530,26 +528,6 @@ impl Manifest {
     /// Scheme of its addresses.
     pub fn scheme(&self) -> &str {
         self.scheme.as_deref().unwrap_or(&self.name)
-    }
-}
-
-/// The problem behind an error of the TOML reader, with one suggestion where a key is unknown.
-pub(crate) fn toml_problem(file: &str, text: &str, error: &toml::de::Error) -> Problem {
-    let message = error.message();
-    let span = error.span().unwrap_or(0..0);
-    let mut words = message.split('`');
-    let (lead, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    if !lead.starts_with("unknown field") {
-        return Problem::at(file, text, span, message.replace('\n', " "));
-    }
-    if LATER.contains(&name) {
-        return Problem::at(file, text, span, format!("`{name}` is not carried out by this version"));
-    }
-    let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
-    let problem = Problem::at(file, text, span, format!("unknown key `{name}`"));
-    match did_you_mean(name, known) {
-        Some(near) => problem.suggest(format!("did you mean `{near}`?")),
-        None => problem,
     }
 }
 

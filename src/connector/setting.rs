@@ -1,7 +1,12 @@
-//! Values of settings: what a channel file may write for a declared type, what maps see of it, and which modes need it.
+//! Values of settings: what a channel file may write for a declared type, what maps see of it, and which modes need it; and what is said
+//! of a key that is not known.
 
 use crate::connector::manifest::{Secret, Setting, SettingType, duration};
 use crate::connector::mode::Mode;
+use crate::connector::problem::{Problem, did_you_mean};
+
+/// Primitives that later versions carry out; named apart, so that the error says so.
+const LATER: &[&str] = &["subscribe", "reply", "correlate", "capabilities"];
 
 impl SettingType {
     /// What a value of it looks like, for error texts.
@@ -49,5 +54,25 @@ impl Setting {
     /// Whether one of these modes needs it.
     pub fn is_for(&self, modes: &[Mode]) -> bool {
         Mode::needed(&self.modes, modes)
+    }
+}
+
+/// The problem behind an error of the TOML reader, with one suggestion where a key is unknown.
+pub(crate) fn toml_problem(file: &str, text: &str, error: &toml::de::Error) -> Problem {
+    let message = error.message();
+    let span = error.span().unwrap_or(0..0);
+    let mut words = message.split('`');
+    let (lead, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    if !lead.starts_with("unknown field") {
+        return Problem::at(file, text, span, message.replace('\n', " "));
+    }
+    if LATER.contains(&name) {
+        return Problem::at(file, text, span, format!("`{name}` is not carried out by this version"));
+    }
+    let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
+    let problem = Problem::at(file, text, span, format!("unknown key `{name}`"));
+    match did_you_mean(name, known) {
+        Some(near) => problem.suggest(format!("did you mean `{near}`?")),
+        None => problem,
     }
 }

@@ -10,8 +10,9 @@ use crate::connector::call::template::{Position, Template};
 use crate::connector::call::{Call, Filling, RequestSpec};
 use crate::connector::folder::Folder;
 use crate::connector::jq::{Filter, Limits};
-use crate::connector::manifest::{duration, toml_problem};
+use crate::connector::manifest::duration;
 use crate::connector::problem::Problem;
+use crate::connector::setting::toml_problem;
 use crate::connector::ticket::{
     CallSpec, Calls, CheckSpec, CreateWay, DESTINATION_FILE, FilesWay, ROOTS, Repeatable, TAKE_VARS, TicketCall, TicketCheck,
     TicketManifest, TicketSystem,
