@@ -206,7 +206,6 @@ impl World {
             ids: Arc::new(IdMaker::default()),
             lease_epoch: 0,
             metrics: self.metrics.clone(),
-            enricher: None,
         };
         self.stop = watch::Sender::new(false);
         self.task = Some(tokio::spawn(Arc::new(channel).run(self.stop.subscribe())));
