@@ -193,6 +193,7 @@ impl World {
             via: Via::Poll,
             source: Arc::new(source),
             reader: reader.clone(),
+            enricher: None,
             limits: Arc::new(Limits::new(&LimitRules::default(), clock.clone())),
             public: Channel { id: "desk".to_owned(), connector: "chat".to_owned(), labels: BTreeMap::new() },
             store: self.gate.store(),
