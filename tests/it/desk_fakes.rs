@@ -42,6 +42,9 @@ async fn a_conversation_is_a_ticket_with_its_entries_and_files(system: &'static 
     let entries = &room.tickets[0].entries;
     assert!(entries[0].text.contains("Größe 38"), "{}", entries[0].text);
     assert_eq!([entries[0].customer, entries[1].customer], [true, true]);
+    // Systems that know who wrote it know the customer; those that have subjects took it from the first line.
+    assert!(entries[0].author.is_none_or(|author| room.people.contains_key(&author)), "{}", system.name());
+    assert!(room.tickets[0].subject.is_empty() || room.tickets[0].subject.contains("Größe 38"), "{}", room.tickets[0].subject);
     assert_eq!(entries[2].customer, !system.hides_notes());
     let of = |at: usize| -> Vec<(String, Vec<u8>)> {
         let bare = |name: &str| name.split('\u{1f}').next().unwrap_or_default().to_owned();
