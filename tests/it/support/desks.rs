@@ -93,14 +93,14 @@ impl Desk {
         Some(desk)
     }
 
-    /// A Roundup tracker, with a rate limit if `calls` in ten seconds says so; `None`, loudly, where it is not installed.
-    pub async fn roundup(calls: Option<u32>) -> Option<Self> {
+    /// A Roundup tracker; `None`, loudly, where it is not installed.
+    pub async fn roundup() -> Option<Self> {
         let venv = kept("desks-venv");
         if !venv.join("bin/roundup-server").exists() {
             missing("roundup in a virtual environment");
             return None;
         }
-        let more = [venv.display().to_string(), calls.map(|calls| calls.to_string()).unwrap_or_default()];
+        let more = [venv.display().to_string()];
         let (folder, child, address) = start("roundup.sh", "roundup", &more);
         // admin:admin
         let proof = ("authorization".into(), "Basic YWRtaW46YWRtaW4=".to_owned());
