@@ -229,13 +229,6 @@ mod roundup {
             super::conversations_become_tickets(System::Roundup, desk).await;
         }
     }
-
-    #[tokio::test]
-    async fn every_lost_answer_is_looked_for() {
-        if let Some(desk) = Desk::roundup().await {
-            super::every_lost_answer_is_looked_for(System::Roundup, desk).await;
-        }
-    }
 }
 
 of_each!(
