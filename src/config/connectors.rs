@@ -57,11 +57,6 @@ impl Connectors {
         self.desks.keys().map(String::as_str)
     }
 
-    /// The folder of a ticket system.
-    pub fn desk_folder(&self, name: &str) -> Option<&Folder> {
-        self.desks.get(name)
-    }
-
     /// A ticket system, loaded. `None`: there is no such one.
     pub fn desk(&self, name: &str) -> Option<Result<Arc<TicketSystem>, Vec<Problem>>> {
         TicketSystem::load(self.desks.get(name)?, self.limits).map(|loaded| loaded.map(Arc::new))
