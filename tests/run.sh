@@ -109,7 +109,7 @@ courier_server() {
 
 # Published verifiers in two languages: what a CRM developer would use on our deliveries.
 python_clients() {
-    local stamp="$servers/venv/.installed" want="standardwebhooks==1.1.0 jsonschema==4.25.1"
+    local stamp="$servers/venv/.installed" want="standardwebhooks==1.1.0 jsonschema==4.25.1 aiosmtpd==1.4.6 dkimpy==1.1.8"
     if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
         echo "all there"
         return 0

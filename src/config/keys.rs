@@ -247,9 +247,9 @@ const DELIVERY: &[Key] = &[
 pub const DESTINATION: &[Key] = &[
     key(
         "kind",
-        Choice(&["webhook", "ticket", "file", "stdout"]),
+        Choice(&["webhook", "ticket", "smtp", "file", "stdout"]),
         Required("\"webhook\""),
-        "`webhook`, `ticket` (a ticket system), `file` (NDJSON) or `stdout` (NDJSON).",
+        "`webhook`, `ticket` (a ticket system), `smtp` (a mail per event, for systems that make tickets of mail), `file` (NDJSON) or `stdout` (NDJSON).",
     ),
     key("url", Url, Unset("\"https://crm.example.org/hooks/omnigate\""), "Webhook: where events are posted to. Required there."),
     key(
@@ -280,15 +280,47 @@ pub const DESTINATION: &[Key] = &[
         Is("\"recreate\""),
         "Ticket: when the ticket of a conversation was deleted: make another, or leave it to a person (dead letter).",
     ),
-    key("edits", Choice(&["note", "skip"]), Is("\"note\""), "Ticket: edits by their author become notes for agents, or nothing."),
-    key("deletions", Choice(&["note", "skip"]), Is("\"note\""), "Ticket: deletions by their author become notes for agents, or nothing."),
-    key("reactions", Choice(&["note", "skip"]), Is("\"skip\""), "Ticket: reactions become notes for agents, or nothing."),
+    key("edits", Choice(&["note", "skip"]), Is("\"note\""), "Ticket and mail: edits by their author become notes for agents, or nothing."),
+    key(
+        "deletions",
+        Choice(&["note", "skip"]),
+        Is("\"note\""),
+        "Ticket and mail: deletions by their author become notes for agents, or nothing.",
+    ),
+    key("reactions", Choice(&["note", "skip"]), Is("\"skip\""), "Ticket and mail: reactions become notes for agents, or nothing."),
     key(
         "contact_domain",
         Text,
         Is("\"contacts.invalid\""),
-        "Ticket: domain of the addresses under which contacts without a mail address become users of the system, one each.",
+        "Ticket and mail: domain of the addresses under which contacts without a mail address become users of the system, one each.",
     ),
+    key("host", Text, Unset("\"mail.example.org\""), "Mail: the SMTP server. Required there."),
+    key("port", Integer(1, 65_535), Is("587"), "Mail: its port."),
+    key(
+        "tls",
+        Choice(&["starttls", "implicit", "none"]),
+        Is("\"starttls\""),
+        "Mail: `starttls` (or nothing is sent), `implicit` (TLS from the first byte, port 465), or `none`.",
+    ),
+    key("ca_file", Path, Unset("\"ca.pem\""), "Mail: PEM file of an own certificate authority, beside the ones of the system."),
+    key("user", Text, Unset("\"gateway\""), "Mail: user of the SMTP server."),
+    key("password", Secrets, Unset("{ env = \"SMTP_PASSWORD\" }"), "Mail: their password."),
+    key(
+        "from",
+        Text,
+        Unset("\"gateway@example.org\""),
+        "Mail: the gateway's address, where mail that cannot be delivered comes back; its domain is that of Message-IDs and DKIM. Required there.",
+    ),
+    key("to", Text, Unset("\"support@example.org\""), "Mail: where the mails go. Required there."),
+    key(
+        "as",
+        Choice(&["behalf", "customer"]),
+        Is("\"behalf\""),
+        "Mail: who the author is: the gateway on the customer's behalf (her name, Reply-To her address), or the customer's own address (the gateway is \
+         Sender; for servers that do not check SPF and DMARC of what we send).",
+    ),
+    key("dkim_selector", Text, Unset("\"omnigate\""), "Mail: sign with DKIM under this selector of the domain of `from`."),
+    key("dkim_key", Secrets, Unset("{ file = \"dkim.pem\" }"), "Mail: the RSA key for it, PEM."),
     key("path", Path, Unset("\"data/events.ndjson\""), "File: where events are appended to. Required there."),
     key(
         "body",

@@ -17,6 +17,7 @@ use crate::config::settings::{
     AttachmentForm, Attachments, Config, Delivery, DestinationKind, DestinationSettings, Dns, Durability, Files, Instance, LogFormat, Logs,
     Mapping, OnExhausted, Route, RouteDirection, SecretPlace, Server, StoreSettings,
 };
+use crate::config::smtp;
 use crate::connector::problem::did_you_mean;
 use crate::logic::standard_webhooks;
 use crate::ports::store::Retention;
@@ -179,27 +180,39 @@ fn destinations(reading: &mut Reading<'_>, root: &Section, dir: &Path) -> BTreeM
     found
 }
 
-/// Keys that only one kind of destination knows.
-const OF_KIND: &[(&str, &str)] = &[
-    ("url", "webhook"),
-    ("secret", "webhook"),
-    ("headers", "webhook"),
-    ("path", "file"),
-    ("system", "ticket"),
-    ("settings", "ticket"),
-    ("secrets", "ticket"),
-    ("on_closed", "ticket"),
-    ("on_gone", "ticket"),
-    ("edits", "ticket"),
-    ("deletions", "ticket"),
-    ("reactions", "ticket"),
-    ("contact_domain", "ticket"),
+/// Keys that only some kinds of destinations know.
+const OF_KIND: &[(&str, &[&str])] = &[
+    ("url", &["webhook"]),
+    ("secret", &["webhook"]),
+    ("headers", &["webhook"]),
+    ("path", &["file"]),
+    ("system", &["ticket"]),
+    ("settings", &["ticket"]),
+    ("secrets", &["ticket"]),
+    ("on_closed", &["ticket"]),
+    ("on_gone", &["ticket"]),
+    ("edits", &["ticket", "smtp"]),
+    ("deletions", &["ticket", "smtp"]),
+    ("reactions", &["ticket", "smtp"]),
+    ("contact_domain", &["ticket", "smtp"]),
+    ("host", &["smtp"]),
+    ("port", &["smtp"]),
+    ("tls", &["smtp"]),
+    ("ca_file", &["smtp"]),
+    ("user", &["smtp"]),
+    ("password", &["smtp"]),
+    ("from", &["smtp"]),
+    ("to", &["smtp"]),
+    ("as", &["smtp"]),
+    ("dkim_selector", &["smtp"]),
+    ("dkim_key", &["smtp"]),
 ];
 
 fn destination(reading: &mut Reading<'_>, name: &str, section: &Section, dir: &Path) -> Option<DestinationSettings> {
     let kind = section.text("kind")?;
-    for (key, owner) in OF_KIND.iter().filter(|(key, owner)| section.written(key) && *owner != kind) {
-        reading.wrong(section.key_span(key), format!("`{key}` is only for destinations with kind = \"{owner}\""), None);
+    for (key, owners) in OF_KIND.iter().filter(|(key, owners)| section.written(key) && !owners.contains(&kind.as_str())) {
+        let owners = owners.join("\" or \"");
+        reading.wrong(section.key_span(key), format!("`{key}` is only for destinations with kind = \"{owners}\""), None);
     }
     let missing = |reading: &mut Reading<'_>, key: &str, example: &str| {
         if !section.written(key) {
@@ -225,6 +238,13 @@ fn destination(reading: &mut Reading<'_>, name: &str, section: &Section, dir: &P
         "ticket" => {
             missing(reading, "system", "\"rt\"");
             desk::read(reading, section, dir).map(|ticket| DestinationKind::Ticket(Box::new(ticket)))
+        }
+        "smtp" => {
+            for (key, example) in [("host", "\"mail.example.org\""), ("from", "\"gateway@example.org\""), ("to", "\"support@example.org\"")]
+            {
+                missing(reading, key, example);
+            }
+            smtp::read(reading, section).map(|smtp| DestinationKind::Smtp(Box::new(smtp)))
         }
         "file" => {
             missing(reading, "path", "\"data/events.ndjson\"");

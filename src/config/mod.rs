@@ -18,6 +18,7 @@ pub mod read;
 pub mod reference;
 pub mod secrets;
 pub mod settings;
+mod smtp;
 pub mod source;
 pub mod units;
 pub mod value;

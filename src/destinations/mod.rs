@@ -3,6 +3,7 @@
 
 pub mod file;
 pub mod shape;
+pub mod smtp;
 pub mod stdout;
 pub mod ticket;
 pub mod webhook;

@@ -75,6 +75,17 @@ pub enum DeliverError {
     },
 }
 
+/// How the way to a mail server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SmtpTls {
+    /// STARTTLS, or nothing is sent (RFC 3207).
+    StartTls,
+    /// TLS from the first byte (RFC 8314).
+    Implicit,
+    /// Not at all.
+    None,
+}
+
 /// One destination of the configuration.
 pub trait Destination: Send + Sync {
     /// Hands over one event. Cancelling the future leaves the outcome unknown.

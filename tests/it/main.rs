@@ -49,6 +49,7 @@ mod real_move;
 mod real_oauth;
 mod real_reconcile;
 mod real_sdks;
+mod real_smtp;
 mod real_tokens;
 mod sender_check;
 mod server;

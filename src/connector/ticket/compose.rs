@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::connector::text::cut;
 use crate::connector::ticket::dialect::Dialect;
-use crate::connector::ticket::{FilesWay, TicketManifest};
+use crate::connector::ticket::{FilesWay, TextSpec, TicketSpec};
 use crate::model::id::{AttachmentId, ConversationId, EventId};
 
 /// Files of one entry together where bodies hold them: a body is made by jq, whose output is bounded.
@@ -62,8 +62,10 @@ pub struct Entry {
 /// What composing needs beside the event.
 #[derive(Debug, Clone, Copy)]
 pub struct Composing<'a> {
-    /// The system.
-    pub manifest: &'a TicketManifest,
+    /// How its texts are written.
+    pub text: &'a TextSpec,
+    /// What it can do.
+    pub ticket: &'a TicketSpec,
     /// What the destination wants of other events.
     pub forms: Forms,
     /// Domain of the addresses that contacts without a mail address get.
@@ -104,14 +106,14 @@ pub fn compose(id: EventId, event: &Value, with: &Composing<'_>) -> Option<Entry
     if kind == "message.updated" && files.is_empty() && left.is_empty() {
         return None;
     }
-    let dialect = with.manifest.text.dialect;
+    let dialect = with.text.dialect;
     let mut body = said.body;
     for line in left {
         body.push_str(dialect.line());
         body.push_str(&line);
     }
     let mark = format!("[{external}]");
-    if with.manifest.text.marks {
+    if with.text.marks {
         body.push_str(dialect.break_after());
         body.push_str(&mark);
     }
@@ -134,7 +136,7 @@ struct Said {
 }
 
 fn words(line: &str, with: &Composing<'_>) -> Said {
-    Said { body: with.manifest.text.dialect.text(line), plain: line.to_owned() }
+    Said { body: with.text.dialect.text(line), plain: line.to_owned() }
 }
 
 fn which(data: &Value) -> String {
@@ -172,7 +174,7 @@ fn subject(data: &Value) -> String {
 }
 
 fn message(data: &Value, with: &Composing<'_>) -> Said {
-    let (dialect, spec) = (with.manifest.text.dialect, &with.manifest.text);
+    let (dialect, spec) = (with.text.dialect, with.text);
     let mut plain = text(data, "/message/text").unwrap_or_default().to_owned();
     let mut facts = Vec::new();
     if let Some(call) = data.pointer("/message/call").filter(|call| call.is_object()) {
@@ -242,8 +244,8 @@ fn shorten(text: &mut String, chars_max: usize) -> bool {
 
 fn edited(data: &Value, with: &Composing<'_>) -> Said {
     let mut plain = text(data, "/text").unwrap_or("(no text)").to_owned();
-    shorten(&mut plain, with.manifest.text.chars_max.saturating_sub(500) / 2);
-    let dialect = with.manifest.text.dialect;
+    shorten(&mut plain, with.text.chars_max.saturating_sub(500) / 2);
+    let dialect = with.text.dialect;
     let lead = format!("{} was edited by its author. It now says:", which(data));
     Said {
         body: format!("{}{}{}", dialect.strong(&lead), dialect.break_after(), dialect.text(&plain)),
@@ -259,7 +261,7 @@ fn reaction(kind: &str, data: &Value, with: &Composing<'_>) -> Said {
 
 /// Files that go with the entry, and a line for each that does not.
 fn sorted(list: &[Value], with: &Composing<'_>) -> (Vec<EntryFile>, Vec<String>) {
-    let (ticket, dialect) = (&with.manifest.ticket, with.manifest.text.dialect);
+    let (ticket, dialect) = (with.ticket, with.text.dialect);
     let (mut files, mut left) = (Vec::new(), Vec::new());
     let mut room = if ticket.base64 { BASE64_BYTES_MAX } else { u64::MAX };
     for (number, file) in list.iter().enumerate() {

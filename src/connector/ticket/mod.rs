@@ -95,7 +95,7 @@ impl Proved {
 }
 
 /// What a system can do.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TicketSpec {
     /// Template: where a person sees the ticket.

@@ -127,7 +127,17 @@ fn created(message: Value) -> Value {
 
 fn composed(system: &TicketSystem, event: &Value) -> Option<super::compose::Entry> {
     let forms = Forms { edits: true, deletions: true, reactions: false };
-    compose(EventId(7), event, &Composing { manifest: &system.manifest, forms, contact_domain: "contacts.example.org", files: true })
+    compose(
+        EventId(7),
+        event,
+        &Composing {
+            text: &system.manifest.text,
+            ticket: &system.manifest.ticket,
+            forms,
+            contact_domain: "contacts.example.org",
+            files: true,
+        },
+    )
 }
 
 #[test]

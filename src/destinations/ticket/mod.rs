@@ -101,7 +101,8 @@ impl TicketDesk {
         let broken = |what: &str| DeliverError::Never { code: Code::Invariant, status: None, detail: what.to_owned() };
         let event: Value = serde_json::from_slice(&outgoing.bytes).map_err(|_| broken("the frozen event cannot be read"))?;
         let with = Composing {
-            manifest: &self.options.system.manifest,
+            text: &self.options.system.manifest.text,
+            ticket: &self.options.system.manifest.ticket,
             forms: self.options.forms,
             contact_domain: &self.options.contact_domain,
             files: self.options.files,
