@@ -6,6 +6,7 @@ the next letter without an answer, after it was taken.
 import asyncio
 import hashlib
 import json
+import socket
 import ssl
 import sys
 import threading
@@ -32,7 +33,7 @@ class Letters:
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
             "tls": session.ssl is not None,
-            "user": session.login_data.decode() if session.login_data else None,
+            "user": session.auth_data.decode() if session.auth_data else None,
             "headers": {name.lower(): str(value) for name, value in parsed.items()},
             "defects": [type(defect).__name__ for part in parsed.walk() for defect in part.defects],
             "text": next((part.get_content() for part in parts if part.get_content_type() == "text/plain" and not part.is_attachment()), None),
@@ -49,8 +50,7 @@ class Letters:
 
 def login(server, session, envelope, mechanism, data):
     good = isinstance(data, LoginPassword) and data.login == b"gateway" and data.password == b"a-password-for-tests"
-    session.login_data = data.login if good else None
-    return AuthResult(success=good)
+    return AuthResult(success=good, handled=False, auth_data=data.login if good else None)
 
 
 class Mailbox(Controller):
@@ -60,11 +60,12 @@ class Mailbox(Controller):
         return SMTP(self.handler, tls_context=tls, require_starttls=True, authenticator=login, auth_required=True, enable_SMTPUTF8=True)
 
 
-mailbox = Mailbox(Letters(), hostname="127.0.0.1", port=0)
-# The port is not known before it is bound; nothing is asked of it here.
-mailbox._trigger_server = lambda: None
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+mailbox = Mailbox(Letters(), hostname="127.0.0.1", port=port, ready_timeout=30)
 mailbox.start()
-print(mailbox.server.sockets[0].getsockname()[1], flush=True)
+print(port, flush=True)
 for line in sys.stdin:
     if line.strip() == "cut":
         CUT.set()
