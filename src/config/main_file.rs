@@ -208,6 +208,11 @@ const OF_KIND: &[(&str, &[&str])] = &[
     ("dkim_key", &["smtp"]),
 ];
 
+/// The kinds of destinations that know a key; none if all do.
+pub fn kinds_of(key: &str) -> &'static [&'static str] {
+    OF_KIND.iter().find(|(known, _)| *known == key).map_or(&[], |(_, kinds)| kinds)
+}
+
 fn destination(reading: &mut Reading<'_>, name: &str, section: &Section, dir: &Path) -> Option<DestinationSettings> {
     let kind = section.text("kind")?;
     for (key, owners) in OF_KIND.iter().filter(|(key, owners)| section.written(key) && !owners.contains(&kind.as_str())) {

@@ -8,13 +8,11 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use crate::config::keys::{CHANNEL, DESTINATION, Default, Key, Kind, MAIN, ROUTE};
+use crate::config::main_file;
 use crate::config::value::expectation;
 
 /// Longest line of prose in the annotated file.
 const PROSE_CHARS: usize = 118;
-
-/// Keys of a destination that only ticket systems know: they stand in a table of their own.
-const OF_TICKETS: &[&str] = &["system", "settings", "secrets", "on_closed", "on_gone", "edits", "deletions", "reactions", "contact_domain"];
 
 /// `config/omnigate.toml`: every key, its default, its sentence; and the two tables that make a fresh clone run.
 pub fn main_file() -> String {
@@ -57,12 +55,12 @@ fn destinations(out: &mut String, help: &str) {
     out.push('\n');
     prose(out, help);
     out.push_str("#[destination.helpdesk]\n");
-    let ticket = |key: &&Key| OF_TICKETS.contains(&key.name);
-    DESTINATION.iter().filter(|key| key.name != "path" && !ticket(key)).for_each(|key| commented(out, key));
-    out.push_str("\n#[destination.desk]\n#kind = \"ticket\"\n");
-    DESTINATION.iter().filter(ticket).for_each(|key| commented(out, key));
-    out.push_str("\n#[destination.archive]\n#kind = \"file\"\n");
-    DESTINATION.iter().filter(|key| key.name == "path").for_each(|key| commented(out, key));
+    let only = |kind: &'static str| DESTINATION.iter().filter(move |key| main_file::kinds_of(key.name).first() == Some(&kind));
+    DESTINATION.iter().filter(|key| matches!(main_file::kinds_of(key.name), [] | ["webhook", ..])).for_each(|key| commented(out, key));
+    for (name, kind) in [("desk", "ticket"), ("post", "smtp"), ("archive", "file")] {
+        let _ = writeln!(out, "\n#[destination.{name}]\n#kind = \"{kind}\"");
+        only(kind).for_each(|key| commented(out, key));
+    }
     out.push('\n');
     prose(out, "Out of the box events are printed. Name your CRM above and in the route below, then remove this.");
     out.push_str("[destination.screen]\nkind = \"stdout\"\n");

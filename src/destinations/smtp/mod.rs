@@ -26,7 +26,7 @@ use serde_json::Value;
 
 use crate::connector::ticket::compose::{Composing, Entry, Forms, compose};
 use crate::connector::ticket::dialect::Dialect;
-use crate::connector::ticket::{FilesWay, TextSpec};
+use crate::connector::ticket::{FilesWay, TextSpec, TicketSpec};
 use crate::destinations::smtp::letter::{Letter, LetterFile};
 use crate::model::codes::Code;
 use crate::model::delivery::Outgoing;
@@ -132,10 +132,10 @@ impl Smtp {
             names_author: false,
             marks: false,
         };
+        let ticket = TicketSpec { files: FilesWay::With, file_bytes_max: Some(self.options.file_bytes_max), ..TicketSpec::default() };
         let with = Composing {
             text: &text,
-            files_way: FilesWay::With,
-            file_bytes_max: Some(self.options.file_bytes_max),
+            ticket: &ticket,
             forms: self.options.forms,
             contact_domain: &self.options.contact_domain,
             files: self.options.files,
