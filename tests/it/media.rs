@@ -113,8 +113,8 @@ impl World {
         let events: Vec<_> = book.taken().into_iter().map(|delivery| delivery.event.clone()).collect();
         let Some(created) = events.iter().find(|event| event["data"]["message"]["text"] == id) else { return Vec::new() };
         let message = &created["data"]["message"]["id"];
-        let updates = events.iter().filter(|event| event["type"] == "message.updated" && event["data"]["message"]["id"] == *message);
-        let last = updates.last().map_or(&created["data"]["message"]["attachments"], |event| &event["data"]["attachments"]);
+        let mut updates = events.iter().filter(|event| event["type"] == "message.updated" && event["data"]["message"]["id"] == *message);
+        let last = updates.next_back().map_or(&created["data"]["message"]["attachments"], |event| &event["data"]["attachments"]);
         last.as_array().cloned().unwrap_or_default()
     }
 

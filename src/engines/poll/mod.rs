@@ -30,6 +30,9 @@ use crate::ports::pull::PullError;
 /// A look holds no request longer than this.
 const PROBE_WITHIN: Duration = Duration::from_secs(10);
 
+/// Is told how much of each budget is used.
+pub type Usage = Arc<dyn Fn(&[Share]) + Send + Sync>;
+
 /// What a polled account needs.
 pub struct PollParts {
     /// The connector, with its polls.
@@ -49,7 +52,7 @@ pub struct PollParts {
     /// Jitter.
     pub random: Arc<dyn Random>,
     /// Is told how much of each budget is used.
-    pub usage: Arc<dyn Fn(&[Share]) + Send + Sync>,
+    pub usage: Usage,
 }
 
 /// Makes sessions of a polled account.

@@ -101,6 +101,7 @@ impl Peer {
         (stream, String::from_utf8(head).unwrap())
     }
 
+    #[expect(clippy::result_large_err, reason = "the library says what the closure answers")]
     pub(super) async fn socket(&self) -> Line {
         let (stream, _) = tokio::time::timeout(PATIENCE, self.listener.accept()).await.expect("nobody came").unwrap();
         let mut target = String::new();
