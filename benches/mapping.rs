@@ -15,7 +15,7 @@ use omnigate::connector::draft;
 use omnigate::connector::fixtures;
 use omnigate::connector::folder;
 use omnigate::connector::hook::Guarded;
-use omnigate::connector::jq::{Input, Limits};
+use omnigate::connector::jq::{Filter, Input, Limits};
 use omnigate::connector::load::Connector;
 use omnigate::connector::reader::ReadContext;
 use omnigate::model::item::ItemBody;
@@ -89,7 +89,8 @@ fn one(name: &str, rounds: u32) {
         let guard = micros(rounds, || assert!(matches!(black_box(hook.guard(&request, NOW)), Guarded::Pass(_))));
         let read = micros(rounds, || drop(black_box(hook.read(&verified, &context))));
         let (bytes, count) = (body.len(), items.len());
-        println!("{name:<16} {case:<34} {bytes:>6} {count:>5} {serde:>7} {guard:>7.1} {read:>7.1} {:>7.1}", read / count as f64);
+        let way = if connector.map.as_ref().is_none_or(Filter::is_fast) { "" } else { "  by jaq" };
+        println!("{name:<16} {case:<34} {bytes:>6} {count:>5} {serde:>7} {guard:>7.1} {read:>7.1} {:>7.1}{way}", read / count as f64);
         return;
     }
     println!("{name:<16} no fixture says anything by webhook");

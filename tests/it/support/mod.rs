@@ -21,6 +21,7 @@ pub mod mailgen;
 pub mod mails;
 pub mod media_server;
 pub mod owed;
+pub mod platform;
 pub mod pulling;
 pub mod pushing;
 pub mod receiver;
