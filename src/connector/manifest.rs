@@ -564,8 +564,8 @@ mod tests {
         refused(&format!("{HEAD}uint = \"thread\"\n[webhook]\ndecode = \"json\"\n"), "connector.toml:4:1: unknown key `uint`");
         refused(&format!("{HEAD}uint = \"thread\"\n[webhook]\ndecode = \"json\"\n"), "did you mean `unit`?");
         refused(
-            &format!("{HEAD}[webhook]\ndecode = \"json\"\n[stream.history]\norder = \"x\"\n"),
-            "`stream` is not carried out by this version",
+            &format!("{HEAD}[webhook]\ndecode = \"json\"\n[correlate.call]\nby = \"x\"\n"),
+            "`correlate` is not carried out by this version",
         );
     }
 

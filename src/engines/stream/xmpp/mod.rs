@@ -266,8 +266,19 @@ impl Talk for Xmpp {
 
 /// The attributes of the outermost element, its entities as they are.
 fn attributes(stanza: &str) -> BTreeMap<String, String> {
+    let mut quote = None;
+    let ends = |char: char| {
+        match (quote, char) {
+            (None, '>') => return true,
+            (None, '\'' | '"') => quote = Some(char),
+            (Some(open), char) if open == char => quote = None,
+            _ => {}
+        }
+        false
+    };
+    let tag = stanza.split(ends).next().unwrap_or_default();
     let mut found = BTreeMap::new();
-    let mut rest = stanza.split_once(char::is_whitespace).map_or("", |(_, rest)| rest);
+    let mut rest = tag.split_once(char::is_whitespace).map_or("", |(_, rest)| rest);
     while let Some((name, after)) = rest.split_once('=') {
         let name = name.trim();
         let quote = after.chars().next().filter(|char| matches!(char, '\'' | '"'));
