@@ -7,14 +7,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Client;
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::connector::verify::KeyRing;
-use crate::http::tls;
+use crate::http::client::HttpClient;
 use crate::pipeline::intake::{HookEntry, HookIntake};
 use crate::ports::clock::Clock;
+use crate::ports::http::{Egress, Http, HttpBody, HttpRequest};
 
 /// Hooks by name.
 type Hooks = HashMap<String, Arc<HookEntry>>;
@@ -63,13 +64,13 @@ pub async fn watch(intake: Arc<HookIntake>, clock: Arc<dyn Clock>, mut stop: wat
 }
 
 /// Fetches what one ring asks for.
-async fn fill(ring: &KeyRing, clock: &dyn Clock, client: &mut Option<Client>) {
+async fn fill(ring: &KeyRing, clock: &dyn Clock, client: &mut Option<HttpClient>) {
     let (wanted, visits) = (ring.wanted(clock.now()), ring.visits());
     if wanted.is_empty() && visits.is_empty() {
         return;
     }
     if client.is_none() {
-        match http() {
+        match HttpClient::new(false) {
             Ok(made) => *client = Some(made),
             Err(error) => tracing::error!(error = %error, "no http client for published keys"),
         }
@@ -94,24 +95,18 @@ async fn fill(ring: &KeyRing, clock: &dyn Clock, client: &mut Option<Client>) {
     }
 }
 
-fn http() -> Result<Client, String> {
-    let builder = Client::builder().tls_backend_preconfigured(tls::with_roots()).redirect(reqwest::redirect::Policy::none());
-    builder.no_proxy().timeout(WITHIN).pool_max_idle_per_host(0).build().map_err(|error| error.without_url().to_string())
-}
-
-async fn get(client: &Client, url: &str) -> Result<Vec<u8>, String> {
-    let mut response = client.get(url).send().await.map_err(|error| error.without_url().to_string())?;
-    if !response.status().is_success() {
-        return Err(format!("answered {}", response.status().as_u16()));
-    }
-    let mut document = Vec::new();
-    while let Some(part) = response.chunk().await.map_err(|error| error.without_url().to_string())? {
-        document.extend_from_slice(&part);
-        if document.len() > DOCUMENT_BYTES_MAX {
-            return Err(format!("more than {DOCUMENT_BYTES_MAX} bytes"));
-        }
-    }
-    Ok(document)
+async fn get(client: &HttpClient, url: &str) -> Result<Bytes, String> {
+    let request = HttpRequest {
+        method: "GET",
+        url: url.parse().map_err(|_| "not a URL".to_owned())?,
+        headers: Vec::new(),
+        body: HttpBody::None,
+        within: WITHIN,
+        answer_bytes_max: DOCUMENT_BYTES_MAX,
+        egress: Egress::Written,
+    };
+    let answer = client.send(request).await.map_err(|error| error.to_string())?;
+    if (200..300).contains(&answer.status) { Ok(answer.body) } else { Err(format!("answered {}", answer.status)) }
 }
 
 #[cfg(test)]
