@@ -13,13 +13,13 @@ use crate::logic::ids::IdMaker;
 use crate::model::codes::Code;
 use crate::model::event::Channel;
 use crate::model::id::RawId;
-use crate::model::raw::Via;
+use crate::model::raw::{Raw, Via};
 use crate::model::time::Time;
 use crate::pipeline::board::Board;
 use crate::pipeline::enrich::Enricher;
 use crate::pipeline::limits::{self, Limits, Waiting};
 use crate::pipeline::parse::Readers;
-use crate::pipeline::raws::{NewRaw, blob_failed};
+use crate::pipeline::raws::{self, blob_failed};
 use crate::pipeline::sessions::pace::{Gate, Pulse};
 use crate::pipeline::sessions::{Ended, Sessions, Stop, stopped};
 use crate::pipeline::writer::{AdmitError, WriterHandle};
@@ -190,20 +190,21 @@ impl FeedChannel {
             prepared = self.prepare(payloads) => prepared,
             () = stopped(stop) => return Err(Ended::Stopped),
         };
-        let (mut raws, mut admissions) = (Vec::new(), Vec::new());
+        let (mut staged, mut admissions) = (Vec::new(), Vec::new());
         for Prepared { payload, read, received_at } in prepared {
             for (key, bytes) in read.blobs {
                 self.blobs.put(&key, bytes).await.map_err(|error| Ended::Store(AdmitError::Store(blob_failed(&error))))?;
             }
             let id = RawId(self.ids.next(received_at.0, &*self.random));
             let (source, head, body) = (self.id.clone(), payload.head, payload.body);
-            let raw = Arc::new(NewRaw { id, source, via: payload.via, received_at, head, body }.keep(&*self.blobs).await?);
-            raws.push(raw.clone());
+            let raw = Raw { id, source, via: payload.via, received_at, head, body };
+            let raw = Arc::new(raws::keep(raw, &*self.blobs).await?);
+            staged.push(raw.clone());
             // No delivery key: a page is no delivery of the platform's, and the same things come on another page too.
             admissions.push(Admission { raw, delivery_key: None, items: read.items });
         }
-        if !raws.is_empty() {
-            self.store.stage(raws, None).await?;
+        if !staged.is_empty() {
+            self.store.stage(staged, None).await?;
         }
         let moved = CursorCommit { account: self.source.account(), cursors, lease_epoch: self.lease_epoch };
         let started = self.clock.monotonic();

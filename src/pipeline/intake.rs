@@ -15,12 +15,12 @@ use crate::logic::ids::IdMaker;
 use crate::model::codes::Code;
 use crate::model::id::RawId;
 use crate::model::item::{Fate, Item};
-use crate::model::raw::Via;
+use crate::model::raw::{Raw, Via};
 use crate::model::time::Time;
 use crate::pipeline::board::Board;
 use crate::pipeline::enrich::Enricher;
 use crate::pipeline::limits::{self, Limits, Waiting};
-use crate::pipeline::raws::{NewRaw, blob_failed};
+use crate::pipeline::raws::{self, blob_failed};
 use crate::pipeline::writer::{AdmitError, WriterHandle};
 use crate::ports::BoxFuture;
 use crate::ports::blobs::Blobs;
@@ -158,7 +158,7 @@ impl HookIntake {
 
     /// The raw as it is kept; a large body goes to the blob store first.
     async fn record(&self, entry: &HookEntry, verified: &Verified, now: Time) -> Result<Arc<RawRecord>, AdmitError> {
-        let raw = NewRaw {
+        let raw = Raw {
             id: RawId(self.parts.ids.next(now.0, &*self.parts.random)),
             source: entry.hook.name().to_owned(),
             via: Via::Webhook,
@@ -166,7 +166,7 @@ impl HookIntake {
             head: verified.head().clone(),
             body: verified.body().clone(),
         };
-        Ok(Arc::new(raw.keep(&*self.parts.blobs).await?))
+        Ok(Arc::new(raws::keep(raw, &*self.parts.blobs).await?))
     }
 }
 

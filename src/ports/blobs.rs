@@ -24,18 +24,6 @@ pub enum BlobError {
     },
 }
 
-/// A blob that is being written.
-pub trait BlobWrite: Send {
-    /// The next piece.
-    fn write(&mut self, piece: Bytes) -> BoxFuture<'_, Result<(), BlobError>>;
-
-    /// All pieces are there.
-    fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(), BlobError>>;
-
-    /// It is not wanted.
-    fn abort(self: Box<Self>) -> BoxFuture<'static, ()>;
-}
-
 /// Durable bytes by key. Keys are relative paths of `[a-z0-9_/-.]`, never from outside.
 pub trait Blobs: Send + Sync {
     /// Keeps `bytes` under `key`; on return they survive a power cut (in durability mode `process`: the death of the process).
@@ -48,11 +36,7 @@ pub trait Blobs: Send + Sync {
     /// Bytes `start..end` of the blob.
     fn read_range<'a>(&'a self, key: &'a str, start: u64, end: u64) -> BoxFuture<'a, Result<Bytes, BlobError>>;
 
-    /// Begins a blob that is written piece by piece: it is there, whole and durable, only after [`BlobWrite::finish`]. One that is dropped
-    /// or cut leaves nothing.
-    fn begin<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn BlobWrite>, BlobError>>;
-
-    /// Begins a blob whose bytes come piece by piece and that gets its key when it is kept.
+    /// Begins a blob whose bytes come piece by piece and that gets its key when it is kept: only then is it there, whole and durable.
     fn spool(&self) -> BoxFuture<'_, Result<Box<dyn Incoming>, BlobError>>;
 
     /// Removes the blob; removing a missing one is fine.

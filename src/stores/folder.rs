@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
+use object_store::ObjectStoreExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::ports::BoxFuture;
-use crate::ports::blobs::{BlobError, BlobWrite, Blobs, Incoming};
+use crate::ports::blobs::{BlobError, Blobs, Incoming};
 
 /// Where blobs are that are coming in. No key leads here: none has a part that begins with a dot.
 const SPOOL: &str = ".spool";
@@ -77,14 +77,6 @@ impl Blobs for FolderBlobs {
         })
     }
 
-    fn begin<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn BlobWrite>, BlobError>> {
-        Box::pin(async move {
-            let upload = self.inner.put_multipart_opts(&parse(key)?, Default::default()).await.map_err(|e| said(key, e))?;
-            let writing: Box<dyn BlobWrite> = Box::new(Writing { key: key.to_owned(), upload, gathered: BytesMut::new() });
-            Ok(writing)
-        })
-    }
-
     fn spool(&self) -> BoxFuture<'_, Result<Box<dyn Incoming>, BlobError>> {
         Box::pin(async move {
             let spool = self.folder.join(SPOOL);
@@ -92,7 +84,8 @@ impl Blobs for FolderBlobs {
             let path = spool.join(self.incoming.fetch_add(1, Ordering::Relaxed).to_string());
             let file = tokio::fs::File::create(&path).await.map_err(|e| failed(&e))?;
             let leftover = Leftover(path);
-            Ok(Box::new(SpoolFile { file, leftover, folder: self.folder.clone(), sync: self.sync }) as Box<dyn Incoming>)
+            Ok(Box::new(SpoolFile { file, gathered: BytesMut::new(), leftover, folder: self.folder.clone(), sync: self.sync })
+                as Box<dyn Incoming>)
         })
     }
 
@@ -113,48 +106,10 @@ impl Blobs for FolderBlobs {
 /// Pieces smaller than this are gathered: a write of the file system each would be dear.
 const PIECE_BYTES_MIN: usize = 256 * 1024;
 
-/// A blob that is being written. Its staging file goes with it where it is dropped.
-#[derive(Debug)]
-struct Writing {
-    key: String,
-    upload: Box<dyn MultipartUpload>,
-    gathered: BytesMut,
-}
-
-impl BlobWrite for Writing {
-    fn write(&mut self, piece: Bytes) -> BoxFuture<'_, Result<(), BlobError>> {
-        Box::pin(async move {
-            self.gathered.extend_from_slice(&piece);
-            if self.gathered.len() < PIECE_BYTES_MIN {
-                return Ok(());
-            }
-            let part = self.gathered.split().freeze();
-            self.upload.put_part(part.into()).await.map_err(|e| said(&self.key, e))
-        })
-    }
-
-    fn finish(mut self: Box<Self>) -> BoxFuture<'static, Result<(), BlobError>> {
-        Box::pin(async move {
-            if !self.gathered.is_empty() {
-                let part = self.gathered.split().freeze();
-                self.upload.put_part(part.into()).await.map_err(|e| said(&self.key, e))?;
-            }
-            self.upload.complete().await.map_err(|e| said(&self.key, e))?;
-            Ok(())
-        })
-    }
-
-    fn abort(mut self: Box<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            // What is left is removed with the staging file at the next start of a cleaning; nothing names it.
-            let _ = self.upload.abort().await;
-        })
-    }
-}
-
 /// A blob that is coming in.
 struct SpoolFile {
     file: tokio::fs::File,
+    gathered: BytesMut,
     leftover: Leftover,
     folder: PathBuf,
     sync: bool,
@@ -170,19 +125,35 @@ impl Drop for Leftover {
     }
 }
 
+impl SpoolFile {
+    async fn append(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
+        self.file.write_all(bytes).await.map_err(|e| failed(&e))?;
+        // A write of tokio's is only begun: its failure would be told with the next one.
+        self.file.flush().await.map_err(|e| failed(&e))
+    }
+}
+
 impl Incoming for SpoolFile {
     fn write(&mut self, piece: Bytes) -> BoxFuture<'_, Result<(), BlobError>> {
         Box::pin(async move {
-            self.file.write_all(&piece).await.map_err(|e| failed(&e))?;
-            // A write of tokio's is only begun: its failure would be told with the next one.
-            self.file.flush().await.map_err(|e| failed(&e))
+            if self.gathered.is_empty() && piece.len() >= PIECE_BYTES_MIN {
+                return self.append(&piece).await;
+            }
+            self.gathered.extend_from_slice(&piece);
+            if self.gathered.len() < PIECE_BYTES_MIN {
+                return Ok(());
+            }
+            let gathered = self.gathered.split();
+            self.append(&gathered).await
         })
     }
 
-    fn keep<'a>(self: Box<Self>, key: &'a str) -> BoxFuture<'a, Result<(), BlobError>> {
+    fn keep<'a>(mut self: Box<Self>, key: &'a str) -> BoxFuture<'a, Result<(), BlobError>> {
         Box::pin(async move {
             let to = self.folder.join(parse(key)?.as_ref());
-            let Self { file, leftover, folder, sync } = *self;
+            let rest = self.gathered.split();
+            self.append(&rest).await?;
+            let Self { file, leftover, folder, sync, .. } = *self;
             let file = file.into_std().await;
             let moved = tokio::task::spawn_blocking(move || rename(&file, &leftover.0, &to, sync.then_some(&folder)));
             moved.await.map_err(|error| BlobError::Unavailable { detail: error.to_string() })?.map_err(|e| failed(&e))
@@ -272,26 +243,19 @@ mod tests {
     async fn a_blob_written_in_pieces_is_there_only_when_it_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = FolderBlobs::open(folder.path(), true).unwrap();
-        let mut writing = blobs.begin("media/ab/att_1").await.unwrap();
+        let mut writing = blobs.spool().await.unwrap();
         for _ in 0..3 {
             writing.write(Bytes::from(vec![7; 200_000])).await.unwrap();
         }
         assert!(matches!(blobs.read("media/ab/att_1").await, Err(BlobError::Missing { .. })));
-        writing.finish().await.unwrap();
+        writing.keep("media/ab/att_1").await.unwrap();
         assert_eq!(blobs.read("media/ab/att_1").await.unwrap().len(), 600_000);
-        let mut cut = blobs.begin("media/ab/att_2").await.unwrap();
+        let mut cut = blobs.spool().await.unwrap();
         cut.write(Bytes::from(vec![7; 300_000])).await.unwrap();
-        cut.abort().await;
-        drop(blobs.begin("media/ab/att_3").await.unwrap());
-        let left = || std::fs::read_dir(folder.path().join("media/ab")).unwrap().count();
-        // What is only dropped is taken away by a thread of the runtime.
-        for _ in 0..500 {
-            if left() == 1 {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-        assert_eq!(left(), 1, "what was cut leaves nothing");
+        drop(cut);
+        drop(blobs.spool().await.unwrap());
+        let left = |path: &str| std::fs::read_dir(folder.path().join(path)).unwrap().count();
+        assert_eq!((left("media/ab"), left(SPOOL)), (1, 0), "what was cut leaves nothing");
     }
 
     #[tokio::test]

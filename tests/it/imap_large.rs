@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use omnigate::model::codes::Code;
 use omnigate::ports::BoxFuture;
-use omnigate::ports::blobs::{BlobError, BlobWrite, Blobs, Incoming};
+use omnigate::ports::blobs::{BlobError, Blobs, Incoming};
 use omnigate::ports::pull::{PullError, PullSource as _, PulledState};
 use omnigate::stores::folder::FolderBlobs;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -198,9 +198,6 @@ async fn a_session_that_is_cut_in_the_middle_costs_nothing_but_time() {
 struct Full(Arc<AtomicUsize>);
 
 impl Blobs for Full {
-    fn begin<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn BlobWrite>, BlobError>> {
-        Box::pin(async { Err(BlobError::Full) })
-    }
     fn spool(&self) -> BoxFuture<'_, Result<Box<dyn Incoming>, BlobError>> {
         let one = Full(self.0.clone());
         Box::pin(async move { Ok(Box::new(one) as Box<dyn Incoming>) })

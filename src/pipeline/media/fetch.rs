@@ -16,11 +16,11 @@ use crate::connector::media::{Recipe, Redirect, Step};
 use crate::connector::text::hex;
 use crate::logic::admit::media::FetchTask;
 use crate::model::codes::Code;
-use crate::model::id::AttachmentId;
 use crate::model::item::Fetched;
 use crate::pipeline::media::MediaChannel;
 use crate::pipeline::media::slots::Slot;
-use crate::ports::blobs::{BlobError, BlobWrite};
+use crate::pipeline::raws::blob_key;
+use crate::ports::blobs::{BlobError, Incoming};
 use crate::ports::http::{HttpAnswer, HttpError, HttpOpened, HttpRead, HttpRequest};
 
 /// Redirects followed.
@@ -179,28 +179,21 @@ impl Attempt<'_> {
 
     /// Reads the body into the blob store.
     async fn keep(&self, opening: Opening, context: &Value) -> Result<Fetched, Failure> {
-        let key = blob_key(self.task.public.id);
+        let key = blob_key("media", self.task.public.id);
         let blobs = &self.channel.parts.blobs;
-        let mut blob = blobs.begin(&key).await.map_err(|error| unkept(&error))?;
+        let mut blob = blobs.spool().await.map_err(|error| unkept(&error))?;
         let done = match tokio::time::timeout(BODY_WITHIN, self.copy(opening, blob.as_mut(), context)).await {
             Ok(done) => done,
             Err(_) => Err(Failure::Later(Code::Timeout, None)),
         };
-        match done {
-            Ok(read) => {
-                blob.finish().await.map_err(|error| unkept(&error))?;
-                let name = context.get("step").and_then(|step| step.get("name")).and_then(Value::as_str);
-                let name = name.and_then(crate::connector::decode::file_base_name);
-                Ok(Fetched::Stored { key, bytes: read.bytes, sha256: read.sha256, media_type: read.media_type, name })
-            }
-            Err(failure) => {
-                blob.abort().await;
-                Err(failure)
-            }
-        }
+        let read = done?;
+        blob.keep(&key).await.map_err(|error| unkept(&error))?;
+        let name = context.get("step").and_then(|step| step.get("name")).and_then(Value::as_str);
+        let name = name.and_then(crate::connector::decode::file_base_name);
+        Ok(Fetched::Stored { key, bytes: read.bytes, sha256: read.sha256, media_type: read.media_type, name })
     }
 
-    async fn copy(&self, mut opening: Opening, blob: &mut dyn BlobWrite, context: &Value) -> Result<Read, Failure> {
+    async fn copy(&self, mut opening: Opening, blob: &mut dyn Incoming, context: &Value) -> Result<Read, Failure> {
         let (mut digest, mut bytes, mut first) = (Sha256::new(), 0_u64, Vec::with_capacity(sniff::FIRST_BYTES));
         loop {
             let piece = match tokio::time::timeout(SILENCE_MAX, opening.body.next()).await {
@@ -254,13 +247,6 @@ struct Read {
 fn follow(step: &Step, request: &HttpRequest, opened: &HttpOpened, context: &Value) -> Result<HttpRequest, Failure> {
     let location = opened.header("location").ok_or(Failure::Never(Code::MediaRefused))?;
     step.call.follow(request, location, context).map_err(|_| Failure::Never(Code::MediaRefused))
-}
-
-/// Key of the blob of a fetched file.
-fn blob_key(id: AttachmentId) -> String {
-    let name = id.to_string().to_ascii_lowercase();
-    let shard = name.get(name.len().saturating_sub(2)..).unwrap_or("00");
-    format!("media/{shard}/{name}")
 }
 
 fn meant(meaning: Meaning, after: Option<Duration>) -> Result<(), Failure> {

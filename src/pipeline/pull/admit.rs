@@ -21,7 +21,7 @@ use crate::pipeline::parse::ReadError;
 use crate::pipeline::pull::roll::{FLOOD_HOLD, Flood};
 use crate::pipeline::pull::segments::{Segment, segments};
 use crate::pipeline::pull::{Pieces, PullChannel, ReadPulled};
-use crate::pipeline::raws::{NewRaw, blob_failed, blob_key};
+use crate::pipeline::raws::{self, blob_failed, blob_key};
 use crate::pipeline::sessions::Ended;
 use crate::pipeline::writer::AdmitError;
 use crate::ports::pull::{PullError, Pulled, PulledBatch, PulledState};
@@ -253,23 +253,17 @@ impl PullChannel {
     pub(super) async fn keep(&self, thing: Pulled, now: Time) -> Result<Kept, Ended> {
         let id = RawId(self.ids.next(now.0, &*self.random));
         let received_at = thing.internal_date.filter(|date| date.0 > 0 && *date <= now).unwrap_or(now);
-        let source = self.id.clone();
-        let head = thing.head.clone();
+        let raw = Raw { id, source: self.id.clone(), via: Via::Imap, received_at, head: thing.head, body: thing.body };
         let large = thing.spooled.is_some();
         let record = match thing.spooled {
-            None => {
-                NewRaw { id, source: source.clone(), via: Via::Imap, received_at, head, body: thing.body.clone() }
-                    .keep(&*self.blobs)
-                    .await?
-            }
+            None => raws::keep(raw.clone(), &*self.blobs).await?,
             Some(spooled) => {
-                let key = blob_key(id);
+                let key = blob_key("raws", id);
                 spooled.incoming.keep(&key).await.map_err(|error| Ended::Store(AdmitError::Store(blob_failed(&error))))?;
                 let (bytes, place) = (spooled.bytes, RawPlace::Blob(key));
-                RawRecord { id, source: source.clone(), via: Via::Imap, received_at, head, bytes, place }
+                RawRecord { id, source: raw.source.clone(), via: raw.via, received_at, head: raw.head.clone(), bytes, place }
             }
         };
-        let raw = Raw { id, source, via: Via::Imap, received_at, head: thing.head, body: thing.body };
         Ok(Kept { raw, record: Arc::new(record), uid: thing.uid, print: thing.print, state: thing.state, large })
     }
 
