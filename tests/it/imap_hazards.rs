@@ -285,7 +285,9 @@ async fn a_server_that_refuses_idle_is_polled() {
 
 #[tokio::test]
 async fn a_missing_uidnext_is_asked_for_and_its_absence_is_no_new_epoch() {
-    let bare = "C: EXAMINE \"INBOX\"\nS: * 3 EXISTS\nS: * OK [UIDVALIDITY 7] v\nT: OK\nC: STATUS \"INBOX\" (UIDVALIDITY UIDNEXT)\n";
+    let opened = "S: * 3 EXISTS\nS: * OK [UIDVALIDITY 7] v\nT: OK\n";
+    let asked = "C: STATUS \"INBOX\" (UIDVALIDITY UIDNEXT)\n";
+    let bare = format!("C: EXAMINE \"INBOX\"\n{opened}C: SELECT \"INBOX\"\n{opened}{asked}");
     let status = format!("{bare}S: * STATUS \"INBOX\" (UIDVALIDITY 7 UIDNEXT 4)\nT: OK\n");
     let senseless = status.replace("UIDNEXT 4", "UIDNEXT 1") + "C: UID FETCH *:* (UID)\nS: * 3 FETCH (UID 3)\nT: OK\n";
     let highest = format!("{bare}T: NO not now\nC: UID FETCH *:* (UID)\nS: * 3 FETCH (UID 3)\nT: OK\n");
@@ -297,6 +299,17 @@ async fn a_missing_uidnext_is_asked_for_and_its_absence_is_no_new_epoch() {
         check_all_three(&desk);
         server.must_be_content();
     }
+    // A folder that may not be opened for writing is read as it is.
+    let refused =
+        format!("C: EXAMINE \"INBOX\"\n{opened}C: SELECT \"INBOX\"\nT: NO [NOPERM]\nC: EXAMINE \"INBOX\"\n{opened}{asked}T: NO\n");
+    let refused = refused + "C: UID FETCH *:* (UID)\nS: * 3 FETCH (UID 3)\nT: OK\n";
+    let server = ScriptedImap::start(vec![
+        [&login(""), &refused, &listing(1, 3, &[1, 2, 3]), &bodies("1:3", &[1, 2, 3])].map(String::as_str).concat(),
+    ]);
+    let mut desk = Desk::default();
+    one_session(&server, &mut desk).await.unwrap();
+    check_all_three(&desk);
+    server.must_be_content();
     // The newest mails were deleted: the highest number is below the cursor, and that is all.
     let server = ScriptedImap::start(vec![login("") + &highest]);
     let mut desk = Desk::default();

@@ -289,7 +289,7 @@ async fn an_expired_token_inside_idle_is_a_lost_connection_and_no_refusal() {
 async fn a_server_that_wants_an_introduction_gets_one_before_the_folder() {
     // 163.com refuses SELECT ("Unsafe Login") to clients that did not say ID, and does not tell UIDNEXT.
     let id = "C: ID (\"name\" \"omnigate\"\nS: * ID NIL\nT: OK\n";
-    let bare = "C: EXAMINE \"INBOX\"\nS: * 3 EXISTS\nS: * OK [UIDVALIDITY 7] v\nT: OK\nC: STATUS \"INBOX\" (UIDVALIDITY UIDNEXT)\nT: NO no\nC: UID FETCH *:* (UID)\nS: * 3 FETCH (UID 3)\nT: OK\n";
+    let bare = "C: EXAMINE \"INBOX\"\nS: * 3 EXISTS\nS: * OK [UIDVALIDITY 7] v\nT: OK\nC: SELECT \"INBOX\"\nS: * 3 EXISTS\nS: * OK [UIDVALIDITY 7] v\nT: OK\nC: STATUS \"INBOX\" (UIDVALIDITY UIDNEXT)\nT: NO no\nC: UID FETCH *:* (UID)\nS: * 3 FETCH (UID 3)\nT: OK\n";
     let server = ScriptedImap::start(vec![script(&[&login("ID"), id, bare, &listing(1, 3, &[1, 2, 3]), &bodies("1:3", &[1, 2, 3])])]);
     let mut desk = Desk::default();
     drained(&server, &mut desk).await.unwrap();

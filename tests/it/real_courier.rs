@@ -41,6 +41,29 @@ async fn a_server_without_uidnext_is_read_polled_and_recognised_after_a_renumber
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_only_we_read_keeps_its_numbers_and_no_mail_takes_the_number_of_another() {
+    let Some(courier) = Courier::start() else { return };
+    let mut with = settings(courier.port, "ana");
+    (with.idle, with.poll_interval) = (false, Duration::from_millis(100));
+    let source = source(with);
+    let mut desk = Desk::default();
+    for round in 0..4 {
+        // Opened read-only, Courier would give every look another UIDVALIDITY (made from seconds), and numbers by the order of names.
+        courier.deliver_before(mails(round * 2..round * 2 + 1));
+        let mut pull = desk.persist(&source, 1).await;
+        courier.deliver_before(mails(round * 2 + 1..round * 2 + 2));
+        std::thread::sleep(Duration::from_millis(1100));
+        pull.wait(Duration::from_secs(2)).await.unwrap();
+        desk.drain(&mut *pull).await.unwrap();
+        pull.close().await;
+    }
+    assert_eq!((desk.uids(), desk.inbox().epoch, desk.rolls), ((1..=8).collect(), 1, 0));
+    let all: Vec<_> = desk.things.iter().map(|(_, _, thing)| thing.body.clone()).collect();
+    assert!(all.iter().enumerate().all(|(number, body)| body.ends_with(format!("Hello {number}\r\n").as_bytes())), "{all:?}");
+    assert_eq!(courier.flagged("INBOX"), 0, "nothing is changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_move_mails_are_copied_once_and_only_they_are_removed() {
     let Some(courier) = Courier::start() else { return };
     courier.deliver(mails(0..10));

@@ -75,6 +75,8 @@ pub struct Conn {
     lost: Option<PullError>,
     /// How long the last question for the capabilities took: a round trip, and a little work.
     pub round_trip: Duration,
+    /// The server's numbers last only in folders that are opened for writing.
+    pub numbers_by_writing: bool,
     /// What the server says unasked.
     pub ear: Ear,
 }
@@ -119,6 +121,7 @@ impl Conn {
             busy: false,
             lost: None,
             round_trip: Duration::ZERO,
+            numbers_by_writing: false,
             ear: Ear::default(),
         }
     }

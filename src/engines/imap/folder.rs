@@ -127,34 +127,30 @@ pub fn is_historic(row: &SourceState, memo: &Memo, uid: u64, internal_date: Opti
     matches!((internal_date, memo.first_run_at), (Some(date), Some(first)) if date.0 < first)
 }
 
-/// Selects a folder; read-only if nothing will be changed in it.
+/// Selects a folder; read-only if nothing will be changed in it, unless its numbers would not last then.
 pub async fn select(conn: &mut Conn, name: &str, read_only: bool) -> Result<View, PullError> {
     let Some(wire_name) = folder_name(name) else {
         return Err(PullError::Person { code: Code::NoFolder, detail: format!("{name:?} cannot be the name of a folder") });
     };
-    let verb = if read_only { "EXAMINE" } else { "SELECT" };
-    let (mut view, mut validity) = (View::default(), None);
-    let selected = conn
-        .run(&format!("{verb} {wire_name}"), &mut |response| match response {
-            Response::MailboxData(MailboxDatum::Exists(count)) => view.exists = *count,
-            Response::Data { outcome, .. } => match &outcome.code {
-                Some(ResponseCode::UidValidity(value)) => validity = Some(*value),
-                Some(ResponseCode::UidNext(value)) => view.next = Some(*value),
-                Some(ResponseCode::PermanentFlags(flags)) => view.keywords = flags.iter().any(|flag| flag.as_ref() == "\\*"),
-                _ => {}
-            },
-            _ => {}
-        })
-        .await;
-    match selected {
-        Ok(()) => {}
-        Err(Failed::Refused(refusal)) if matches!(refusal.tone, Tone::Throttled(_) | Tone::Unavailable) => {
-            return Err(refusal.lost(&format!("opening folder {name:?}")));
+    let read_only = read_only && !conn.numbers_by_writing;
+    let opened = open(conn, &wire_name, read_only).await;
+    let (mut view, mut validity) = opened.map_err(|failed| unopened(name, failed))?;
+    if read_only && view.next.is_none() {
+        // Courier numbers new mails by the order of their files whenever it opens a folder, and writes the numbers down only if it is
+        // opened for writing: read-only, a mail gets the number that another one had a moment before, under the same UIDVALIDITY.
+        // Opening for writing changes nothing but who is told \Recent.
+        match open(conn, &wire_name, false).await {
+            Ok(opened) => {
+                conn.numbers_by_writing = true;
+                (view, validity) = opened;
+            }
+            // It may be read only. A refused SELECT leaves nothing selected (RFC 3501 §6.3.1).
+            Err(Failed::Refused(_)) => {
+                let opened = open(conn, &wire_name, true).await;
+                (view, validity) = opened.map_err(|failed| unopened(name, failed))?;
+            }
+            Err(Failed::Lost(error)) => return Err(error),
         }
-        Err(Failed::Refused(refusal)) => {
-            return Err(PullError::Person { code: Code::NoFolder, detail: format!("folder {name:?}: {}", refusal.text) });
-        }
-        Err(Failed::Lost(error)) => return Err(error),
     }
     // The EXISTS of SELECT is what we are about to look at, no news.
     conn.ear.news = false;
@@ -171,6 +167,35 @@ pub async fn select(conn: &mut Conn, name: &str, read_only: bool) -> Result<View
         return Err(PullError::Person { code: Code::Protocol, detail });
     };
     Ok(View { validity, ..view })
+}
+
+/// Opens a folder: what the server says of it, and its UIDVALIDITY if it has one.
+async fn open(conn: &mut Conn, wire_name: &str, read_only: bool) -> Result<(View, Option<u32>), Failed> {
+    let verb = if read_only { "EXAMINE" } else { "SELECT" };
+    let (mut view, mut validity) = (View::default(), None);
+    conn.run(&format!("{verb} {wire_name}"), &mut |response| match response {
+        Response::MailboxData(MailboxDatum::Exists(count)) => view.exists = *count,
+        Response::Data { outcome, .. } => match &outcome.code {
+            Some(ResponseCode::UidValidity(value)) => validity = Some(*value),
+            Some(ResponseCode::UidNext(value)) => view.next = Some(*value),
+            Some(ResponseCode::PermanentFlags(flags)) => view.keywords = flags.iter().any(|flag| flag.as_ref() == "\\*"),
+            _ => {}
+        },
+        _ => {}
+    })
+    .await?;
+    Ok((view, validity))
+}
+
+/// Why a folder was not opened, and who can help.
+fn unopened(name: &str, failed: Failed) -> PullError {
+    match failed {
+        Failed::Refused(refusal) if matches!(refusal.tone, Tone::Throttled(_) | Tone::Unavailable) => {
+            refusal.lost(&format!("opening folder {name:?}"))
+        }
+        Failed::Refused(refusal) => PullError::Person { code: Code::NoFolder, detail: format!("folder {name:?}: {}", refusal.text) },
+        Failed::Lost(error) => error,
+    }
 }
 
 /// Courier and others leave UIDNEXT out of SELECT.

@@ -4,7 +4,8 @@
 //! - Only the tagged `OK` ends a command well. `NO`, `BAD`, `BYE` and a closed connection are errors, never short answers; every
 //!   number asked for is accounted for. That is why only raw commands are used, never the typed ones of async-imap.
 //! - The cursor follows what is durable, never UIDNEXT: a batch covers a range of UIDs, and everything in it is there, or gone.
-//! - Nothing is changed in the mailbox before the commit (`BODY.PEEK`), and with policy `peek` nothing ever (`EXAMINE`).
+//! - Nothing is changed in the mailbox before the commit (`BODY.PEEK`), and with policy `peek` nothing ever (`EXAMINE`; a
+//!   server whose numbers last only where a folder is opened for writing gets SELECT, and is asked for nothing that changes).
 //! - Sizes are looked at before bodies; the wire refuses a literal over the limit before it is buffered (I6).
 //! - Texts of errors carry no bytes of mails and no secrets (I7).
 //!

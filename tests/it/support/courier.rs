@@ -64,25 +64,46 @@ impl Courier {
         if folder == "INBOX" { root } else { root.join(format!(".{}", folder.trim_start_matches("INBOX."))) }
     }
 
-    /// Puts mails into the INBOX.
+    /// Puts mails into the INBOX. The server numbers those that are new when it looks by the order of their files' names.
     pub fn deliver(&self, mails: impl IntoIterator<Item = impl AsRef<[u8]>>) {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         for mail in mails {
-            let name = format!("{:010}.M{0:06}.test", 1_795_000_000 + NUMBER.fetch_add(1, Ordering::Relaxed));
-            let tmp = self.maildir("INBOX").join("tmp").join(&name);
-            // Courier gives CR LF for every LF of the file.
-            let mail = String::from_utf8(mail.as_ref().to_vec()).unwrap().replace("\r\n", "\n");
-            fs::write(&tmp, mail).unwrap();
-            fs::rename(tmp, self.maildir("INBOX").join("new").join(name)).unwrap();
+            self.put(1_795_000_000 + NUMBER.fetch_add(1, Ordering::Relaxed), mail);
         }
     }
 
-    /// Forgets the numbering of the INBOX. Courier keeps one only if somebody opened the folder for writing: whoever only looks gets
-    /// another UIDVALIDITY each time.
+    /// Puts mails into the INBOX, each under a name before all those that are there, as another clock may give.
+    pub fn deliver_before(&self, mails: impl IntoIterator<Item = impl AsRef<[u8]>>) {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        for mail in mails {
+            self.put(1_794_000_000 - NUMBER.fetch_add(1, Ordering::Relaxed), mail);
+        }
+    }
+
+    fn put(&self, number: usize, mail: impl AsRef<[u8]>) {
+        let name = format!("{number:010}.M{number:06}.test");
+        let tmp = self.maildir("INBOX").join("tmp").join(&name);
+        // Courier gives CR LF for every LF of the file.
+        let mail = String::from_utf8(mail.as_ref().to_vec()).unwrap().replace("\r\n", "\n");
+        fs::write(&tmp, mail).unwrap();
+        fs::rename(tmp, self.maildir("INBOX").join("new").join(name)).unwrap();
+    }
+
+    /// Forgets the numbering of the INBOX.
     pub fn renumber(&self) {
         let _ = fs::remove_file(self.maildir("INBOX").join("courierimapuiddb"));
         // UIDVALIDITY is made from seconds.
         std::thread::sleep(std::time::Duration::from_millis(1100));
+    }
+
+    /// How many mails of a folder have a flag of any kind.
+    pub fn flagged(&self, folder: &str) -> usize {
+        let files = ["cur", "new"].iter().filter_map(|name| fs::read_dir(self.maildir(folder).join(name)).ok()).flatten();
+        files
+            .filter(|file| {
+                file.as_ref().unwrap().file_name().to_string_lossy().split_once(":2,").is_some_and(|(_, flags)| !flags.is_empty())
+            })
+            .count()
     }
 
     /// How many mails are in a folder.
