@@ -107,86 +107,52 @@ courier_server() {
     rm -rf "$work"
 }
 
-# Published verifiers in two languages: what a CRM developer would use on our deliveries.
-python_clients() {
-    local stamp="$servers/venv/.installed" want="standardwebhooks==1.1.0 jsonschema==4.25.1 aiosmtpd==1.4.6 dkimpy==1.1.8"
-    if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
+# python_packages FOLDER PACKAGE…: a virtual environment of its own below $servers with these packages of Python's registry.
+python_packages() {
+    local at="$servers/$1" want="${*:2}"
+    if [ "$(cat "$at/.installed" 2>/dev/null)" = "$want" ]; then
         echo "all there"
         return 0
     fi
-    python3 -m venv --clear "$servers/venv"
-    # shellcheck disable=SC2086 # a list of words
-    "$servers/venv/bin/python" -m pip install --quiet --disable-pip-version-check $want
-    echo "$want" >"$stamp"
+    python3 -m venv --clear "$at"
+    "$at/bin/python" -m pip install --quiet --disable-pip-version-check "${@:2}"
+    echo "$want" >"$at/.installed"
 }
+
+# node_packages FOLDER PACKAGE…: a `node_modules` below $servers with these packages of npm's registry. No scripts of theirs run: one of
+# them would fetch a tunnel that nobody needs.
+node_packages() {
+    local at="$servers/$1" want="${*:2}"
+    if [ "$(cat "$at/node_modules/.installed" 2>/dev/null)" = "$want" ]; then
+        echo "all there"
+        return 0
+    fi
+    mkdir -p "$at"
+    [ -e "$at/package.json" ] || echo '{"private": true}' >"$at/package.json"
+    npm install --prefix "$at" --ignore-scripts --no-audit --no-fund --no-progress --silent "${@:2}"
+    echo "$want" >"$at/node_modules/.installed"
+}
+
+# Published verifiers in two languages: what a CRM developer would use on our deliveries. And a receiver of mails with a judge of DKIM.
+python_clients() { python_packages venv standardwebhooks==1.1.0 jsonschema==4.25.1 aiosmtpd==1.4.6 dkimpy==1.1.8; }
+node_clients() { node_packages . standardwebhooks@1.1.1; }
 
 # A Matrix homeserver.
-matrix_server() {
-    local stamp="$servers/synapse/.installed" want="matrix-synapse==1.163.2"
-    if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
-        echo "all there"
-        return 0
-    fi
-    python3 -m venv --clear "$servers/synapse"
-    "$servers/synapse/bin/python" -m pip install --quiet --disable-pip-version-check "$want"
-    echo "$want" >"$stamp"
-}
+matrix_server() { python_packages synapse matrix-synapse==1.163.2; }
 
 # A ticket server of Python's registry. It runs as nobody, who must be able to read it.
-ticket_servers() {
-    local stamp="$servers/desks-venv/.installed" want="roundup==2.6.0"
-    if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
-        echo "all there"
-        return 0
-    fi
-    python3 -m venv --clear "$servers/desks-venv"
-    # shellcheck disable=SC2086 # a list of words
-    "$servers/desks-venv/bin/python" -m pip install --quiet --disable-pip-version-check $want
-    echo "$want" >"$stamp"
-}
-
-node_clients() {
-    local stamp="$servers/node_modules/.installed" want="standardwebhooks@1.1.1"
-    if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
-        echo "all there"
-        return 0
-    fi
-    [ -e "$servers/package.json" ] || echo '{"private": true}' >"$servers/package.json"
-    # shellcheck disable=SC2086 # a list of words
-    npm install --prefix "$servers" --no-audit --no-fund --no-progress --silent $want
-    echo "$want" >"$stamp"
-}
+ticket_servers() { python_packages desks-venv roundup==2.6.0; }
 
 # SDKs of platforms, which sign requests and judge signatures: the other side of our hooks.
 python_sdks() {
-    local stamp="$servers/sdks-python/.installed"
-    local want="twilio==9.13.0 slack_sdk==3.47.0 line-bot-sdk==3.27.0 discord-interactions==0.4.0 svix==2.9.1 messagebird==2.2.0 plivo==4.63.0
-        vonage-jwt==1.1.5 sendgrid==6.12.5 viberbot==1.0.12 wechatpy==1.8.18 gidgethub==6.0.0 pywa==4.5.0 telnyx==4.189.0 google-auth==2.62.2
-        PyJWT==2.15.1 PyNaCl==1.6.2 cryptography==50.0.2 pycryptodome==4.4.0"
-    if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
-        echo "all there"
-        return 0
-    fi
-    python3 -m venv --clear "$servers/sdks-python"
-    # shellcheck disable=SC2086 # a list of words
-    "$servers/sdks-python/bin/python" -m pip install --quiet --disable-pip-version-check $want
-    echo "$want" >"$stamp"
+    python_packages sdks-python twilio==9.13.0 slack_sdk==3.47.0 line-bot-sdk==3.27.0 discord-interactions==0.4.0 svix==2.9.1 \
+        messagebird==2.2.0 plivo==4.63.0 vonage-jwt==1.1.5 sendgrid==6.12.5 viberbot==1.0.12 wechatpy==1.8.18 gidgethub==6.0.0 \
+        pywa==4.5.0 telnyx==4.189.0 google-auth==2.62.2 PyJWT==2.15.1 PyNaCl==1.6.2 cryptography==50.0.2 pycryptodome==4.4.0
 }
-
 node_sdks() {
-    local stamp="$servers/sdks-node/node_modules/.installed"
-    local want="@octokit/webhooks@14.2.0 svix@2.5.0 standardwebhooks@1.1.1 twilio@6.2.0 @line/bot-sdk@11.2.0 discord-interactions@4.4.0 messagebird@4.0.1
-        plivo@4.79.0 @vonage/jwt@1.17.1 @sendgrid/eventwebhook@8.0.0 @slack/events-api@3.0.1 mailgun-js@0.22.0 twitter-autohook@1.7.2"
-    if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
-        echo "all there"
-        return 0
-    fi
-    mkdir -p "$servers/sdks-node"
-    echo '{"private": true}' >"$servers/sdks-node/package.json"
-    # No scripts of theirs: one of them would fetch a tunnel that nobody needs.
-    # shellcheck disable=SC2086 # a list of words
-    npm install --prefix "$servers/sdks-node" --ignore-scripts --no-audit --no-fund --no-progress --silent $want
-    echo "$want" >"$stamp"
+    node_packages sdks-node @octokit/webhooks@14.2.0 svix@2.5.0 standardwebhooks@1.1.1 twilio@6.2.0 @line/bot-sdk@11.2.0 \
+        discord-interactions@4.4.0 messagebird@4.0.1 plivo@4.79.0 @vonage/jwt@1.17.1 @sendgrid/eventwebhook@8.0.0 \
+        @slack/events-api@3.0.1 mailgun-js@0.22.0 twitter-autohook@1.7.2
 }
 
 # The closing line of the runner comes last of this step: nextest if it is there (a process and a time limit per test).
