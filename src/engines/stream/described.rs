@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::connector::call::{CallError, Filling, Message};
 use crate::connector::jq::{Filter, Input, parse_json};
 use crate::connector::stream::StreamPlan;
+use crate::engines::stream::silence::Silence;
 use crate::engines::stream::talk::{Deeds, Say, Talk};
 use crate::model::codes::Code;
 use crate::ports::pull::PullError;
@@ -27,9 +28,7 @@ pub struct Described {
     secrets: BTreeMap<String, Vec<SecretString>>,
     place: String,
     ready: bool,
-    heard_at: Instant,
-    /// A ping went out at.
-    asked_at: Option<Instant>,
+    silence: Silence,
 }
 
 impl Described {
@@ -42,7 +41,8 @@ impl Described {
         now: Instant,
     ) -> Self {
         let ready = plan.ready_when.is_none();
-        Self { plan, context, secrets, place, ready, heard_at: now, asked_at: None }
+        let silence = Silence::new(plan.ping, plan.silence_max, now);
+        Self { plan, context, secrets, place, ready, silence }
     }
 
     fn fill(&self, message: &Message, context: &Value) -> Result<String, PullError> {
@@ -82,7 +82,7 @@ impl Described {
 
 impl Talk for Described {
     fn begin(&mut self, now: Instant, out: &mut Deeds) -> Result<(), PullError> {
-        self.heard_at = now;
+        self.silence.broken(now);
         let context = Value::Object(self.context.clone());
         for message in &self.plan.first_send {
             out.text(self.fill(message, &context)?);
@@ -133,36 +133,21 @@ impl Talk for Described {
     }
 
     fn alive(&mut self, now: Instant) {
-        self.heard_at = now;
-        self.asked_at = None;
+        self.silence.broken(now);
     }
 
     fn wake(&self) -> Option<Instant> {
-        let ping = self.plan.ping.map(|(every, within)| self.asked_at.map_or(self.heard_at + every, |asked| asked + within));
-        let silence = self.plan.silence_max.map(|max| self.heard_at + max);
-        ping.into_iter().chain(silence).min()
+        self.silence.wake()
     }
 
     fn tick(&mut self, now: Instant, out: &mut Deeds) -> Result<(), PullError> {
-        let lost = |detail: String| PullError::Lost { code: Code::ConnectionLost, detail, after: None };
-        if let Some(max) = self.plan.silence_max
-            && now >= self.heard_at + max
-        {
-            return Err(lost(format!("{} has been silent for {} s", self.place, max.as_secs())));
-        }
-        let Some((every, within)) = self.plan.ping else { return Ok(()) };
-        match self.asked_at {
-            Some(asked) if now >= asked + within => Err(lost(format!("{} does not answer pings", self.place))),
-            None if now >= self.heard_at + every => {
-                self.asked_at = Some(now);
-                match &self.plan.ping_send {
-                    Some(message) => out.text(self.fill(message, &Value::Object(self.context.clone()))?),
-                    None => out.say.push(Say::Ping),
-                }
-                Ok(())
+        if self.silence.due(now, &self.place)? {
+            match &self.plan.ping_send {
+                Some(message) => out.text(self.fill(message, &Value::Object(self.context.clone()))?),
+                None => out.say.push(Say::Ping),
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     fn closed(&mut self, code: Option<u16>, reason: &str, _: &mut Deeds) -> Result<(), PullError> {

@@ -9,6 +9,7 @@ mod discord;
 mod irc;
 mod matrix;
 mod session;
+mod silence;
 mod talk;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ use crate::engines::stream::StreamSettings;
 use crate::engines::stream::connect::{person, unreached};
 use crate::engines::stream::irc::line::{Line, folded, is_word};
 use crate::engines::stream::session::Session;
+use crate::engines::stream::silence::Silence;
 use crate::engines::stream::talk::{Deeds, Say, Talk};
 use crate::engines::stream::wire::{Cutter, Wire};
 use crate::http::dial::{self, Duplex};
@@ -85,8 +86,7 @@ pub async fn connect(settings: &StreamSettings, cursors: &Cursors) -> Result<Ses
         since: cursors.get(LAST).cloned(),
         history: VecDeque::new(),
         asking: None,
-        heard_at: Instant::now(),
-        asked_at: None,
+        silence: Silence::new(Some((ASK_AFTER, ANSWER_WITHIN)), None, Instant::now()),
     };
     Session::begin(Wire::Plain(stream, Cutter::lines(LINE_BYTES_MAX)), Box::new(talk), settings.plan.gather, place)
 }
@@ -126,8 +126,7 @@ struct Irc {
     history: VecDeque<(String, String)>,
     /// What is being asked for: where, lines so far, time of the last.
     asking: Option<(String, usize, String)>,
-    heard_at: Instant,
-    asked_at: Option<Instant>,
+    silence: Silence,
 }
 
 impl Irc {
@@ -290,7 +289,7 @@ impl Irc {
 
 impl Talk for Irc {
     fn begin(&mut self, now: Instant, out: &mut Deeds) -> Result<(), PullError> {
-        self.heard_at = now;
+        self.silence.broken(now);
         Self::say(out, "CAP LS 302");
         Self::say(out, &format!("NICK {}", self.nick));
         Self::say(out, &format!("USER {} 0 * :omnigate", self.user));
@@ -349,13 +348,11 @@ impl Talk for Irc {
     }
 
     fn alive(&mut self, now: Instant) {
-        self.heard_at = now;
-        self.asked_at = None;
+        self.silence.broken(now);
     }
 
     fn wake(&self) -> Option<Instant> {
-        let peer = self.asked_at.map_or(self.heard_at + ASK_AFTER, |asked| asked + ANSWER_WITHIN);
-        Some(self.again_at.map_or(peer, |again| again.min(peer)))
+        self.silence.wake().into_iter().chain(self.again_at).min()
     }
 
     fn tick(&mut self, now: Instant, out: &mut Deeds) -> Result<(), PullError> {
@@ -369,18 +366,10 @@ impl Talk for Irc {
                 self.again_at = Some(now + TRY_AGAIN);
             }
         }
-        match self.asked_at {
-            Some(asked) if now >= asked + ANSWER_WITHIN => {
-                let detail = format!("{} does not answer pings", self.place);
-                Err(PullError::Lost { code: Code::ConnectionLost, detail, after: None })
-            }
-            None if now >= self.heard_at + ASK_AFTER => {
-                self.asked_at = Some(now);
-                Self::say(out, "PING :omnigate");
-                Ok(())
-            }
-            _ => Ok(()),
+        if self.silence.due(now, &self.place)? {
+            Self::say(out, "PING :omnigate");
         }
+        Ok(())
     }
 
     fn closed(&mut self, _: Option<u16>, _: &str, _: &mut Deeds) -> Result<(), PullError> {

@@ -19,6 +19,7 @@ use crate::connector::stream::StreamPlan;
 use crate::engines::stream::StreamSettings;
 use crate::engines::stream::connect::person;
 use crate::engines::stream::session::Session;
+use crate::engines::stream::silence::Silence;
 use crate::engines::stream::talk::{Deeds, Say, Talk};
 use crate::engines::stream::xmpp::login::{Bound, error_name, escaped, login};
 use crate::model::codes::Code;
@@ -64,8 +65,7 @@ pub async fn connect(settings: &StreamSettings, cursors: &Cursors) -> Result<Ses
         archives: VecDeque::new(),
         asking: None,
         number: 0,
-        heard_at: Instant::now(),
-        asked_at: None,
+        silence: Silence::new(Some((ASK_AFTER, ANSWER_WITHIN)), None, Instant::now()),
     };
     Session::begin(wire, Box::new(talk), settings.plan.gather, place)
 }
@@ -87,8 +87,7 @@ struct Xmpp {
     /// The id of the question that is open, and which archive it is about.
     asking: Option<(String, Option<String>)>,
     number: u64,
-    heard_at: Instant,
-    asked_at: Option<Instant>,
+    silence: Silence,
 }
 
 impl Xmpp {
@@ -173,7 +172,7 @@ impl Xmpp {
 
 impl Talk for Xmpp {
     fn begin(&mut self, now: Instant, out: &mut Deeds) -> Result<(), PullError> {
-        self.heard_at = now;
+        self.silence.broken(now);
         // Messages of our own other clients are none for us; carbons stay off.
         out.text("<presence/>");
         for room in self.rooms.clone() {
@@ -218,13 +217,11 @@ impl Talk for Xmpp {
     }
 
     fn alive(&mut self, now: Instant) {
-        self.heard_at = now;
-        self.asked_at = None;
+        self.silence.broken(now);
     }
 
     fn wake(&self) -> Option<Instant> {
-        let peer = self.asked_at.map_or(self.heard_at + ASK_AFTER, |asked| asked + ANSWER_WITHIN);
-        Some(self.again_at.map_or(peer, |again| again.min(peer)))
+        self.silence.wake().into_iter().chain(self.again_at).min()
     }
 
     fn tick(&mut self, now: Instant, out: &mut Deeds) -> Result<(), PullError> {
@@ -235,20 +232,12 @@ impl Talk for Xmpp {
                 self.enter(&room, out);
             }
         }
-        match self.asked_at {
-            Some(asked) if now >= asked + ANSWER_WITHIN => {
-                let detail = format!("{} does not answer pings", self.place);
-                Err(PullError::Lost { code: Code::ConnectionLost, detail, after: None })
-            }
-            None if now >= self.heard_at + ASK_AFTER => {
-                self.asked_at = Some(now);
-                self.number += 1;
-                let (from, to) = (escaped(&self.jid), escaped(&self.domain));
-                out.text(format!("<iq type='get' id='ping{}' from='{from}' to='{to}'><ping xmlns='urn:xmpp:ping'/></iq>", self.number));
-                Ok(())
-            }
-            _ => Ok(()),
+        if self.silence.due(now, &self.place)? {
+            self.number += 1;
+            let (from, to) = (escaped(&self.jid), escaped(&self.domain));
+            out.text(format!("<iq type='get' id='ping{}' from='{from}' to='{to}'><ping xmlns='urn:xmpp:ping'/></iq>", self.number));
         }
+        Ok(())
     }
 
     fn closed(&mut self, _: Option<u16>, _: &str, _: &mut Deeds) -> Result<(), PullError> {
