@@ -119,10 +119,20 @@ pub fn destinations_text(rows: &[DestinationRow]) -> String {
             count(row, "delivered"),
             count(row, "dead"),
             or_dash(row.oldest_waiting),
-            row.code.clone().unwrap_or_default(),
+            destination_why(row),
         ]
     });
     table(&["destination", "state", "waiting", "delivered", "dead", "oldest waiting", "why"], cells)
+}
+
+/// Why a destination takes nothing, or what it last said to what is tried again.
+fn destination_why(row: &DestinationRow) -> String {
+    let retrying = row.retrying.as_ref().filter(|_| row.code.is_none());
+    let said = retrying.map(|retrying| {
+        let parts = [&retrying.code, &retrying.detail].map(|part| part.as_deref().unwrap_or_default());
+        format!("trying since {}: {}", retrying.since, parts.join(" ").trim())
+    });
+    said.or_else(|| row.code.clone()).unwrap_or_default()
 }
 
 fn totals_text(totals: &Totals) -> String {

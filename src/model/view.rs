@@ -221,8 +221,23 @@ pub struct DestinationRow {
     pub deliveries: BTreeMap<String, u64>,
     /// Due time of the oldest waiting delivery's event: when it was published.
     pub oldest_waiting: Option<Time>,
+    /// The oldest delivery that was tried and will be again, if there is one.
+    pub retrying: Option<Retrying>,
     /// It is in the configuration.
     pub configured: bool,
+}
+
+/// What became of the last attempt of a delivery that is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Retrying {
+    /// When it was tried first.
+    pub since: Time,
+    /// Attempts that counted.
+    pub attempts: u32,
+    /// Why the last one failed.
+    pub code: Option<String>,
+    /// One line of it.
+    pub detail: Option<String>,
 }
 
 /// What a destination does.

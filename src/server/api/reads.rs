@@ -75,6 +75,7 @@ fn with_configured(mut rows: Vec<DestinationRow>, gateway: &Status) -> Vec<Desti
                 since: gateway.started_at,
                 deliveries: DeliveryState::ALL.iter().map(|state| (state.as_str().to_owned(), 0)).collect(),
                 oldest_waiting: None,
+                retrying: None,
                 configured: true,
             }),
         }

@@ -11,7 +11,7 @@ use crate::model::delivery::{DeliveryState, Due, Outgoing, Position};
 use crate::model::id::{ConversationId, EventId, RawId};
 use crate::model::item::Fate;
 use crate::model::time::Time;
-use crate::model::view::{DestinationRow, Totals};
+use crate::model::view::{DestinationRow, Retrying, Totals};
 use crate::ports::store::{ParseBatch, SourceRow, SourceState, StoreError};
 use crate::ports::tx::MediaRow;
 
@@ -97,10 +97,17 @@ pub(super) fn destinations(conn: &Connection) -> Result<Vec<DestinationRow>, Sto
                FROM destinations d WHERE d.known = 1 ORDER BY d.name";
     let mut list = conn.prepare_cached(sql)?;
     let mut words = conn.prepare_cached("SELECT word, value FROM totals WHERE kind = 3 AND name = ?1")?;
+    let mut tried = conn.prepare_cached(
+        "SELECT first_attempt_at, attempts, code, detail FROM deliveries INDEXED BY deliveries_retrying
+         WHERE destination = ?1 AND state = 0 AND first_attempt_at IS NOT NULL ORDER BY position LIMIT 1",
+    )?;
     let mut found = Vec::new();
     let mut rows_of = list.query([])?;
     while let Some(row) = rows_of.next()? {
         let id: i64 = row.get(0)?;
+        let retrying = tried
+            .query_row([id], |row| Ok(Retrying { since: Time(row.get(0)?), attempts: row.get(1)?, code: row.get(2)?, detail: row.get(3)? }))
+            .optional()?;
         let mut deliveries: std::collections::BTreeMap<String, u64> =
             DeliveryState::ALL.iter().map(|state| (state.as_str().to_owned(), 0)).collect();
         let mut counts = words.query([id])?;
@@ -116,6 +123,7 @@ pub(super) fn destinations(conn: &Connection) -> Result<Vec<DestinationRow>, Sto
             since: rows::time(row, 4)?,
             deliveries,
             oldest_waiting: row.get::<_, Option<i64>>(5)?.map(Time),
+            retrying,
             configured: false,
         });
     }

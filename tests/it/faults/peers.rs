@@ -61,6 +61,22 @@ async fn answers_500_are_retried_with_the_same_id_until_taken() {
 }
 
 #[tokio::test]
+async fn destination_that_fails_says_so_once_in_the_log_and_in_status_as_long_as_it_does() {
+    let (receiver, setup) = receiver_and_setup().await;
+    receiver.answer(Answer::status(500));
+    let daemon = Daemon::start(setup).await;
+    post_all(&daemon, 1, 0..1).await;
+    receiver.wait_for("several attempts", PATIENCE, |book| book.deliveries.len() >= 3).await;
+    let (_, status, _) = daemon.command(&["status"]);
+    assert!(status.contains("trying since") && status.contains("500"), "{status}");
+    receiver.answer(Answer::Take);
+    all_is_well(&daemon, &receiver, 1).await;
+    assert!(!daemon.command(&["status"]).1.contains("trying since"));
+    let log = daemon.log_text();
+    assert_eq!((log.matches("delivery failed").count(), log.matches("delivers again").count()), (1, 1), "{log}");
+}
+
+#[tokio::test]
 async fn retry_after_in_seconds_pauses_the_whole_destination() {
     retry_after(|| "2".to_owned()).await;
 }

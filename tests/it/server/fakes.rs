@@ -276,6 +276,7 @@ impl Store for FakeStore {
             since: Time(0),
             deliveries: BTreeMap::new(),
             oldest_waiting: None,
+            retrying: None,
             configured: false,
         }])
     }

@@ -1,5 +1,7 @@
 //! Deliveries: lanes, decisions, dead letters, replays, destinations, fencing.
 
+use std::time::Duration;
+
 use omnigate::model::codes::Code;
 use omnigate::model::delivery::{DeliveryState, Due, Verdict};
 use omnigate::model::event::Body;
@@ -118,6 +120,26 @@ async fn a_replay_is_a_new_obligation_beside_the_first() {
         let totals = gate.store().totals().await.unwrap();
         assert_eq!((totals.due["desk"], totals.deliveries["desk"]["delivered"]), (4, 2));
         gate.check_invariants().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_destination_tells_what_it_last_said_to_what_is_tried_again() {
+    each(|gate| async move {
+        gate.admit(gate.message("ana", "one")).await;
+        let retrying = async || gate.store().destinations().await.unwrap().remove(0).retrying;
+        assert_eq!(retrying().await, None, "nothing was tried");
+        let position = gate.waiting("desk").await[0];
+        let tried_at = gate.now();
+        let verdict = Verdict::Retry { due_at: tried_at.plus(Duration::from_secs(5)), code: Code::Connect, counted: true };
+        gate.decide("desk", position, verdict).await.unwrap();
+        gate.pass(5000);
+        gate.crash();
+        let told = retrying().await.unwrap();
+        assert_eq!((told.since, told.attempts, told.code.as_deref()), (tried_at, 1, Some("connect")));
+        gate.decide("desk", position, Verdict::Delivered).await.unwrap();
+        assert_eq!(retrying().await, None);
     })
     .await;
 }

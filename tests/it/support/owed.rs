@@ -271,6 +271,7 @@ impl Store for Owed {
             since: Time(START_MS),
             deliveries: BTreeMap::new(),
             oldest_waiting: None,
+            retrying: None,
             configured: true,
         };
         Box::pin(std::future::ready(Ok(latest.into_iter().map(row).collect())))

@@ -35,6 +35,8 @@ const DECIDING_MAX: usize = 1024;
 const READING_MAX: usize = 16;
 /// After a failure of the store it is asked again in this time.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
+/// Failures of a destination that works in between are told at most so often.
+const FAILURE_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Results taken before the next round of starting things.
 const RESULTS_A_ROUND: usize = 128;
 
@@ -107,6 +109,9 @@ pub(super) struct Runtime {
     stop_at: Option<Duration>,
     fenced: bool,
     lanes_shown: usize,
+    /// The last failure was told, and nothing was delivered since.
+    failing: bool,
+    failure_told_at: Option<Duration>,
 }
 
 fn limits(rate: Option<Rate>, ports: &DeliverPorts) -> Limits {
@@ -150,6 +155,8 @@ impl Runtime {
             stop_at: None,
             fenced: false,
             lanes_shown: 0,
+            failing: false,
+            failure_told_at: None,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::model::delivery::{Decision, Due, Position, Verdict};
 use crate::model::view::DestinationMode;
 use crate::pipeline::deliver::door::ModeChange;
 use crate::pipeline::deliver::lanes::LaneKey;
-use crate::pipeline::deliver::task::{Found, PAGE, Runtime, STORE_AGAIN, Scan, Work};
+use crate::pipeline::deliver::task::{FAILURE_TOLD_EVERY, Found, PAGE, Runtime, STORE_AGAIN, Scan, Work};
 use crate::ports::destination::{DeliverError, Receipt};
 use crate::ports::store::{Ready, StoreError};
 
@@ -141,6 +141,7 @@ impl Runtime {
             let age = u64::try_from(wall.0.saturating_sub(published_ms)).unwrap_or(0);
             self.ports.metrics.delivered(&self.name, Duration::from_millis(age));
         }
+        self.tell_health(&answer, now);
         let judged = judge(answer, due.attempts, &self.options.policy, wall, self.ports.random.unit());
         if let Some(change) = self.door.observe(&judged, probe, now) {
             self.tell_mode(change);
@@ -195,6 +196,27 @@ impl Runtime {
                 due.due_at = due_at;
                 due.first_attempt_at.get_or_insert(decision.at);
                 self.lanes.again(due, &anchor);
+            }
+        }
+    }
+
+    /// Says once that deliveries fail, and once that they do no longer. At most one pair a minute: conversations may fare differently.
+    fn tell_health(&mut self, answer: &Result<Receipt, DeliverError>, now: Duration) {
+        match answer {
+            Ok(_) if self.failing => {
+                self.failing = false;
+                tracing::info!(messaging.destination.name = %self.name, "delivers again");
+            }
+            // A change of mode is told as such.
+            Ok(_) | Err(DeliverError::Denied { .. } | DeliverError::Halt { .. }) => {}
+            Err(error) => {
+                let quiet = self.failure_told_at.is_some_and(|told| now < told + FAILURE_TOLD_EVERY);
+                if !self.failing && !quiet {
+                    self.failing = true;
+                    self.failure_told_at = Some(now);
+                    let code = failure_code(error).as_str();
+                    tracing::warn!(messaging.destination.name = %self.name, error.type = code, error = %error, "delivery failed");
+                }
             }
         }
     }
