@@ -158,8 +158,11 @@ pub fn judge(answer: Result<Receipt, DeliverError>, made: u32, policy: &Policy, 
             } else {
                 Verdict::Retry { due_at: now.plus(after.min(RETRY_AFTER_MAX)), code, counted: sent }
             };
-            let health = if sent { Health::Bad } else { Health::Neither };
-            Judged { verdict, effect: Effect::None, health, status, detail: Some(cut(detail)) }
+            // The entry was taken and what follows it was too much: the destination waits all the same.
+            let busy = status == Some(429);
+            let effect = if busy { Effect::Wait(after.min(RETRY_AFTER_MAX)) } else { Effect::None };
+            let health = if sent && !busy { Health::Bad } else { Health::Neither };
+            Judged { verdict, effect, health, status, detail: Some(cut(detail)) }
         }
         Err(DeliverError::Never { code, status, detail }) => {
             let verdict = if made >= NEVER_TRIES.min(policy.schedule.attempts_max()) {

@@ -107,7 +107,9 @@ async fn every_lost_answer_is_looked_for(system: System, desk: Desk) {
 }
 
 async fn nothing_is_doubled_by_a_bad_link_and_kills(system: System, desk: Desk) {
-    let count: u64 = std::env::var("OMNIGATE_TICKETS").ok().and_then(|value| value.parse().ok()).unwrap_or(24);
+    // Roundup takes one call after the other.
+    let usual = if system == System::Roundup { 10 } else { 24 };
+    let count: u64 = std::env::var("OMNIGATE_TICKETS").ok().and_then(|value| value.parse().ok()).unwrap_or(usual);
     let files = files();
     let seed = std::env::var("SIM_SEED").ok().and_then(|value| value.parse().ok()).unwrap_or(20_261_123);
     println!("SIM_SEED={seed} OMNIGATE_TICKETS={count}");
@@ -199,39 +201,20 @@ async fn a_lost_ticket_is_made_anew(system: System, desk: Desk) {
     assert_eq!(system.tickets(&desk, &format!("{conversation}-2")).await.len(), 1);
 }
 
-macro_rules! of_each {
-    ($($name:ident),+ $(,)?) => {
-        mod rt {
+macro_rules! of {
+    ($module:ident, $start:ident, $system:ident: $($name:ident),+ $(,)?) => {
+        mod $module {
             $(#[tokio::test]
             async fn $name() {
-                if let Some(desk) = super::Desk::rt().await {
-                    super::$name(super::System::Rt, desk).await;
-                }
-            })+
-        }
-        mod redmine {
-            $(#[tokio::test]
-            async fn $name() {
-                if let Some(desk) = super::Desk::redmine().await {
-                    super::$name(super::System::Redmine, desk).await;
+                if let Some(desk) = super::Desk::$start().await {
+                    super::$name(super::System::$system, desk).await;
                 }
             })+
         }
     };
 }
 
-mod roundup {
-    use super::{Desk, System};
-
-    #[tokio::test]
-    async fn conversations_become_tickets() {
-        if let Some(desk) = Desk::roundup().await {
-            super::conversations_become_tickets(System::Roundup, desk).await;
-        }
-    }
-}
-
-of_each!(
+of!(rt, rt, Rt:
     conversations_become_tickets,
     every_lost_answer_is_looked_for,
     nothing_is_doubled_by_a_bad_link_and_kills,
@@ -239,6 +222,53 @@ of_each!(
     a_closed_ticket_is_followed_by_another_that_names_it,
     a_lost_ticket_is_made_anew,
 );
+of!(redmine, redmine, Redmine:
+    conversations_become_tickets,
+    every_lost_answer_is_looked_for,
+    nothing_is_doubled_by_a_bad_link_and_kills,
+    a_check_says_what_is_missing,
+    a_closed_ticket_is_followed_by_another_that_names_it,
+    a_lost_ticket_is_made_anew,
+);
+of!(roundup, roundup, Roundup:
+    conversations_become_tickets,
+    every_lost_answer_is_looked_for,
+    nothing_is_doubled_by_a_bad_link_and_kills,
+    a_closed_ticket_is_followed_by_another_that_names_it,
+    a_lost_ticket_is_made_anew,
+);
+
+/// Roundup counts the calls of a user. Who has too many is told to wait, and the whole destination does.
+#[tokio::test]
+async fn a_systems_own_rate_limit_is_kept_to() {
+    let Some(desk) = Desk::roundup_that_takes(10).await else { return };
+    let system = System::Roundup;
+    let link = BadDeskLink::start(desk.address, system.patience(), 0, 1, may_repeat).await;
+    let daemon = Daemon::start(setup(system, &desk, &link.url(), "attachments = \"none\"\n")).await;
+    for round in 0..2 {
+        for sender in 0..2 {
+            post_whatsapp(&daemon, sender, &format!("{round}-{sender}"), &format!("text {round} of {sender}")).await;
+        }
+    }
+    daemon.settled(Duration::from_secs(200)).await;
+    let calls = link.calls();
+    let told: Vec<_> = calls.iter().filter_map(|(at, wait)| Some((*at, (*wait)?))).collect();
+    assert!(!told.is_empty(), "no 429 among {} calls", calls.len());
+    for (at, wait) in &told {
+        // Deliveries that are under way learn it by their own next call.
+        let soon = calls.iter().filter(|(then, _)| *then > *at && then.duration_since(*at) + Duration::from_millis(300) < *wait).count();
+        assert!(soon < 4, "{soon} calls within {wait:?} of a 429; {} in all, {} refused", calls.len(), told.len());
+    }
+    assert!(told.len() * 2 < calls.len(), "{} of {} calls were refused", told.len(), calls.len());
+    check(system, &desk, &daemon, &BTreeMap::new()).await;
+}
+
+#[tokio::test]
+async fn nothing_is_doubled_by_a_rate_limit_a_bad_link_and_kills() {
+    if let Some(desk) = Desk::roundup_that_takes(60).await {
+        nothing_is_doubled_by_a_bad_link_and_kills(System::Roundup, desk).await;
+    }
+}
 
 /// A ticket that an agent merged into another is followed.
 #[tokio::test]

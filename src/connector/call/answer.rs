@@ -168,6 +168,7 @@ impl Judged {
     pub fn words(&self) -> Option<String> {
         let places = [
             "/error/message",
+            "/error/msg",
             "/error_description",
             "/errors/0/message",
             "/_embedded/errors/0/message",

@@ -77,8 +77,6 @@ pub struct TicketManifest {
 pub enum Proved {
     /// The real thing, in the test suite.
     Real,
-    /// The real thing, in the test suite, as long as nothing is lost on the way.
-    Partly,
     /// A strict fake, in the test suite.
     Fake,
     /// Its requests are rendered in the test suite, nothing answers them.
@@ -90,7 +88,6 @@ impl Proved {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Real => "real",
-            Self::Partly => "real, but for lost answers",
             Self::Fake => "fake",
             Self::Rendered => "rendered only",
         }

@@ -142,8 +142,12 @@ fn trouble(judged: &Judged, meaning: Meaning, place: &str) -> Trouble {
     Trouble { lost, meaning: Some(meaning), error }
 }
 
-/// The delivery comes again to look for what was sent.
+/// The delivery comes again to look for what was sent, not before the system wants it to.
 pub(super) fn unsure(error: DeliverError, after: Duration) -> DeliverError {
+    let after = match &error {
+        DeliverError::Later { after: Some(told), .. } => after.max(*told),
+        _ => after,
+    };
     let (code, status, detail) = match error {
         DeliverError::Later { code, status, detail, .. }
         | DeliverError::Unsure { code, status, detail, .. }

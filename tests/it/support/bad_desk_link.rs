@@ -49,6 +49,9 @@ struct Shared {
     dice: Mutex<Dice>,
     percent: AtomicU64,
     faults: AtomicU32,
+    from: std::time::Instant,
+    /// When each call came, and how long it was told to wait.
+    calls: Mutex<Vec<(std::time::Instant, Option<Duration>)>>,
     next: Mutex<Vec<Fault>>,
     /// Longer than the client waits.
     late: Duration,
@@ -66,6 +69,8 @@ impl BadDeskLink {
             dice: Mutex::new(Dice::new(seed)),
             percent: AtomicU64::new(percent),
             faults: AtomicU32::new(0),
+            from: std::time::Instant::now(),
+            calls: Mutex::default(),
             late: within + Duration::from_millis(500),
             next: Mutex::default(),
             may_repeat,
@@ -82,6 +87,11 @@ impl BadDeskLink {
     /// From now on so many of a hundred go wrong.
     pub fn percent(&self, percent: u64) {
         self.shared.percent.store(percent, Ordering::Relaxed);
+    }
+
+    /// When calls were answered, and how long the system told them to wait.
+    pub fn calls(&self) -> Vec<(std::time::Instant, Option<Duration>)> {
+        self.shared.calls.lock().unwrap().clone()
     }
 
     /// These happen to the next writing exchanges, first to last.
@@ -112,6 +122,8 @@ async fn serve(shared: Arc<Shared>, client: TcpStream) {
 /// One exchange; `None` ends the connection.
 async fn exchange(shared: &Shared, client: &mut Wire, asked: &Message) -> Option<()> {
     let fault = choose(shared, asked);
+    // Shown when the test fails.
+    println!("{:?} {fault:?} {}", shared.from.elapsed(), asked.start);
     match fault {
         Fault::CutBefore => return None,
         Fault::Fail502 => return client.stream.write_all(&response(502, &[], b"bad gateway")).await.ok(),
@@ -122,6 +134,9 @@ async fn exchange(shared: &Shared, client: &mut Wire, asked: &Message) -> Option
         pass(shared.to, asked).await;
     }
     let answer = pass(shared.to, asked).await?;
+    let told = answer.header("retry-after").filter(|_| answer.status() == 429).and_then(|seconds| seconds.parse().ok());
+    shared.calls.lock().unwrap().push((std::time::Instant::now(), told.map(Duration::from_secs)));
+    println!("{:?} {fault:?} {} answered {}", shared.from.elapsed(), asked.start, answer.start);
     let bytes = response(answer.status(), &kept(&answer), &answer.body);
     match fault {
         Fault::CutAfter => None,
@@ -154,12 +169,14 @@ fn choose(shared: &Shared, asked: &Message) -> Fault {
 async fn pass(to: SocketAddr, asked: &Message) -> Option<Message> {
     let mut words = asked.start.split(' ');
     let (method, target) = (words.next()?, words.next()?);
+    // Roundup refuses changes for a host that is not its own.
+    let host = to.to_string();
     let kept: Vec<(&str, &str)> = asked
         .headers
         .iter()
         .filter(|(name, _)| !matches!(name.as_str(), "host" | "content-length" | "connection" | "transfer-encoding"))
         .map(|(name, value)| (name.as_str(), value.as_str()))
-        .chain([("connection", "close")])
+        .chain([("connection", "close"), ("host", host.as_str())])
         .collect();
     let bytes = request(method, target, &kept, &asked.body);
     let limit = Duration::from_secs(60);

@@ -21,6 +21,8 @@ pub struct Desk {
     pub address: SocketAddr,
     /// Header by which the gateway's user proves itself.
     pub proof: (String, String),
+    /// Headers it wants beside a change.
+    beside: Vec<(String, String)>,
     folder: tempfile::TempDir,
     child: Child,
 }
@@ -72,7 +74,7 @@ impl Desk {
             return None;
         }
         let (folder, child, address) = start("rt.sh", "rt", &[kept("rt").display().to_string()]);
-        let mut desk = Self { address, proof: (String::new(), String::new()), folder, child };
+        let mut desk = Self { address, proof: (String::new(), String::new()), beside: Vec::new(), folder, child };
         desk.answers("/REST/2.0/rt").await;
         let token = std::fs::read_to_string(desk.folder.path().join("token")).unwrap();
         desk.proof = ("authorization".into(), format!("token {token}"));
@@ -88,23 +90,33 @@ impl Desk {
         }
         let (folder, child, address) = start("redmine.sh", "redmine", &[kept("redmine").display().to_string()]);
         let proof = ("x-redmine-api-key".into(), REDMINE_KEY.to_owned());
-        let mut desk = Self { address, proof, folder, child };
+        let mut desk = Self { address, proof, beside: Vec::new(), folder, child };
         desk.answers("/users/current.json").await;
         Some(desk)
     }
 
     /// A Roundup tracker; `None`, loudly, where it is not installed.
     pub async fn roundup() -> Option<Self> {
+        Self::roundup_that_takes(0).await
+    }
+
+    /// The same, which takes so many calls in ten seconds; 0: any number.
+    pub async fn roundup_that_takes(calls: u32) -> Option<Self> {
         let venv = kept("desks-venv");
         if !venv.join("bin/roundup-server").exists() {
             missing("roundup in a virtual environment");
             return None;
         }
-        let more = [venv.display().to_string()];
+        let more = [venv.display().to_string(), calls.to_string()];
         let (folder, child, address) = start("roundup.sh", "roundup", &more);
         // admin:admin
         let proof = ("authorization".into(), "Basic YWRtaW46YWRtaW4=".to_owned());
-        let mut desk = Self { address, proof, folder, child };
+        let beside = vec![
+            ("host".into(), address.to_string()),
+            ("x-requested-with".into(), "rest".into()),
+            ("origin".into(), format!("http://{address}")),
+        ];
+        let mut desk = Self { address, proof, beside, folder, child };
         desk.answers("/t/rest/data/status").await;
         Some(desk)
     }
@@ -138,9 +150,25 @@ impl Desk {
 
     /// A call of the gateway's user.
     pub async fn ask(&self, method: &str, target: &str, body: &[u8]) -> std::io::Result<Message> {
-        let headers = [(self.proof.0.as_str(), self.proof.1.as_str()), ("content-type", "application/json")];
-        let headers = if self.proof.0.is_empty() { &headers[1..] } else { &headers[..] };
-        http1::patient(http1::once(self.address, method, target, headers, body)).await
+        self.ask_with(method, target, &[], body).await
+    }
+
+    /// The same with more headers.
+    pub async fn ask_with(&self, method: &str, target: &str, more: &[(&str, &str)], body: &[u8]) -> std::io::Result<Message> {
+        let own = std::iter::once(&self.proof).filter(|(name, _)| !name.is_empty()).chain(&self.beside);
+        let headers: Vec<(&str, &str)> = own
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .chain([("content-type", "application/json")])
+            .chain(more.iter().copied())
+            .collect();
+        loop {
+            let answer = http1::patient(http1::once(self.address, method, target, &headers, body)).await?;
+            match answer.header("retry-after").and_then(|seconds| seconds.parse().ok()) {
+                // The test asks as the gateway's user, whose calls are counted.
+                Some(seconds) if answer.status() == 429 => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                _ => return Ok(answer),
+            }
+        }
     }
 
     /// `GET`, asserted to succeed.

@@ -144,9 +144,10 @@ impl Wire {
     }
 }
 
-/// The bytes of a request with a body.
+/// The bytes of a request with a body. Its host is this machine unless the headers say another.
 pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut out = format!("{method} {target} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\n", body.len()).into_bytes();
+    let host = if headers.iter().any(|(name, _)| *name == "host") { "" } else { "host: 127.0.0.1\r\n" };
+    let mut out = format!("{method} {target} HTTP/1.1\r\n{host}content-length: {}\r\n", body.len()).into_bytes();
     for (name, value) in headers {
         out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
