@@ -45,6 +45,7 @@ mod real_imap;
 mod real_large;
 mod real_mail_kill;
 mod real_mail_oracle;
+mod real_mailgate;
 mod real_move;
 mod real_oauth;
 mod real_reconcile;

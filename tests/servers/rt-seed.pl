@@ -12,6 +12,8 @@ my @rights = qw(SeeQueue ShowTicket ShowTicketComments CreateTicket ReplyToTicke
   ( map { my $u = $_; map { { UserId => $u, Queue => 'Support', Right => $_ } } @rights } qw(gateway agent1) ),
   { UserId => 'gateway', Queue => 'Bare', Right => 'SeeQueue' },
   ( map { { UserId => 'gateway', Right => $_ } } qw(ManageAuthTokens) ),
+  # Customers write by mail.
+  ( map { { GroupDomain => 'SystemInternal', GroupType => 'Everyone', Queue => 'Support', Right => $_ } } qw(CreateTicket ReplyToTicket) ),
 );
 @Final = (
   sub { my $s = RT::Scrips->new(RT->SystemUser); $s->LimitToGlobal;

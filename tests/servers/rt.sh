@@ -24,8 +24,11 @@ if [ -n "$KEPT" ]; then
   mkdir -p "$KEPT"
   exec 9> "$KEPT/lock"
   flock 9
-  if [ ! -s "$KEPT/token" ]; then
+  # What another seed gave is no longer good.
+  seed=$(cksum < "$HERE/rt-seed.pl")
+  if [ ! -s "$KEPT/token" ] || [ "$(cat "$KEPT/seed" 2>/dev/null)" != "$seed" ]; then
     initialise
+    echo "$seed" > "$KEPT/seed"
     cp "$DIR/rt.sqlite" "$KEPT/rt.sqlite"
     cp "$DIR/token" "$KEPT/token"
   fi
