@@ -21,21 +21,13 @@ use crate::model::item::{Item, ItemBody};
 use crate::model::raw::{Raw, Via};
 use crate::model::time::Time;
 use crate::model::view::{DeliveryFilter, DestinationMode, LedgerFilter};
+use crate::pipeline::subscribe::Keeper;
 use crate::ports::BoxFuture;
-use crate::ports::control::{Consent, Control, ControlError, FileBytes, FolderCompared, Reloaded, ReplayRequest, Status};
-use crate::ports::store::{StoreError, Write};
+use crate::ports::control::{Consent, Control, ControlError, FileBytes, FolderCompared, Reloaded, ReplayRequest, Status, SubscriptionView};
+use crate::ports::store::Write;
 
 /// Events made due again by one replay at most: more than that is a restore, done in steps.
 const REPLAY_MAX: u64 = 1_000_000;
-
-impl From<StoreError> for ControlError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Invariant { detail } => Self::Refused(detail),
-            other => Self::Failed(other.to_string()),
-        }
-    }
-}
 
 /// What the world did not do.
 pub fn failed(error: impl std::fmt::Display) -> ControlError {
@@ -101,6 +93,24 @@ impl Gateway {
         let verified = Verified::from_store(raw.head, raw.body);
         let read = entry.hook.read(&verified, &ReadContext { received_at: raw.received_at, historic: false });
         self.keep_files(read).await
+    }
+
+    /// Who keeps the subscription of a channel.
+    async fn keeper(&self, channel: &str) -> Result<Arc<Keeper>, ControlError> {
+        let running = self.running.lock().await;
+        if let Some(keeper) = running.keepers.get(channel) {
+            return Ok(keeper.clone());
+        }
+        let loaded = running.loaded.as_ref().ok_or_else(|| ControlError::Failed("the gateway is starting".to_owned()))?;
+        match loaded.channels.get(channel) {
+            None => Err(ControlError::Missing(format!("there is no channel `{channel}`"))),
+            Some(Err(_)) => Err(ControlError::Refused(format!("the channel `{channel}` cannot run: see `omnigate check`"))),
+            Some(Ok(file)) => {
+                let why = "its connector subscribes nowhere by itself, or its platform is not to call a hook of it";
+                let show = format!("see `omnigate connector show {}`", file.connector);
+                Err(ControlError::Refused(format!("the channel `{channel}` has no subscription: {why}; {show}")))
+            }
+        }
     }
 
     async fn keep_files(&self, read: Read) -> Result<Vec<Item>, ControlError> {
@@ -258,6 +268,18 @@ impl Control for Gateway {
 
     fn consent<'a>(&'a self, channel: &'a str, given: Consent) -> BoxFuture<'a, Result<(), ControlError>> {
         Box::pin(self.take_consent(channel, given))
+    }
+
+    fn subscribe<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<SubscriptionView, ControlError>> {
+        Box::pin(async move { self.keeper(channel).await?.subscribe().await })
+    }
+
+    fn unsubscribe<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<SubscriptionView, ControlError>> {
+        Box::pin(async move { self.keeper(channel).await?.unsubscribe().await })
+    }
+
+    fn subscription<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<SubscriptionView, ControlError>> {
+        Box::pin(async move { self.keeper(channel).await?.status().await })
     }
 
     fn erase(&self, contact: ContactId) -> BoxFuture<'_, Result<BTreeMap<String, u64>, ControlError>> {

@@ -34,6 +34,7 @@ use crate::pipeline::deliver::{DeliverOptions, DeliverPorts, DeliverTask, Ended}
 use crate::pipeline::keep::Keep;
 use crate::pipeline::loops::LoopGuard;
 use crate::pipeline::pull::PullChannel;
+use crate::pipeline::subscribe::Keeper;
 use crate::pipeline::writer::WriterTasks;
 use crate::ports::control::{ChannelStatus, Control};
 use crate::ports::pull::PullSource;
@@ -61,6 +62,8 @@ pub struct Running {
     pub loaded: Option<Loaded>,
     /// What asks the platforms of channels for more than they sent.
     pub media: HashMap<outreach::Errand, Pulling>,
+    /// What keeps the promises of platforms to call hooks, by channel.
+    pub keepers: HashMap<String, Arc<Keeper>>,
     /// Pulled channels.
     pub pulls: HashMap<String, Pulling>,
     /// Polls and streams.
@@ -266,8 +269,14 @@ impl Gateway {
             self.parts.board.remove(id);
             self.parts.metrics.forget_channel(id);
         }
-        let Channels { hooks, behind, kits, owns, mail, feeds, failed, disabled } = built;
+        let Channels { hooks, behind, kits, owns, grants, mail, feeds, failed, disabled } = built;
         outreach::stop(&mut running.media).await;
+        let base = loaded.config.server.public_url.as_ref().or(loaded.config.files.public_url.as_ref());
+        let called = |(hook, files): (&String, &Vec<Arc<crate::config::settings::ChannelFile>>)| {
+            let url = base.map(|base| format!("{}/hooks/{hook}", base.as_str().trim_end_matches('/')));
+            files.iter().map(|file| (file.id.clone(), url.clone())).collect::<Vec<_>>()
+        };
+        let called = behind.iter().flat_map(called).collect();
         for (hook, files) in &behind {
             for file in files {
                 let known = before.get(&file.id).filter(|known| known.state == ChannelMode::Running.as_str());
@@ -277,7 +286,9 @@ impl Gateway {
         }
         crate::app::keys::prepare(&self.parts.intake.served(), &hooks, &self.parts.clock).await;
         self.parts.intake.serve(hooks);
+        running.keepers = outreach::keepers(&self.parts, &kits, grants, called, loaded);
         running.media = outreach::start(&self.parts, kits, owns, loaded.config.attachments.bytes_max);
+        outreach::keep(&running.keepers, &mut running.media);
         for file in disabled {
             self.parts.board.place(&file.id, status(&file.connector, ChannelMode::Disabled, now));
         }

@@ -7,10 +7,14 @@ use tokio::sync::watch;
 
 use crate::app::gateway::Pulling;
 use crate::app::parts::Parts;
+use crate::app::wire;
+use crate::config::load::Loaded;
 use crate::connector::kit::ChannelKit;
 use crate::connector::own::Own;
+use crate::connector::subscribe::Grants;
 use crate::pipeline::enrich::Enricher;
 use crate::pipeline::media::{MediaChannel, MediaParts, Slots, leftovers};
+use crate::pipeline::subscribe::Keeper;
 use crate::pipeline::whoami::Asking;
 use crate::ports::http::Http;
 
@@ -87,6 +91,55 @@ fn fetching(parts: &Parts, kits: Vec<Arc<ChannelKit>>, http: &Arc<dyn Http>, byt
     }
     let (stop, stopping) = watch::channel(false);
     running.insert((String::new(), "leftovers"), Pulling { stop, task: tokio::spawn(leftovers(shared, served, stopping)) });
+}
+
+/// What keeps the promises of platforms to call hooks. `grants`: what hooks are told by their platforms, `called`: the address of each
+/// channel's hook, if the main file says it.
+pub fn keepers(
+    parts: &Parts,
+    kits: &[Arc<ChannelKit>],
+    mut grants: HashMap<String, Arc<Grants>>,
+    mut called: HashMap<String, Option<String>>,
+    loaded: &Loaded,
+) -> HashMap<String, Arc<Keeper>> {
+    let subscribing = kits.iter().filter(|kit| kit.connector.subscribe.is_some() && called.contains_key(&kit.channel));
+    let subscribing: Vec<&Arc<ChannelKit>> = subscribing.collect();
+    if subscribing.is_empty() {
+        return HashMap::new();
+    }
+    let Ok(http) = parts.http().inspect_err(|error| tracing::error!(error = %error, "no http client to call platforms with")) else {
+        return HashMap::new();
+    };
+    let keeper = |kit: &Arc<ChannelKit>| {
+        let file = loaded.channels.get(&kit.channel).and_then(|file| file.as_ref().ok())?;
+        let keeper = Keeper {
+            store: parts.store.clone(),
+            writer: parts.writer.clone(),
+            http: http.clone(),
+            clock: parts.clock.clone(),
+            random: parts.random.clone(),
+            board: parts.board.clone(),
+            metrics: parts.metrics.clone(),
+            kit: kit.clone(),
+            public: wire::facts(file).public,
+            node: loaded.config.instance.name.clone(),
+            hook: called.remove(&kit.channel).flatten(),
+            grants: grants.remove(&kit.channel)?,
+            digester: parts.digester.clone(),
+            known: tokio::sync::Mutex::default(),
+            bell: tokio::sync::Notify::default(),
+        };
+        Some((kit.channel.clone(), Arc::new(keeper)))
+    };
+    subscribing.into_iter().filter_map(keeper).collect()
+}
+
+/// Starts them, a task each.
+pub fn keep(keepers: &HashMap<String, Arc<Keeper>>, running: &mut HashMap<Errand, Pulling>) {
+    for (channel, keeper) in keepers {
+        let (stop, stopping) = watch::channel(false);
+        running.insert((channel.clone(), "subscribe"), Pulling { stop, task: tokio::spawn(keeper.clone().run(stopping)) });
+    }
 }
 
 /// Ends all of it; what is under way is done again later.

@@ -16,6 +16,7 @@ use crate::connector::mode::Mode;
 use crate::connector::own::Own;
 use crate::connector::problem::Problem;
 use crate::connector::reader::Reader;
+use crate::connector::subscribe::Grants;
 use crate::engines::imap;
 use crate::logic::digest::Digester;
 use crate::model::codes::Code;
@@ -105,6 +106,8 @@ pub struct Channels {
     pub kits: Vec<Arc<ChannelKit>>,
     /// Who waits to know who we are, by channel.
     pub owns: HashMap<String, Vec<Arc<Own>>>,
+    /// What hooks are told about subscriptions, by channel.
+    pub grants: HashMap<String, Arc<Grants>>,
     /// Mail channels.
     pub mail: Vec<MailChannel>,
     /// Polls and streams.
@@ -191,6 +194,7 @@ fn build_hook(name: &str, mut group: Vec<Sharing>, config: &Config, digester: &D
             Ok(hook) => {
                 for (file, ..) in &group {
                     out.owns.entry(file.id.clone()).or_default().push(hook.own().clone());
+                    out.grants.insert(file.id.clone(), hook.grants().clone());
                 }
                 let accept_timeout = group.iter().map(|(file, ..)| file.accept_timeout).min().unwrap_or_default();
                 let limits = group.iter().map(|(file, _, limits)| (file.id.clone(), limits.clone())).collect();

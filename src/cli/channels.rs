@@ -5,12 +5,12 @@ use clap::{Args, Subcommand};
 use crate::cli::daemon::done;
 use crate::cli::exit::Failure;
 use crate::cli::output::{Busy, or_dash, remark};
-use crate::cli::reach::daemon;
+use crate::cli::reach::{Reach, daemon};
 use crate::cli::{Context, login, moment};
 use crate::config::load::load;
 use crate::config::source::Disk;
 use crate::model::time::Time;
-use crate::ports::control::{FolderCompared, Sample};
+use crate::ports::control::{FolderCompared, Sample, SubscriptionView};
 use crate::server::api::Page;
 use crate::server::api::reads::ChannelRow;
 use crate::server::api::verbs::{BackfillAsked, ReconcileAsked};
@@ -22,6 +22,19 @@ pub enum ChannelCommand {
     List,
     /// Log in at the identity provider of a channel with OAuth, once
     Login(login::LoginArgs),
+    /// Make the platform of a channel call its hook, and keep it so: leases are renewed by the daemon
+    Subscribe(SubscriptionArgs),
+    /// Make the platform of a channel call its hook no longer
+    Unsubscribe(SubscriptionArgs),
+    /// Whether the platform of a channel calls its hook: it is asked, where it can be
+    Status(SubscriptionArgs),
+}
+
+/// Arguments of `channel subscribe`, `channel unsubscribe` and `channel status`.
+#[derive(Debug, Args)]
+pub struct SubscriptionArgs {
+    /// Id of the channel
+    pub channel: String,
 }
 
 /// `channel`.
@@ -29,7 +42,46 @@ pub async fn channel(context: &Context, command: ChannelCommand) -> Result<(), F
     match command {
         ChannelCommand::List => list(context).await,
         ChannelCommand::Login(args) => login::login(context, &args).await,
+        ChannelCommand::Subscribe(args) => {
+            let busy = Busy::with("asking the platform");
+            let path = ["channels", args.channel.as_str(), "subscribe"];
+            let asked = daemon(&context.config).await?.ask(&path, &serde_json::json!({})).await;
+            drop(busy);
+            subscription(context, &asked?, true)
+        }
+        ChannelCommand::Unsubscribe(args) => {
+            let path = ["channels", args.channel.as_str(), "unsubscribe"];
+            let asked = daemon(&context.config).await?.ask(&path, &serde_json::json!({})).await?;
+            subscription(context, &asked, false)
+        }
+        ChannelCommand::Status(args) => {
+            let reach = Reach::open(&context.config).await?;
+            if let Reach::Store(..) = reach {
+                remark("omnigate: no daemon answers; this is what the store knows, and nothing is renewed");
+            }
+            subscription(context, &reach.subscription(&args.channel).await?, false)
+        }
     }
+}
+
+/// Shows a subscription. `wanted`: the person waits for it to be there.
+fn subscription(context: &Context, seen: &SubscriptionView, wanted: bool) -> Result<(), Failure> {
+    let head = &["channel", "state", "since", "ends", "renewed", "hook", "why"];
+    context.output.list(std::slice::from_ref(seen), "no subscription", head, |seen| {
+        vec![
+            seen.channel.clone(),
+            seen.state.clone(),
+            or_dash(seen.since),
+            or_dash(seen.ends),
+            or_dash(seen.renews),
+            or_dash(seen.hook.clone()),
+            seen.detail.clone().or_else(|| seen.code.clone()).unwrap_or_default(),
+        ]
+    })?;
+    if wanted && seen.state == "asking" {
+        remark("the platform has not confirmed it yet; the daemon goes on asking");
+    }
+    Ok(())
 }
 
 async fn list(context: &Context) -> Result<(), Failure> {

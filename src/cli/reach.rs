@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::app::system::SystemClock;
 use crate::cli::client::Client;
 use crate::cli::exit::Failure;
 use crate::config::key::{KeyError, admin_token};
@@ -13,7 +14,10 @@ use crate::model::id::{EventId, MessageId};
 use crate::model::view::{
     DeliveryFilter, DeliveryView, DestinationRow, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow, Totals,
 };
+use crate::pipeline::subscribe;
 use crate::ports::blobs::{BlobError, Blobs};
+use crate::ports::clock::Clock;
+use crate::ports::control::SubscriptionView;
 use crate::ports::store::{Store, StoreError};
 use crate::server::api::Page;
 use crate::server::api::reads::{Quarantined, StatusView, quarantined_row};
@@ -96,6 +100,17 @@ impl Reach {
         match self {
             Self::Daemon(client) => client.read(&["ledger"], &filter).await.map(|page: Page<LedgerRow>| page.items),
             Self::Store(store, _) => Ok(store.ledger(filter).await?),
+        }
+    }
+
+    /// The promise of a platform to call a channel's hook.
+    pub async fn subscription(&self, channel: &str) -> Result<SubscriptionView, Failure> {
+        match self {
+            Self::Daemon(client) => client.read(&["channels", channel, "subscription"], &()).await,
+            Self::Store(store, _) => {
+                let state = subscribe::kept(&**store, channel).await?;
+                Ok(subscribe::view(channel, &state, None, SystemClock::default().now()))
+            }
         }
     }
 

@@ -140,6 +140,12 @@ const INSTANCE: &[Key] = &[
 
 const SERVER: &[Key] = &[
     key("public", Listen, Is("\"127.0.0.1:8480\""), "Public listener: `/hooks/…` and `/files/…`. Put a TLS proxy before it."),
+    key(
+        "public_url",
+        Url,
+        Unset("\"https://gate.example.org\""),
+        "Address of the public listener as seen from outside; `channel subscribe` tells platforms to call it. Unset: that of [files].",
+    ),
     key("private", Listen, Is("\"127.0.0.1:8481\""), "Private listener: `/healthz`, `/readyz`, `/metrics` and the admin API under `/v1`."),
     key(
         "admin_token",

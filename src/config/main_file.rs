@@ -141,6 +141,7 @@ fn server(reading: &mut Reading<'_>, section: &Section, instance: &Instance) -> 
     }
     Server {
         public,
+        public_url: section.url("public_url"),
         private,
         admin_token: made(section, "admin_token", instance.data_dir.join("admin.token")),
         body_bytes_max: bytes(section, "body_bytes_max"),

@@ -84,6 +84,8 @@ pub enum SecretPlace {
 pub struct Server {
     /// Public listener: hooks and files, nothing else.
     pub public: SocketAddr,
+    /// Its address as platforms see it; unset: that of `[files]`.
+    pub public_url: Option<Url>,
     /// Private listener: health, metrics, admin API.
     pub private: SocketAddr,
     /// Bearer token of the admin API.

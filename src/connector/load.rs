@@ -17,6 +17,7 @@ use crate::connector::poll::limits::Quota;
 use crate::connector::poll::{Poll, Polls};
 use crate::connector::problem::{Problem, did_you_mean};
 use crate::connector::stream::StreamPlan;
+use crate::connector::subscribe::Subscribe;
 use crate::connector::verify::Kind;
 use crate::model::codes::Code;
 
@@ -40,6 +41,8 @@ pub struct Connector {
     pub whoami: Option<Whoami>,
     /// How the platform is asked for senders.
     pub enrich: Option<Enrich>,
+    /// How the platform is told to call the hook.
+    pub subscribe: Option<Subscribe>,
     /// Its media recipes, compiled.
     pub media: BTreeMap<String, Recipe>,
     /// Its handshakes, compiled.
@@ -97,6 +100,9 @@ impl Connector {
         let enrich =
             manifest.enrich.as_ref().map(|spec| Enrich::compile(spec, manifest.verified_senders, &scope(&file, &manifest, limits)));
         let enrich = enrich.transpose().map_err(|wrong| problems.extend(wrong)).ok().flatten();
+        let subscribe = manifest.subscribe.as_ref();
+        let subscribe = subscribe.map(|spec| Subscribe::compile(spec, manifest.webhook.as_ref(), &scope(&file, &manifest, limits)));
+        let subscribe = subscribe.transpose().map_err(|wrong| problems.extend(wrong)).ok().flatten();
         let media = media(&file, &manifest, limits, &mut problems);
         let scope = scope(&file, &manifest, limits);
         let polls = polls(&manifest, &scope, &mut problems);
@@ -124,7 +130,7 @@ impl Connector {
             (None, ..) => None,
         };
         if problems.is_empty() {
-            Ok(Self { manifest, map, whoami, enrich, media, echoes, polls, quota, stream, folder, limits })
+            Ok(Self { manifest, map, whoami, enrich, subscribe, media, echoes, polls, quota, stream, folder, limits })
         } else {
             Err(problems)
         }

@@ -17,6 +17,7 @@ use crate::connector::poll::spec::{LimitsSpec, PollSpec};
 use crate::connector::problem::Problem;
 use crate::connector::setting::toml_problem;
 use crate::connector::stream::StreamSpec;
+use crate::connector::subscribe::SubscribeSpec;
 
 /// Longest wait for parts of a message: what follows in its conversation waits too.
 const COALESCE_WINDOW_MAX: Duration = Duration::from_secs(300);
@@ -89,6 +90,9 @@ pub struct Manifest {
     /// How requests are taken.
     #[serde(default)]
     pub webhook: Option<Webhook>,
+    /// How the platform is told to call the hook.
+    #[serde(default)]
+    pub subscribe: Option<SubscribeSpec>,
     /// What is asked for, by name.
     #[serde(default)]
     pub poll: BTreeMap<String, PollSpec>,
@@ -343,6 +347,12 @@ pub enum Handshake {
         /// Parameters that must have these values.
         #[serde(default)]
         require: BTreeMap<String, String>,
+        /// Parameters of the question whether the subscription shall end; it is agreed to only when we asked for that.
+        #[serde(default)]
+        leave: BTreeMap<String, String>,
+        /// Name of the parameter with the seconds that the subscription is granted for.
+        #[serde(default)]
+        lease: Option<String>,
     },
     /// A GET with a challenge, proven by a hash over a secret and other parameters, sorted and joined (WeChat).
     HashedEcho {

@@ -27,6 +27,7 @@ pub mod problem;
 pub mod reader;
 pub mod setting;
 pub mod stream;
+pub mod subscribe;
 pub mod text;
 pub mod ticket;
 pub mod verify;

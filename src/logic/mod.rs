@@ -12,4 +12,5 @@ pub mod reconcile;
 pub mod schedule;
 pub mod seal;
 pub mod standard_webhooks;
+pub mod subscription;
 pub mod ticket;

@@ -128,6 +128,10 @@ codes! {
     Stale = "stale",
     /// A renumbered folder brings more new mails than can be explained; they are held for a day.
     Flood = "flood",
+    /// The platform no longer promises to call the hook: its lease ran out, or it was ended there.
+    SubscriptionLost = "subscription_lost",
+    /// The platform calls another address than this channel's hook.
+    SubscriptionTaken = "subscription_taken",
     /// Another node has taken over the account.
     LeaseLost = "lease_lost",
 

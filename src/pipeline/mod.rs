@@ -19,5 +19,6 @@ pub mod pull;
 pub mod raws;
 pub mod reconcile;
 pub mod sessions;
+pub mod subscribe;
 pub mod whoami;
 pub mod writer;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::RawId;
 use crate::model::time::Time;
 use crate::ports::BoxFuture;
+use crate::ports::store::StoreError;
 
 /// Why the gateway did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +22,15 @@ pub enum ControlError {
     /// It failed; trying again may help.
     #[error("{0}")]
     Failed(String),
+}
+
+impl From<StoreError> for ControlError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Invariant { detail } => Self::Refused(detail),
+            other => Self::Failed(other.to_string()),
+        }
+    }
 }
 
 /// The gateway at a glance.
@@ -115,6 +125,15 @@ pub trait Control: Send + Sync {
     /// Takes over the consent that a person just gave for a channel, keeps it and goes on with it.
     fn consent<'a>(&'a self, channel: &'a str, given: Consent) -> BoxFuture<'a, Result<(), ControlError>>;
 
+    /// Makes a platform call the channel's hook, and keeps it so.
+    fn subscribe<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<SubscriptionView, ControlError>>;
+
+    /// Ends that.
+    fn unsubscribe<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<SubscriptionView, ControlError>>;
+
+    /// How it is; the platform is asked, where it can be.
+    fn subscription<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<SubscriptionView, ControlError>>;
+
     /// Erases a contact; returns counts by name.
     fn erase(&self, contact: crate::model::id::ContactId) -> BoxFuture<'_, Result<BTreeMap<String, u64>, ControlError>>;
 
@@ -192,6 +211,29 @@ pub struct Consent {
     pub refresh_token: secrecy::SecretString,
     /// How long it is good for, if the identity provider says so.
     pub ends_in: Option<std::time::Duration>,
+}
+
+/// The promise of a platform to call a channel's hook.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SubscriptionView {
+    /// The channel.
+    pub channel: String,
+    /// `none`, `asking` (asked for, not confirmed yet), `subscribed`, `ended` (its lease ran out), `ending`, `taken` (another address is called).
+    pub state: String,
+    /// Since when.
+    pub since: Option<Time>,
+    /// The address that is called.
+    pub hook: Option<String>,
+    /// When it ends, if it does.
+    pub ends: Option<Time>,
+    /// When it is renewed.
+    pub renews: Option<Time>,
+    /// When something is done next.
+    pub next: Option<Time>,
+    /// What failed last.
+    pub code: Option<String>,
+    /// One line for a person.
+    pub detail: Option<String>,
 }
 
 /// What to replay.

@@ -184,7 +184,7 @@ impl Metrics {
 
     /// A channel is gone from the configuration.
     pub fn forget_channel(&self, channel: &str) {
-        for metric in [Metric::ChannelState, Metric::LastReceived, Metric::ConsentEnds, Metric::BudgetUsed] {
+        for metric in [Metric::ChannelState, Metric::LastReceived, Metric::ConsentEnds, Metric::SubscriptionEnds, Metric::BudgetUsed] {
             self.registry.forget(metric, channel);
         }
     }
@@ -195,6 +195,19 @@ impl Metrics {
             Some(ends) => self.registry.set(Metric::ConsentEnds, (channel, ""), ends.0 as f64 / 1000.0),
             None => self.registry.forget(Metric::ConsentEnds, channel),
         }
+    }
+
+    /// When the subscription of a channel ends, if it does.
+    pub fn subscription_ends(&self, channel: &str, ends: Option<Time>) {
+        match ends {
+            Some(ends) => self.registry.set(Metric::SubscriptionEnds, (channel, ""), ends.0 as f64 / 1000.0),
+            None => self.registry.forget(Metric::SubscriptionEnds, channel),
+        }
+    }
+
+    /// A step of a subscription was made.
+    pub fn subscribe_call(&self, channel: &str, code: &str) {
+        self.registry.add(Metric::SubscribeCalls, (channel, code), 1);
     }
 
     /// So much of a day's budget at a platform is used.

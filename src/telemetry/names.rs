@@ -114,6 +114,8 @@ metrics! {
     Reconnects = Counter "omnigate_channel_reconnects_total" ["channel", "code"] "Sessions of a pulled channel that ended and were opened again, by code.";
     Pulled = Counter "omnigate_pulled_total" ["channel"] "Things pulled from a source.";
     ConsentEnds = Gauge "omnigate_channel_consent_ends_timestamp_seconds" ["channel"] "When the consent (OAuth) of the channel ends and a person must log in again, Unix time; absent where nobody says.";
+    SubscriptionEnds = Gauge "omnigate_channel_subscription_ends_timestamp_seconds" ["channel"] "When the platform stops calling the hook unless it is asked again, Unix time; absent where it has no end.";
+    SubscribeCalls = Counter "omnigate_channel_subscribe_calls_total" ["channel", "code"] "Steps of a subscription (made, renewed, looked at, ended), by outcome: ok, or the code of the failure.";
     BudgetUsed = Gauge "omnigate_channel_budget_used_ratio" ["channel", "budget"] "How much of a day's budget at the platform is used, 0 to 1, by budget: requests, units, bytes.";
     LastReceived = Gauge "omnigate_channel_last_received_timestamp_seconds" ["channel"] "When the channel last heard from its platform, Unix time.";
 

@@ -102,7 +102,8 @@ fn defaults(loaded: &Loaded) -> String {
     format!(
         "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
         config.instance,
-        config.server,
+        // No default: the value only shows how one is written.
+        omnigate::config::settings::Server { public_url: None, ..config.server.clone() },
         config.store,
         config.attachments,
         config.files.url_valid,

@@ -57,6 +57,7 @@ mod server;
 mod store;
 mod strace;
 mod streams;
+mod subscribe;
 mod support;
 mod tokens;
 mod whoami;

@@ -40,7 +40,7 @@ pub(super) fn build(
         return Err(problems);
     }
     let respond = respond.unwrap_or_default();
-    Ok(Hook { reader, respond, keys: key_ring(verify.as_ref()), verify, via: Via::Webhook, trusted: false })
+    Ok(Hook { reader, respond, keys: key_ring(verify.as_ref()), verify, grants: Arc::default(), via: Via::Webhook, trusted: false })
 }
 
 /// A ring that knows already what it will be asked for.

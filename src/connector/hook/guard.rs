@@ -3,6 +3,9 @@
 //! What must stay true: nothing of the body is read before it is proven; a refusal says its status and nothing else; what
 //! passes keeps no secret.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -31,6 +34,8 @@ const KEY_RETRY_S: u32 = 2;
 const HEADERS_MAX: usize = 128;
 /// Bytes of all headers and the target together.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Longest lease that is believed, seconds: ten years.
+const LEASE_S_MAX: u64 = 315_360_000;
 /// Longest challenge that is given back.
 const CHALLENGE_BYTES_MAX: usize = 1024;
 /// Headers that carry secrets whatever the connector is.
@@ -55,7 +60,7 @@ fn parameter(query: &str, name: &str) -> Option<String> {
 pub(super) fn guard(hook: &Hook, request: &HookRequest, now: Time) -> Guarded {
     let Some(webhook) = hook.reader.connector.manifest.webhook.as_ref() else { return refuse(404, Code::UnknownHook) };
     let called = paths::called(webhook, &request.target);
-    if let Some(early) = method(hook, webhook, called, request) {
+    if let Some(early) = method(hook, webhook, called, request, now) {
         return early;
     }
     let head: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + request.target.len();
@@ -102,7 +107,7 @@ pub(super) fn guard(hook: &Hook, request: &HookRequest, now: Time) -> Guarded {
 }
 
 /// What path and method alone decide: handshakes by GET, preflights, what is not taken.
-fn method(hook: &Hook, webhook: &Webhook, called: Called<'_>, request: &HookRequest) -> Option<Guarded> {
+fn method(hook: &Hook, webhook: &Webhook, called: Called<'_>, request: &HookRequest, now: Time) -> Option<Guarded> {
     let methods = match called {
         Called::Hook => &webhook.methods,
         Called::Below(path) if path.methods.is_empty() => &webhook.methods,
@@ -110,7 +115,7 @@ fn method(hook: &Hook, webhook: &Webhook, called: Called<'_>, request: &HookRequ
         Called::Unknown => return Some(refuse(404, Code::UnknownHook)),
     };
     if called == Called::Hook
-        && let Some(answer) = asked(hook, webhook, request)
+        && let Some(answer) = asked(hook, webhook, request, now)
     {
         return Some(answer);
     }
@@ -123,9 +128,9 @@ fn method(hook: &Hook, webhook: &Webhook, called: Called<'_>, request: &HookRequ
 }
 
 /// Questions to the hook itself: challenges, probes, preflights.
-fn asked(hook: &Hook, webhook: &Webhook, request: &HookRequest) -> Option<Guarded> {
+fn asked(hook: &Hook, webhook: &Webhook, request: &HookRequest, now: Time) -> Option<Guarded> {
     if request.method == "GET"
-        && let Some(answer) = webhook.handshake.iter().find_map(|handshake| challenged(hook, handshake, request))
+        && let Some(answer) = webhook.handshake.iter().find_map(|handshake| challenged(hook, handshake, request, now))
     {
         return Some(answer);
     }
@@ -148,16 +153,19 @@ fn asked(hook: &Hook, webhook: &Webhook, request: &HookRequest) -> Option<Guarde
 }
 
 /// A GET with a challenge. `None`: it is no such request.
-fn challenged(hook: &Hook, handshake: &Handshake, request: &HookRequest) -> Option<Guarded> {
+fn challenged(hook: &Hook, handshake: &Handshake, request: &HookRequest, now: Time) -> Option<Guarded> {
     let query = request.target.split_once('?').map_or("", |(_, query)| query);
     let secrets = |name: &str| hook.reader.secrets.get(name).map_or(&[][..], Vec::as_slice);
+    let mut granted: Option<Option<u64>> = None;
     let (asked, known) = match handshake {
         // With our token in clear (Meta, WebSub).
-        Handshake::QueryEcho { token, secret, challenge, require } => {
+        Handshake::QueryEcho { token, secret, challenge, require, leave, lease } => {
             let asked = parameter(query, challenge)?;
             let given = parameter(query, token).unwrap_or_default();
-            let fits = require.iter().all(|(name, value)| parameter(query, name).as_ref() == Some(value));
-            (asked, fits & secrets(secret).iter().fold(false, |found, secret| found | equal(secret, &given)))
+            let has = |wanted: &BTreeMap<String, String>| wanted.iter().all(|(name, value)| parameter(query, name).as_ref() == Some(value));
+            let leaves = !leave.is_empty() && has(leave) && hook.grants.is_leaving();
+            granted = lease.as_ref().filter(|_| !leaves).map(|name| parameter(query, name).and_then(|text| text.parse().ok()));
+            (asked, (leaves || has(require)) & secrets(secret).iter().fold(false, |found, secret| found | equal(secret, &given)))
         }
         // With a hash of our token (WeChat).
         Handshake::HashedEcho { challenge, signature, secret, sorted } => {
@@ -177,6 +185,9 @@ fn challenged(hook: &Hook, handshake: &Handshake, request: &HookRequest) -> Opti
     };
     if !known || asked.len() > CHALLENGE_BYTES_MAX {
         return Some(refuse(403, Code::Signature));
+    }
+    if let Some(seconds) = granted {
+        hook.grants.grant(now, seconds.map(|seconds| Duration::from_secs(seconds.min(LEASE_S_MAX))));
     }
     Some(Guarded::Answer { answer: given_back(asked), code: None })
 }

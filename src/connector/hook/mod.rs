@@ -20,6 +20,7 @@ use crate::connector::load::Connector;
 use crate::connector::manifest::{Answer, Respond};
 use crate::connector::problem::Problem;
 use crate::connector::reader::{ChannelSpec, Read, ReadContext, ReadLimits, Reader};
+use crate::connector::subscribe::Grants;
 use crate::connector::verify::{KeyRing, Kind};
 use crate::logic::digest::Digester;
 use crate::model::codes::Code;
@@ -92,6 +93,8 @@ pub struct Hook {
     verify: Option<(Vec<Kind>, Vec<SecretString>)>,
     /// Keys that platforms publish; somebody with a network fills it.
     keys: Arc<KeyRing>,
+    /// What its platform says of the subscription.
+    grants: Arc<Grants>,
     /// How its payloads come: by webhook, but for a trial.
     via: Via,
     /// A trial without verification of what is verified in earnest: the input counts as authentic.
@@ -139,6 +142,11 @@ impl Hook {
     /// Who we are at the platform.
     pub fn own(&self) -> &Arc<crate::connector::own::Own> {
         self.reader.own()
+    }
+
+    /// What its platform says of the subscription.
+    pub fn grants(&self) -> &Arc<Grants> {
+        &self.grants
     }
 
     /// Its name, the last part of the URL.

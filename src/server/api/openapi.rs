@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::model::schema::tidy;
 use crate::model::ticket::{TicketFilter, TicketRow};
 use crate::model::view::{DeliveryFilter, DeliveryView, DestinationRow, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow};
-use crate::ports::control::{FolderCompared, Reloaded, ReplayRequest};
+use crate::ports::control::{FolderCompared, Reloaded, ReplayRequest, SubscriptionView};
 use crate::server::api::reads::{ChannelRow, EventsAsked, EventsPage, QuarantineAsked, Quarantined, StatusView};
 use crate::server::api::verbs::{BackfillAsked, BackupAsked, ConsentGiven, DeadAsked, ReconcileAsked, Reprocessed};
 use crate::server::api::{Count, Page};
@@ -180,6 +180,19 @@ fn operations() -> Vec<Operation> {
                 Empty,
             )
         },
+        verb(
+            "/v1/channels/{id}/subscribe",
+            "subscribe",
+            "Makes the platform call the channel's hook, and keeps it so: leases are renewed.",
+            Json(of::<SubscriptionView>),
+        ),
+        verb("/v1/channels/{id}/unsubscribe", "unsubscribe", "Ends that.", Json(of::<SubscriptionView>)),
+        read(
+            "/v1/channels/{id}/subscription",
+            "subscription",
+            "Whether the platform calls the channel's hook; it is asked, where it can be.",
+            Json(of::<SubscriptionView>),
+        ),
         Operation {
             body: Some(of::<DeadAsked>),
             ..verb("/v1/dead/replay", "dead_replay", "Dead letters become due again, at their place in the order.", Json(of::<Count>))

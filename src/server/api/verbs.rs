@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::ContactId;
 use crate::model::time::Time;
 use crate::model::view::DeliveryFilter;
-use crate::ports::control::{Consent, FolderCompared, Reloaded, ReplayRequest};
+use crate::ports::control::{Consent, FolderCompared, Reloaded, ReplayRequest, SubscriptionView};
 use crate::server::api::{Count, Named, Page, Shared, Told};
 use crate::server::problem::Problem;
 
@@ -168,6 +168,21 @@ pub async fn consent(
     let given = Consent { refresh_token: asked.refresh_token.into(), ends_in: asked.ends_in_s.map(Duration::from_secs) };
     shared.control.consent(&id, given).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/channels/{id}/subscribe`.
+pub async fn subscribe(State(shared): State<Shared>, Named(id): Named<String>) -> Result<Json<SubscriptionView>, Problem> {
+    Ok(Json(shared.control.subscribe(&id).await?))
+}
+
+/// `POST /v1/channels/{id}/unsubscribe`.
+pub async fn unsubscribe(State(shared): State<Shared>, Named(id): Named<String>) -> Result<Json<SubscriptionView>, Problem> {
+    Ok(Json(shared.control.unsubscribe(&id).await?))
+}
+
+/// `GET /v1/channels/{id}/subscription`.
+pub async fn subscription(State(shared): State<Shared>, Named(id): Named<String>) -> Result<Json<SubscriptionView>, Problem> {
+    Ok(Json(shared.control.subscription(&id).await?))
 }
 
 /// `POST /v1/reload`.

@@ -145,6 +145,15 @@ impl Control for FakeControl {
     fn consent<'a>(&'a self, channel: &'a str, given: Consent) -> BoxFuture<'a, Result<(), ControlError>> {
         self.note(format!("consent {channel} {:?} {:?}", given.refresh_token, given.ends_in), channel, ())
     }
+    fn subscribe<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<SubscriptionView, ControlError>> {
+        self.note(format!("subscribe {channel}"), channel, SubscriptionView::default())
+    }
+    fn unsubscribe<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<SubscriptionView, ControlError>> {
+        self.note(format!("unsubscribe {channel}"), channel, SubscriptionView::default())
+    }
+    fn subscription<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<SubscriptionView, ControlError>> {
+        self.note(format!("subscription {channel}"), channel, SubscriptionView::default())
+    }
     fn erase(&self, contact: ContactId) -> BoxFuture<'_, Result<BTreeMap<String, u64>, ControlError>> {
         self.note(format!("erase {contact}"), if contact == CONTACT { "" } else { "nobody" }, BTreeMap::from([("messages".into(), 2)]))
     }

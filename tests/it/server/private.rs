@@ -180,6 +180,7 @@ async fn messages_events_quarantine_and_raws_are_shown() {
 async fn verbs_reach_the_gateway() {
     let gateway = start(Numbers::default()).await;
     let contact = format!("/v1/contacts/{CONTACT}/erase");
+    let subscription = serde_json::to_value(omnigate::ports::control::SubscriptionView::default()).unwrap();
     let cases = [
         ("/v1/destinations/desk/pause", "", 204, json!(null), "pause desk"),
         ("/v1/destinations/desk/resume", "", 204, json!(null), "resume desk"),
@@ -211,6 +212,8 @@ async fn verbs_reach_the_gateway() {
             json!(null),
             "consent mail SecretBox<str>([REDACTED]) Some(60s)",
         ),
+        ("/v1/channels/mail/subscribe", "", 200, subscription.clone(), "subscribe mail"),
+        ("/v1/channels/mail/unsubscribe", "", 200, subscription.clone(), "unsubscribe mail"),
         (
             "/v1/channels/mail/backfill",
             r#"{"since":"1970-01-01T00:00:01Z","folder":"INBOX"}"#,

@@ -27,6 +27,7 @@ pub mod pushing;
 pub mod receiver;
 pub mod refusing;
 pub mod servers;
+pub mod subscriptions;
 pub mod ticketing;
 pub mod virtual_time;
 pub mod whatsapp;

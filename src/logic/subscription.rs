@@ -1,0 +1,237 @@
+//! Subscription: what is known of the promise of a platform to call our hook, and what is to be done about it next. Pure.
+//!
+//! What must stay true: the wish stands in the store before the platform hears of it, so that a death in the middle is followed by another
+//! look; what a person did not ask for is never begun; an address that another took over is not taken back.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::model::codes::Code;
+use crate::model::time::Time;
+
+/// Pauses after failures; the last one goes on.
+const PAUSES_S: [u64; 7] = [5, 15, 60, 300, 900, 1_800, 3_600];
+/// What only a person can mend is tried so seldom.
+const PERSON_PACE: Duration = Duration::from_secs(3_600);
+/// A platform confirms a subscription by a call of its own within this time, or it is asked for again.
+const GRANT_WAIT: Duration = Duration::from_secs(600);
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Nobody asked for it.
+    #[default]
+    None,
+    /// It is being asked for.
+    Asking,
+    /// The platform promised to call us.
+    Held,
+    /// It is being ended.
+    Ending,
+    /// The platform calls another address; a person must say what is right.
+    Taken,
+}
+
+impl Phase {
+    /// As a person reads it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Asking => "asking",
+            Self::Held => "subscribed",
+            Self::Ending => "ending",
+            Self::Taken => "taken",
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errand {
+    /// Ask for it.
+    Create,
+    /// Ask for a longer lease.
+    Renew,
+    /// See whether it is still there.
+    Check,
+    /// End it.
+    Delete,
+}
+
+/// A subscription as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Subscription {
+    /// How far it is.
+    pub phase: Phase,
+    /// Since when.
+    pub since: Time,
+    /// The address that the platform was told.
+    pub hook: String,
+    /// Digest of what it was told beside (secrets, settings): a change of them is told too.
+    pub print: String,
+    /// When it ends, if it does.
+    pub ends: Option<Time>,
+    /// When it is to be renewed.
+    pub renew_at: Option<Time>,
+    /// When the platform is asked whether it is still there.
+    pub check_at: Option<Time>,
+    /// Not before this time, after a failure.
+    pub try_at: Option<Time>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The last of them.
+    pub code: Option<String>,
+    /// In words.
+    pub detail: Option<String>,
+    /// What was taken from answers.
+    pub values: Map<String, Value>,
+}
+
+/// What a granted subscription is bound to.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// How long it lasts; none: until it is ended.
+    pub lease: Option<Duration>,
+    /// It is renewed so long before.
+    pub margin: Duration,
+    /// The platform is asked so often whether it is still there; none: it cannot be asked.
+    pub check_every: Option<Duration>,
+}
+
+impl Subscription {
+    /// It is in another phase.
+    pub fn turn(&mut self, phase: Phase, now: Time) {
+        if self.phase != phase {
+            (self.phase, self.since) = (phase, now);
+        }
+    }
+
+    /// It is (still) asked for from now on.
+    pub fn ask(&mut self, now: Time) {
+        self.turn(Phase::Asking, now);
+        self.try_at = None;
+    }
+
+    /// The platform took the request and will confirm it by a call; else it is asked again, in time if there is a lease to lose.
+    pub fn promised(&mut self, now: Time) {
+        let left = |ends: Time| Duration::from_millis(ends.since_ms(now).max(1_000).unsigned_abs()) / 2;
+        let lease = self.ends.filter(|_| self.phase == Phase::Held);
+        self.try_at = Some(now.plus(lease.map_or(GRANT_WAIT, |ends| left(ends).min(GRANT_WAIT))));
+    }
+
+    /// The platform calls us, since `at`.
+    pub fn hold(&mut self, at: Time, now: Time, terms: Terms) {
+        self.turn(Phase::Held, now);
+        self.ends = terms.lease.map(|lease| at.plus(lease));
+        self.renew_at = terms.lease.map(|lease| at.plus(lease.saturating_sub(terms.margin)));
+        self.check_at = terms.check_every.map(|every| now.plus(every));
+        (self.try_at, self.failures, self.code, self.detail) = (None, 0, None, None);
+    }
+
+    /// Nothing is asked for any more.
+    pub fn end(&mut self, now: Time) {
+        *self = Self { phase: Phase::None, since: now, hook: std::mem::take(&mut self.hook), ..Self::default() };
+    }
+
+    /// Something failed; `after`: what the platform asked for, `person`: only a person can mend it. `jitter` in 0..1.
+    pub fn fail(&mut self, code: Code, detail: String, after: Option<Duration>, person: bool, jitter: f64, now: Time) {
+        let step = PAUSES_S.get(self.failures as usize).or(PAUSES_S.last()).copied().unwrap_or(60);
+        self.failures = self.failures.saturating_add(1);
+        let pause = Duration::from_secs(step).mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0)).max(after.unwrap_or_default());
+        self.try_at = Some(now.plus(if person { pause.max(PERSON_PACE) } else { pause }));
+        (self.code, self.detail) = (Some(code.as_str().to_owned()), Some(detail));
+    }
+
+    /// The daemon was started: what it was about to do is done at once, whoever failed before.
+    pub fn resume(&mut self) {
+        if matches!(self.phase, Phase::Asking | Phase::Ending) || self.failures > 0 {
+            self.try_at = None;
+        }
+    }
+
+    /// Whether its lease ran out.
+    pub fn is_over(&self, now: Time) -> bool {
+        self.phase == Phase::Held && self.ends.is_some_and(|ends| ends <= now)
+    }
+
+    /// What is to be done next, and when.
+    pub fn next(&self, now: Time) -> Option<(Time, Errand)> {
+        let (due, errand) = match self.phase {
+            Phase::None => return None,
+            Phase::Asking => (now, Errand::Create),
+            Phase::Ending => (now, Errand::Delete),
+            Phase::Taken => (self.check_at?, Errand::Check),
+            Phase::Held => match (self.renew_at, self.check_at) {
+                (Some(renew), Some(check)) if check < renew => (check, Errand::Check),
+                (Some(renew), _) => (renew, Errand::Renew),
+                (None, Some(check)) => (check, Errand::Check),
+                (None, None) => return None,
+            },
+        };
+        Some((self.try_at.map_or(due, |not_before| due.max(not_before)), errand))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn terms(lease: Option<Duration>, check_every: Option<Duration>) -> Terms {
+        Terms { lease, margin: DAY, check_every }
+    }
+
+    #[test]
+    fn a_lease_is_renewed_before_its_end_and_looked_at_in_between() {
+        let mut known = Subscription::default();
+        assert_eq!(known.next(Time(0)), None);
+        known.ask(Time(0));
+        assert_eq!(known.next(Time(5)), Some((Time(5), Errand::Create)));
+        known.hold(Time(0), Time(0), terms(Some(7 * DAY), None));
+        assert_eq!(known.next(Time(0)), Some((Time(0).plus(6 * DAY), Errand::Renew)));
+        known.hold(Time(0), Time(0), terms(Some(7 * DAY), Some(DAY)));
+        assert_eq!(known.next(Time(0)), Some((Time(0).plus(DAY), Errand::Check)));
+        assert!(!known.is_over(Time(0).plus(7 * DAY).plus_ms(-1)) && known.is_over(Time(0).plus(7 * DAY)));
+        known.hold(Time(0), Time(0), terms(None, None));
+        assert_eq!((known.next(Time(0)), known.is_over(Time(i64::MAX))), (None, false));
+    }
+
+    #[test]
+    fn failures_wait_longer_each_time_and_a_start_does_not_wait() {
+        let mut known = Subscription::default();
+        known.ask(Time(0));
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            known.fail(Code::Timeout, "no answer".to_owned(), None, false, 0.5, Time(0));
+            pauses.push(known.next(Time(0)).unwrap().0.0 / 1000);
+        }
+        assert_eq!(pauses, [5, 15, 60, 300, 900, 1_800, 3_600, 3_600, 3_600]);
+        known.resume();
+        assert_eq!(known.next(Time(9)), Some((Time(9), Errand::Create)));
+        known.fail(Code::Denied, "no".to_owned(), None, true, 0.0, Time(0));
+        assert!(known.next(Time(0)).unwrap().0 >= Time(0).plus(PERSON_PACE));
+    }
+
+    #[test]
+    fn a_failed_renewal_keeps_the_end_and_waits_its_turn() {
+        let mut known = Subscription::default();
+        known.hold(Time(0), Time(0), terms(Some(7 * DAY), None));
+        let late = Time(0).plus(6 * DAY);
+        known.fail(Code::Failed, "503".to_owned(), Some(Duration::from_secs(90)), false, 0.0, late);
+        assert_eq!(known.next(late), Some((late.plus(Duration::from_secs(90)), Errand::Renew)));
+        assert_eq!(known.ends, Some(Time(0).plus(7 * DAY)));
+    }
+
+    #[test]
+    fn what_is_taken_is_looked_at_and_never_taken_back() {
+        let mut known = Subscription { check_at: Some(Time(50)), ..Subscription::default() };
+        known.turn(Phase::Taken, Time(1));
+        assert_eq!(known.next(Time(60)), Some((Time(50), Errand::Check)));
+    }
+}

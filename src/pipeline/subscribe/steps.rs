@@ -1,0 +1,258 @@
+//! The steps of a subscription: which request is sent, and what becomes of its answer.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Held, Keeper};
+use crate::connector::call::answer::{Judged, Meaning};
+use crate::connector::subscribe::{GrantedBy, Step, Subscribe, There, Told};
+use crate::logic::subscription::{Errand, Phase};
+use crate::model::codes::Code;
+use crate::ports::store::StoreError;
+
+/// Why a step came to no good end.
+pub(super) struct Failure {
+    pub(super) code: Code,
+    pub(super) detail: String,
+    after: Option<Duration>,
+    /// Only a person can mend it.
+    pub(super) person: bool,
+    /// What it was about is not there, or is there already.
+    meaning: Option<Meaning>,
+}
+
+impl Failure {
+    fn plain(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), after: None, person: true, meaning: None }
+    }
+}
+
+/// Why a step was not done.
+pub(super) enum Undone {
+    Failed(Failure),
+    Store(StoreError),
+}
+
+impl Keeper {
+    pub(super) async fn perform(&self, held: &mut Held, errand: Errand) -> Result<(), Undone> {
+        let done = match errand {
+            Errand::Create => self.create(held).await,
+            Errand::Renew => self.renew(held).await,
+            Errand::Check => self.check(held).await,
+            Errand::Delete => self.delete(held).await,
+        };
+        let Err(Undone::Failed(failure)) = done else { return done };
+        self.metrics.subscribe_call(&self.kit.channel, failure.code.as_str());
+        let hours_left = held.state.ends.map(|ends| ends.since_ms(self.clock.now()) / 3_600_000);
+        tracing::warn!(
+            messaging.destination.name = %self.kit.channel, error.type = %failure.code, detail = %failure.detail, hours_left,
+            "subscription: step failed"
+        );
+        let now = self.clock.now();
+        held.state.fail(failure.code, failure.detail.clone(), failure.after, failure.person, self.random.unit(), now);
+        self.save(held).await.map_err(Undone::Store)?;
+        Err(Undone::Failed(failure))
+    }
+
+    /// Asks for it.
+    async fn create(&self, held: &mut Held) -> Result<(), Undone> {
+        let Some(plan) = self.plan() else { return Ok(()) };
+        let Some(hook) = self.hook.clone() else {
+            return Err(Undone::Failed(Failure::plain(
+                Code::ChannelConfig,
+                "[server] public_url is not set: where would the platform call?",
+            )));
+        };
+        held.state.hook = hook;
+        self.grants.leave(false);
+        // What may be made again is: a secret cannot be looked at. All else may be there from a request whose answer was lost.
+        if let Some(check) = plan.check.as_ref().filter(|_| !plan.repeats) {
+            let told = self.send(check, held).await?;
+            if told.there == Some(There::Ours) {
+                held.state.values.extend(told.values);
+                return self.adjust(held, plan, told.lease).await;
+            }
+        }
+        match self.send(&plan.create, held).await {
+            Ok(told) => self.made(held, told).await,
+            Err(Undone::Failed(failure)) if failure.meaning == Some(Meaning::Exists) => match &plan.check {
+                Some(check) => {
+                    let told = self.send(check, held).await?;
+                    match told.there {
+                        Some(There::Ours) => self.made(held, told).await,
+                        _ => Err(Undone::Failed(failure)),
+                    }
+                }
+                None => self.made(held, Told::default()).await,
+            },
+            Err(other) => Err(other),
+        }
+    }
+
+    /// It is there from before: what may have changed since is told to the platform.
+    async fn adjust(&self, held: &mut Held, plan: &Subscribe, lease: Option<Duration>) -> Result<(), Undone> {
+        if held.state.print == self.print() {
+            return self.made(held, Told { lease, ..Told::default() }).await;
+        }
+        if let Some(renew) = &plan.renew {
+            let told = self.send(renew, held).await?;
+            return self.made(held, told).await;
+        }
+        if let Some(delete) = &plan.delete {
+            self.gone(self.send(delete, held).await)?;
+            let told = self.send(&plan.create, held).await?;
+            return self.made(held, told).await;
+        }
+        self.made(held, Told { lease, ..Told::default() }).await
+    }
+
+    async fn made(&self, held: &mut Held, told: Told) -> Result<(), Undone> {
+        let now = self.clock.now();
+        held.state.values.extend(told.values);
+        self.metrics.subscribe_call(&self.kit.channel, "ok");
+        let by_call = self.plan().is_some_and(|plan| plan.granted_by == GrantedBy::Handshake);
+        if by_call {
+            held.state.promised(now);
+            self.save(held).await.map_err(Undone::Store)?;
+            self.granted(held).await.map_err(Undone::Store)?;
+            return Ok(());
+        }
+        self.hold(held, now, told.lease).await.map_err(Undone::Store)
+    }
+
+    async fn renew(&self, held: &mut Held) -> Result<(), Undone> {
+        let Some(plan) = self.plan() else { return Ok(()) };
+        let Some(renew) = &plan.renew else {
+            if !plan.repeats
+                && let Some(delete) = &plan.delete
+            {
+                self.gone(self.send(delete, held).await)?;
+            }
+            let told = self.send(&plan.create, held).await?;
+            return self.renewed(held, told).await;
+        };
+        match self.send(renew, held).await {
+            Ok(told) => self.renewed(held, told).await,
+            Err(Undone::Failed(failure)) if failure.meaning == Some(Meaning::Missing) => {
+                held.state.values.clear();
+                self.create(held).await
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// A renewal that is confirmed by a call leaves the lease as it is until then.
+    async fn renewed(&self, held: &mut Held, told: Told) -> Result<(), Undone> {
+        let now = self.clock.now();
+        self.metrics.subscribe_call(&self.kit.channel, "ok");
+        held.state.values.extend(told.values);
+        if self.plan().is_some_and(|plan| plan.granted_by == GrantedBy::Handshake) {
+            held.state.promised(now);
+            self.granted(held).await.map_err(Undone::Store)?;
+            return self.save(held).await.map_err(Undone::Store);
+        }
+        self.hold(held, now, told.lease).await.map_err(Undone::Store)
+    }
+
+    async fn check(&self, held: &mut Held) -> Result<(), Undone> {
+        let Some((plan, check)) = self.plan().and_then(|plan| Some((plan, plan.check.as_ref()?))) else { return Ok(()) };
+        let told = self.send(check, held).await?;
+        let now = self.clock.now();
+        match told.there.unwrap_or(There::Nobody) {
+            There::Ours => {
+                let left =
+                    told.lease.or_else(|| held.state.ends.map(|ends| Duration::from_millis(ends.since_ms(now).max(0).unsigned_abs())));
+                held.state.values.extend(told.values);
+                if held.state.phase == Phase::Held && told.lease.is_none() {
+                    held.state.check_at = Some(now.plus(plan.check_every));
+                    (held.state.try_at, held.state.failures, held.state.code, held.state.detail) = (None, 0, None, None);
+                    return self.save(held).await.map_err(Undone::Store);
+                }
+                self.hold(held, now, left).await.map_err(Undone::Store)
+            }
+            There::Nobody => {
+                // The platform gave up (a hook that failed for long), or somebody took it away there.
+                held.state.ask(now);
+                (held.state.code, held.state.detail) =
+                    (Some(Code::SubscriptionLost.as_str().to_owned()), Some("the platform no longer calls the hook".to_owned()));
+                self.save(held).await.map_err(Undone::Store)?;
+                self.show(&held.state).await;
+                self.create(held).await
+            }
+            There::Another => {
+                held.state.turn(Phase::Taken, now);
+                held.state.check_at = Some(now.plus(plan.check_every));
+                (held.state.code, held.state.detail) =
+                    (Some(Code::SubscriptionTaken.as_str().to_owned()), Some("the platform calls another address".to_owned()));
+                self.save(held).await.map_err(Undone::Store)
+            }
+        }
+    }
+
+    async fn delete(&self, held: &mut Held) -> Result<(), Undone> {
+        let Some(plan) = self.plan() else { return Ok(()) };
+        self.grants.leave(true);
+        if let Some(delete) = &plan.delete {
+            // Its name at the platform may be known to the platform only.
+            if let Some(check) = plan.check.as_ref().filter(|_| held.state.values.is_empty() && !plan.repeats) {
+                let told = self.send(check, held).await?;
+                if told.there == Some(There::Nobody) {
+                    return self.ended(held).await;
+                }
+                held.state.values.extend(told.values);
+            }
+            self.gone(self.send(delete, held).await)?;
+            self.metrics.subscribe_call(&self.kit.channel, "ok");
+        }
+        self.ended(held).await
+    }
+
+    /// What is not there is gone.
+    fn gone(&self, sent: Result<Told, Undone>) -> Result<(), Undone> {
+        match sent {
+            Ok(_) => Ok(()),
+            Err(Undone::Failed(failure)) if failure.meaning == Some(Meaning::Missing) => Ok(()),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn ended(&self, held: &mut Held) -> Result<(), Undone> {
+        held.state.end(self.clock.now());
+        self.save(held).await.map_err(Undone::Store)?;
+        tracing::info!(messaging.destination.name = %self.kit.channel, "subscription ended");
+        Ok(())
+    }
+
+    async fn send(&self, step: &Step, held: &Held) -> Result<Told, Undone> {
+        let hook = held.state.hook.as_str();
+        let context = json!({
+            "settings": self.kit.settings, "account": self.kit.account, "hook": {"url": hook},
+            "subscription": Value::Object(held.state.values.clone()),
+        });
+        let failed = |failure| Undone::Failed(failure);
+        let request = self.kit.render(&step.call, &context);
+        let request = request.map_err(|error| failed(Failure::plain(Code::ChannelConfig, error.to_string())))?;
+        let answer = self
+            .http
+            .send(request)
+            .await
+            .map_err(|error| failed(Failure { code: error.code, detail: error.detail, after: None, person: false, meaning: None }))?;
+        let judged = step.rules.judge(&answer, self.clock.now());
+        if judged.meaning != Meaning::Ok {
+            return Err(failed(refused(&judged)));
+        }
+        step.told(&judged, hook).map_err(|error| failed(Failure::plain(Code::Protocol, error.to_string())))
+    }
+}
+
+fn refused(judged: &Judged) -> Failure {
+    let detail = judged.words().unwrap_or_else(|| format!("answered {}", judged.status));
+    let (code, person) = match judged.meaning {
+        Meaning::Denied | Meaning::Refresh => (Code::AuthFailed, true),
+        Meaning::Throttled => (Code::Throttled, false),
+        Meaning::Later => (Code::Failed, false),
+        _ => (Code::Rejected, true),
+    };
+    Failure { code, detail, after: judged.after, person, meaning: Some(judged.meaning) }
+}
