@@ -10,6 +10,7 @@ pub mod enclosed;
 pub mod enrich;
 pub mod fixtures;
 pub mod folder;
+pub mod handshake;
 pub mod hook;
 pub mod html;
 pub mod jq;

@@ -15,8 +15,9 @@ use serde_json::{Map, Value};
 use crate::connector::call::answer::{Judged, RuleSpec, Rules};
 use crate::connector::call::compile::Scope;
 use crate::connector::call::{Call, RequestSpec};
+use crate::connector::handshake::Handshake;
 use crate::connector::jq::{Filter, Input, JqError};
-use crate::connector::manifest::{Handshake, Webhook, duration};
+use crate::connector::manifest::{Webhook, duration};
 use crate::connector::problem::Problem;
 use crate::model::time::Time;
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
+use crate::connector::handshake::Handshake;
 use crate::connector::hook::{Hook, words};
 use crate::connector::load::{Connector, kinds, settings_with_defaults};
-use crate::connector::manifest::{Decrypt, Handshake, Manifest};
+use crate::connector::manifest::{Decrypt, Manifest};
 use crate::connector::mode::Mode;
 use crate::connector::problem::Problem;
 use crate::connector::reader::{ChannelSpec, Parts, ReadLimits};

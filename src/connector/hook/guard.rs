@@ -16,11 +16,12 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::connector::decode;
+use crate::connector::handshake::Handshake;
 use crate::connector::hook::paths::Called;
 use crate::connector::hook::{Guarded, Hook, Outcome, Verified, hide, paths, plain};
 use crate::connector::jq::Filter;
 use crate::connector::load::EchoThen;
-use crate::connector::manifest::{Answer, Decode, Handshake, SubPath, Webhook};
+use crate::connector::manifest::{Answer, Decode, SubPath, Webhook};
 use crate::connector::text::hex;
 use crate::connector::verify::{Algorithm, Kind, Missing, Presented, Proof, With, is_amazons};
 use crate::model::codes::Code;
