@@ -213,6 +213,9 @@ fn build_hook(name: &str, mut group: Vec<Sharing>, config: &Config, digester: &D
     }
 }
 
+/// Answers of one sender about one matter, where mails come inside of webhooks: the default of `[imap] loop_rate`.
+const MAIL_LOOPS: (u32, std::time::Duration) = (20, std::time::Duration::from_secs(3_600));
+
 fn rules(file: &ChannelFile) -> LimitRules {
     let rate = |rate: crate::config::units::Rate, burst: Option<u32>| {
         Rate::new(f64::from(rate.count), rate.per, burst.unwrap_or(rate.count).max(1))
@@ -226,6 +229,7 @@ fn rules(file: &ChannelFile) -> LimitRules {
             };
             Some((rate(sender.rate, sender.burst)?, over))
         }),
+        mail_loops: Some(MAIL_LOOPS),
     }
 }
 

@@ -71,7 +71,7 @@ impl Enricher {
     ) -> Option<Arc<Self>> {
         let enrich = kit.connector.enrich.as_ref().filter(|enrich| kit.can(&enrich.call))?;
         let (count, per) = enrich.rate;
-        let rules = LimitRules { channel: Rate::new(f64::from(count), per, count), sender: None };
+        let rules = LimitRules { channel: Rate::new(f64::from(count), per, count), ..LimitRules::default() };
         let budget = Limits::new(&rules, clock.clone());
         Some(Arc::new(Self { kit, http, clock, writer, digester, budget, senders: Mutex::default() }))
     }

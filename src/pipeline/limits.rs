@@ -1,4 +1,5 @@
-//! Rate limits of the receiving side: per channel and per sender (GCRA by `governor`), on the gateway's own clock.
+//! Rate limits of the receiving side: per channel and per sender (GCRA by `governor`), on the gateway's own clock; and the loop guard
+//! for mails that come inside of webhooks, pages and frames (those of mailboxes have theirs in `pull`).
 //!
 //! A limit never drops: `slow` makes the request wait, and beyond a bound asks the platform to come again; `hold` admits the
 //! item as pending.
@@ -15,6 +16,7 @@ use governor::{Quota, RateLimiter};
 use crate::model::item::{Hold, HoldReason, Item, ItemBody};
 use crate::model::key::KeyDigest;
 use crate::model::time::Time;
+use crate::pipeline::loops::LoopGuard;
 use crate::ports::clock::Clock;
 use crate::telemetry::metrics::{LimitScope, Metrics};
 
@@ -58,6 +60,8 @@ pub struct LimitRules {
     pub channel: Option<Rate>,
     /// For each sender.
     pub sender: Option<(Rate, Over)>,
+    /// For mails that answer: so many of one sender about one matter in such a span.
+    pub mail_loops: Option<(u32, Duration)>,
 }
 
 /// The gateway's clock as governor wants it.
@@ -79,6 +83,7 @@ pub struct Limits {
     clock: Arc<dyn Clock>,
     channel: Option<Direct>,
     sender: Option<(Keyed, Over)>,
+    loops: Option<LoopGuard>,
 }
 
 /// What a limit says about one message.
@@ -98,7 +103,8 @@ impl Limits {
         let ticks = || Ticks(clock.clone());
         let channel = rules.channel.and_then(Rate::quota).map(|quota| RateLimiter::direct_with_clock(quota, ticks()));
         let sender = rules.sender.and_then(|(rate, over)| Some((RateLimiter::hashmap_with_clock(rate.quota()?, ticks()), over)));
-        Self { clock, channel, sender }
+        let loops = rules.mail_loops.map(|(count, per)| LoopGuard::new(count, per));
+        Self { clock, channel, sender, loops }
     }
 
     /// Whether there is any limit at all.
@@ -149,7 +155,7 @@ pub async fn pace<'l>(
     now: Time,
     waiting: Waiting<'_>,
 ) -> Result<(), Duration> {
-    for item in items {
+    for item in &mut *items {
         let channel = &item.channel.public.id;
         let Some(limits) = limits_of(channel).filter(|limits| !limits.is_empty()) else { continue };
         waiting.until(channel, LimitScope::Channel, || limits.channel()).await?;
@@ -159,6 +165,16 @@ pub async fn pace<'l>(
             // It may wait for its files already: then for whichever takes longer.
             let until = message.hold.map_or(now, |hold| hold.until).max(now.plus(span));
             message.hold = Some(Hold { reason: HoldReason::Held, until });
+        }
+    }
+    // Counted only when nobody is asked to come again with the same.
+    for item in items {
+        let Some(loops) = limits_of(&item.channel.public.id).and_then(|limits| limits.loops.as_ref()) else { continue };
+        if let ItemBody::Message(message) = &mut item.body
+            && message.kind == "email"
+            && loops.look(message, now)
+        {
+            tracing::warn!(messaging.destination.name = %item.channel.public.id, "a mail loop is suspected, a mail is held");
         }
     }
     Ok(())
@@ -207,7 +223,8 @@ mod tests {
     #[test]
     fn a_sender_over_its_rate_waits_and_another_one_does_not() {
         let clock = Arc::new(Hand(Mutex::new(Duration::from_secs(100))));
-        let rules = LimitRules { channel: None, sender: Rate::new(1.0, Duration::from_secs(10), 2).map(|rate| (rate, Over::Slow)) };
+        let rules =
+            LimitRules { sender: Rate::new(1.0, Duration::from_secs(10), 2).map(|rate| (rate, Over::Slow)), ..LimitRules::default() };
         let limits = Limits::new(&rules, clock.clone());
         let (ana, bob) = (KeyDigest([1; 16]), KeyDigest([2; 16]));
         assert_eq!(limits.sender(&ana), Pace::Go);

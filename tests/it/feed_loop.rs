@@ -299,7 +299,7 @@ async fn a_node_that_lost_the_account_admits_nothing_and_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_over_its_rate_waits_and_drops_nothing() {
     let mut world = World::new();
-    world.limits = LimitRules { channel: Rate::new(10.0, Duration::from_secs(1), 1), sender: None };
+    world.limits = LimitRules { channel: Rate::new(10.0, Duration::from_secs(1), 1), ..LimitRules::default() };
     world.answer([page(&["one", "two", "three", "four"], "4")]);
     let from = Instant::now();
     world.run(0);

@@ -2,20 +2,25 @@
 //! round is a real mail through the reader and the guard; only time is made up.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use omnigate::connector::mail::{self, MailContext, own};
 use omnigate::logic::digest::Digester;
 use omnigate::model::address::Address;
 use omnigate::model::event::Automated;
-use omnigate::model::item::{ItemBody, MessageItem};
+use omnigate::model::item::{Item, ItemBody, MessageItem};
 use omnigate::model::key::KeyDigest;
 use omnigate::model::raw::Raw;
 use omnigate::model::time::Time;
+use omnigate::pipeline::limits::{self, LimitRules, Limits, Waiting};
 use omnigate::pipeline::loops::LoopGuard;
+use omnigate::ports::clock::Clock as _;
+use omnigate::telemetry::metrics::Metrics;
 use serde_json::json;
 
 use crate::support::mails;
+use crate::support::pulling::WallClock;
 
 const START: i64 = 1_795_338_843_000;
 const HOUR: i64 = 3_600_000;
@@ -143,6 +148,31 @@ fn a_backlog_of_answers_of_many_hours_is_no_loop() {
     let mut message = read(&context, &ping(&read(&context, "Subject: x\r\n\r\nx", START), 1), START);
     message.historic = true;
     assert!((0..100).all(|_| !guard.look(&mut message, now)), "a backfill is no loop");
+}
+
+#[tokio::test]
+async fn mails_inside_of_webhooks_are_slowed_down_like_those_of_mailboxes_and_chats_are_not() {
+    let (clock, metrics) = (Arc::new(WallClock), Metrics::new());
+    let rules = LimitRules { mail_loops: Some((20, Duration::from_secs(3_600))), ..LimitRules::default() };
+    let limits = Limits::new(&rules, clock.clone());
+    let context = mails::context();
+    let now = clock.now();
+    for (kind, expected) in [("email", 10), ("text", 0)] {
+        let mut items: Vec<Item> = (0..30)
+            .map(|number| {
+                let first = read(&context, "From: a@b.example\r\n\r\nx", now.0);
+                let mut message = read(&context, &ping(&first, number), now.0);
+                message.kind = kind.to_owned();
+                Item { channel: context.channel.clone(), key: None, body: ItemBody::Message(Box::new(message)) }
+            })
+            .collect();
+        let waiting = Waiting { clock: &*clock, metrics: &metrics, deadline: None };
+        limits::pace(&mut items, |_| Some(&limits), now, waiting).await.unwrap();
+        let held = items.iter().filter(|item| matches!(&item.body, ItemBody::Message(message) if message.hold.is_some())).count();
+        let told =
+            items.iter().filter(|item| matches!(&item.body, ItemBody::Message(message) if message.automated == Some(Automated::System)));
+        assert_eq!((held, told.count()), (expected, expected), "{kind}");
+    }
 }
 
 #[test]

@@ -115,7 +115,7 @@ pub(super) struct Runtime {
 }
 
 fn limits(rate: Option<Rate>, ports: &DeliverPorts) -> Limits {
-    Limits::new(&LimitRules { channel: rate, sender: None }, Arc::clone(&ports.clock))
+    Limits::new(&LimitRules { channel: rate, ..LimitRules::default() }, Arc::clone(&ports.clock))
 }
 
 fn replay_limits(per_second: f64, ports: &DeliverPorts) -> Limits {
