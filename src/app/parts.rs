@@ -301,8 +301,8 @@ impl ReadPulled for MailReader {
         vec![mail::read_with(raw, &MailContext { historic, ..self.context.clone() }, answers)]
     }
 
-    fn read_large(&self, raw: &Raw, historic: bool, pieces: Pieces) -> Result<Vec<Item>, String> {
-        let item = mail::large::read(raw, &MailContext { historic, ..self.context.clone() }, pieces)?;
+    fn read_large(&self, raw: &Raw, historic: bool, answers: Option<&Answers>, pieces: Pieces) -> Result<Vec<Item>, String> {
+        let item = mail::large::read(raw, &MailContext { historic, ..self.context.clone() }, answers, pieces)?;
         Ok(vec![item])
     }
 

@@ -22,7 +22,7 @@ fn in_pieces(mail: &Bytes, allowance: Allowance, size: usize) -> Item {
         let at = usize::try_from(at).unwrap().min(mail.len());
         Ok(mail.slice(at..mail.len().min(at + size)))
     };
-    large::read_with(&raw(Bytes::new()), &context(), allowance, &mut pieces).unwrap()
+    large::read_with(&raw(Bytes::new()), &context(), allowance, None, &mut pieces).unwrap()
 }
 
 /// Leaves out all of a file that may be left out, and nothing of a text.
@@ -96,5 +96,5 @@ fn a_mail_of_twelve_megabytes_becomes_the_same_and_little_of_it_is_held() {
 #[test]
 fn bytes_that_cannot_be_had_quarantine_nothing() {
     let mut pieces = |at: u64| if at == 0 { Ok(Bytes::from_static(b"Subject: x\r\n\r\n")) } else { Err("gone".to_owned()) };
-    assert_eq!(large::read(&raw(Bytes::new()), &context(), &mut pieces).unwrap_err(), "gone");
+    assert_eq!(large::read(&raw(Bytes::new()), &context(), None, &mut pieces).unwrap_err(), "gone");
 }

@@ -139,12 +139,18 @@ impl ReadPulled for Reader {
         }
         vec![self.0.message(&format!("person-{text}"), &text)]
     }
-    fn read_large(&self, raw: &Raw, historic: bool, pieces: Pieces) -> Result<Vec<Item>, String> {
+    fn read_large(
+        &self,
+        raw: &Raw,
+        historic: bool,
+        answers: Option<&omnigate::model::dns::Answers>,
+        pieces: Pieces,
+    ) -> Result<Vec<Item>, String> {
         let mut body = Vec::new();
         loop {
             let piece = pieces(body.len() as u64)?;
             if piece.is_empty() {
-                return Ok(self.read(&Raw { body: body.into(), ..raw.clone() }, historic, None));
+                return Ok(self.read(&Raw { body: body.into(), ..raw.clone() }, historic, answers));
             }
             body.extend_from_slice(&piece);
         }

@@ -12,8 +12,10 @@ use bytes::Bytes;
 use crate::connector::mail::canon::Canon;
 use crate::connector::mail::outline::{Allowance, Outline, Outliner};
 use crate::connector::mail::parts::{Measured, Measuring};
+use crate::connector::mail::proof::{BodyHashes, BodyHashing};
 use crate::connector::mail::{self, MailContext, Scan, fields, message, prescan};
 use crate::model::codes::Code;
+use crate::model::dns::Answers;
 use crate::model::item::Item;
 use crate::model::raw::Raw;
 
@@ -26,26 +28,34 @@ pub struct Rest {
     pub measured: BTreeMap<usize, Measured>,
     /// The canonical hash of the whole mail.
     pub content: [u8; 32],
+    /// Hashes of its body as signatures have them, where senders are checked.
+    pub bodies: Option<BodyHashes>,
 }
 
 /// Gives the bytes of a mail from an offset: as many as it likes, none at the end.
 pub type Pieces<'a> = &'a mut dyn FnMut(u64) -> Result<Bytes, String>;
 
-/// Reads one mail whose bytes come from `pieces`; `raw` has no body.
+/// Reads one mail whose bytes come from `pieces`; `raw` has no body. `answers`: as in [`mail::read_with`].
 ///
 /// Run it on a thread with at least [`mail::PARSE_STACK_BYTES`] of stack.
 ///
 /// # Errors
 /// One line, if the bytes cannot be had just now.
-pub fn read(raw: &Raw, context: &MailContext, pieces: Pieces) -> Result<Item, String> {
-    read_with(raw, context, Allowance::default(), pieces)
+pub fn read(raw: &Raw, context: &MailContext, answers: Option<&Answers>, pieces: Pieces) -> Result<Item, String> {
+    read_with(raw, context, Allowance::default(), answers, pieces)
 }
 
 /// The same with other allowances: for tests.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_with(raw: &Raw, context: &MailContext, allowance: Allowance, pieces: Pieces) -> Result<Item, String> {
+pub fn read_with(
+    raw: &Raw,
+    context: &MailContext,
+    allowance: Allowance,
+    answers: Option<&Answers>,
+    pieces: Pieces,
+) -> Result<Item, String> {
     // As in `mail::read`: a defect costs one mail.
     let item = catch_unwind(AssertUnwindSafe(|| {
         let mut outliner = Outliner::new(allowance);
@@ -59,8 +69,7 @@ pub fn read_with(raw: &Raw, context: &MailContext, allowance: Allowance, pieces:
         if !outline.gaps.is_empty() {
             scan.rest = Some(measure(&held.body, &scan, outline, context, pieces)?);
         }
-        // The sender is not checked by ourselves: a signature covers bytes that are not at hand.
-        Ok(message::build(&held, &scan, context, None))
+        Ok(message::build(&held, &scan, context, answers))
     }));
     let defect = |_| Ok(mail::quarantined(&context.channel, Code::MailUnparsable, "reading the mail failed: a defect"));
     item.unwrap_or_else(defect)
@@ -88,6 +97,8 @@ struct Watched {
 fn measure(held: &[u8], scan: &Scan, outline: Outline, context: &MailContext, pieces: Pieces) -> Result<Rest, String> {
     let mut canon = Canon::new(held, scan, message::message_id(held, scan, context).as_deref());
     let body = outline.place(scan.root().body.start)..u64::MAX;
+    let mut bodies = context.verify_senders.then(|| BodyHashing::new(held, scan.root().body.start));
+    let signed = bodies.as_ref().map_or(u64::MAX, |bodies| outline.place(bodies.begins_at()))..u64::MAX;
     let cut = scan.leaves().filter(|(_, leaf)| outline.has_gap(&leaf.body));
     let mut watched: Vec<Watched> = cut
         .map(|(number, leaf)| Watched {
@@ -99,6 +110,9 @@ fn measure(held: &[u8], scan: &Scan, outline: Outline, context: &MailContext, pi
     let (mut at, mut first) = (0u64, 0);
     pass(pieces, &mut |piece| {
         canon.feed(part(piece, at, &body));
+        if let Some(bodies) = &mut bodies {
+            bodies.feed(part(piece, at, &signed));
+        }
         let end = at + piece.len() as u64;
         for watched in watched.iter_mut().skip(first) {
             // They stand in the order of the mail.
@@ -111,7 +125,7 @@ fn measure(held: &[u8], scan: &Scan, outline: Outline, context: &MailContext, pi
         at = end;
     })?;
     let measured = watched.into_iter().map(|watched| (watched.number, watched.measuring.finish())).collect();
-    Ok(Rest { outline, measured, content: canon.finish() })
+    Ok(Rest { outline, measured, content: canon.finish(), bodies: bodies.map(BodyHashing::finish) })
 }
 
 /// The bytes of `piece`, which stands at `at`, that lie in `range`.

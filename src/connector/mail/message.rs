@@ -34,8 +34,7 @@ pub fn build(raw: &Raw, scan: &Scan, context: &MailContext, answers: Option<&Ans
     let identity = identity::read(header, mail, &charsets, context);
     let subject = fields::first(header, mail, "subject").map(|value| words::text(value, &charsets)).filter(|text| !text.is_empty());
     let envelope = identity.return_path.as_deref().and_then(|path| path.rsplit_once('@')).map(|(_, domain)| domain);
-    let checks = answers.filter(|_| context.verify_senders);
-    let proof = checks.map(|answers| proof::check(mail, raw.received_at, envelope, answers));
+    let proof = prove(raw, scan, context, envelope, answers);
     let border = auth::read(header, mail, &identity, &charsets, context);
     let (authentication, contradicts) = auth::combine(border, proof.as_ref(), &identity);
     let mut content = parts::read(raw, scan, &charsets, &context.limits);
@@ -54,7 +53,10 @@ pub fn build(raw: &Raw, scan: &Scan, context: &MailContext, answers: Option<&Ans
     let key = key(mail, scan, &evidence, context);
     let mut special = Map::new();
     special::read(mail, scan, subject.as_deref().unwrap_or_default(), &content.text, &charsets, &mut special);
-    special.extend(proof.map(|proof| ("sender_check".to_owned(), sender_check(&proof, &contradicts))));
+    if context.verify_senders {
+        let told = proof.map_or_else(|| json!({"checked": false}), |proof| sender_check(&proof, &contradicts));
+        special.insert("sender_check".to_owned(), told);
+    }
     if content.unwrapped {
         special.insert("protection".to_owned(), json!("smime_signed"));
         special.insert("signature_checked".to_owned(), json!(false));
@@ -108,6 +110,15 @@ pub fn build(raw: &Raw, scan: &Scan, context: &MailContext, answers: Option<&Ans
         gather: None,
     };
     Item { channel: Arc::clone(&context.channel), key: Some(key), body: ItemBody::Message(Box::new(message)) }
+}
+
+/// Our own check of the sender, where it is wanted and the DNS was asked.
+fn prove(raw: &Raw, scan: &Scan, context: &MailContext, envelope: Option<&str>, answers: Option<&Answers>) -> Option<Proof> {
+    let answers = answers.filter(|_| context.verify_senders)?;
+    match &scan.rest {
+        None => Some(proof::check(&raw.body, raw.received_at, envelope, answers)),
+        Some(rest) => Some(proof::check_passed(&raw.body, rest.bodies.as_ref()?, raw.received_at, envelope, answers)),
+    }
 }
 
 /// What our own check of the sender found, for `extra`.

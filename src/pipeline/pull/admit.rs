@@ -40,6 +40,8 @@ const JOB_MAILS_MIN: usize = 8;
 static LARGE_READ: Semaphore = Semaphore::const_new(1);
 /// Bytes of such a mail that are looked at at once.
 const PIECE_BYTES: u64 = 512 * 1024;
+/// The begin of such a mail that surely holds its header: a longer one is refused.
+const HEADER_BYTES_MAX: u64 = 1024 * 1024 + 64 * 1024;
 /// Interruptions after which a mail that is alone in its batch is quarantined unread. More than two, because a daemon may be killed
 /// for other reasons between the staging and the end of the parsing: what was quarantined by that can be reprocessed.
 const CRASHES_MAX: u32 = 5;
@@ -270,11 +272,24 @@ impl PullChannel {
     /// What the DNS says about the senders of these mails, within a bound. Nothing here fails: what is not known is told so.
     pub(super) async fn look_up(&self, kept: &[Kept]) -> Option<Arc<Answers>> {
         let lookups = self.lookups.as_ref()?;
-        let raws: Vec<Raw> = kept.iter().map(|kept| kept.raw.clone()).collect();
+        let mut raws = Vec::with_capacity(kept.len());
+        for kept in kept {
+            raws.push(self.with_header(kept).await);
+        }
         let reader = self.reader.clone();
         let asks = move || raws.iter().flat_map(|raw| reader.asks(raw)).collect();
         let names = self.readers.run(PARSE_TIME_MAX, asks).await.unwrap_or_default();
         Some(Arc::new(lookups.ask(names).await))
+    }
+
+    /// The raw with its header at least: of a large one more is not in memory.
+    async fn with_header(&self, kept: &Kept) -> Raw {
+        let mut raw = kept.raw.clone();
+        if let (true, RawPlace::Blob(key)) = (kept.large, &kept.record.place) {
+            // What cannot be read now is not asked for, and told as not known.
+            raw.body = self.blobs.read_range(key, 0, kept.record.bytes.min(HEADER_BYTES_MAX)).await.unwrap_or_default();
+        }
+        raw
     }
 
     /// Reads raws, spread over the reader threads.
@@ -365,7 +380,7 @@ fn items_of(
 ) -> Result<Vec<Item>, String> {
     Ok(match &kept.state {
         _ if crashed => vec![reader.unread(Code::MailCrashed, format!("reading it was interrupted {CRASHES_MAX} times"))],
-        PulledState::Whole if kept.large => reader.read_large(&kept.raw, historic, pieces)?,
+        PulledState::Whole if kept.large => reader.read_large(&kept.raw, historic, answers, pieces)?,
         PulledState::Whole => reader.read(&kept.raw, historic, answers),
         PulledState::HeaderOnly { bytes } => {
             vec![reader.unread(Code::MailTooLarge, format!("the mail has {bytes} bytes; only its header is kept"))]

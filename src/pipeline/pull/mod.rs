@@ -50,7 +50,7 @@ pub trait ReadPulled: Send + Sync {
     ///
     /// # Errors
     /// One line, if they cannot be had just now.
-    fn read_large(&self, raw: &Raw, historic: bool, pieces: Pieces) -> Result<Vec<Item>, String>;
+    fn read_large(&self, raw: &Raw, historic: bool, answers: Option<&Answers>, pieces: Pieces) -> Result<Vec<Item>, String>;
 
     /// The item for a raw that is not read.
     fn unread(&self, code: Code, detail: String) -> Item;

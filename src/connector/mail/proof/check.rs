@@ -22,7 +22,7 @@ use mail_auth::{
     ResolverCache, SpfOutput, SpfResult, Txt,
 };
 
-use crate::connector::mail::proof::{Proof, Signed, ascii, choice, key_name, walk};
+use crate::connector::mail::proof::{BodyHashes, Proof, Signed, ascii, choice, key_name, walk};
 use crate::connector::mail::scan;
 use crate::model::dns::{Answers, TxtAnswer};
 use crate::model::time::Time;
@@ -34,9 +34,23 @@ const RSA_BITS_MIN: usize = 1024;
 
 /// Judges a mail that came at `received_at` from an envelope sender of this domain (`None`: not known).
 pub fn check(mail: &[u8], received_at: Time, return_domain: Option<&str>, answers: &Answers) -> Proof {
-    let nothing = Proof { dkim: "none", dmarc: None, signatures: Vec::new(), left_out: 0, from: None };
-    let body = mail.get(scan::header_start(mail)..).unwrap_or_default();
-    let Some(mut message) = AuthenticatedMessage::parse(body) else { return nothing };
+    let whole = mail.get(scan::header_start(mail)..).unwrap_or_default();
+    AuthenticatedMessage::parse(whole).map_or_else(nothing, |message| judge(message, received_at, return_domain, answers))
+}
+
+/// The same of a mail whose body passed by: only its header is there.
+pub fn check_passed(mail: &[u8], hashes: &BodyHashes, received_at: Time, return_domain: Option<&str>, answers: &Answers) -> Proof {
+    let header = mail.get(scan::header_start(mail)..hashes.header_end).unwrap_or_default();
+    let Some(mut message) = AuthenticatedMessage::parse(header) else { return nothing() };
+    hashes.stand_in(&mut message);
+    judge(message, received_at, return_domain, answers)
+}
+
+fn nothing() -> Proof {
+    Proof { dkim: "none", dmarc: None, signatures: Vec::new(), left_out: 0, from: None }
+}
+
+fn judge(mut message: AuthenticatedMessage<'_>, received_at: Time, return_domain: Option<&str>, answers: &Answers) -> Proof {
     let from = match message.froms() {
         [one] => Some(one.clone()),
         _ => None,
@@ -45,7 +59,7 @@ pub fn check(mail: &[u8], received_at: Time, return_domain: Option<&str>, answer
     let mut signatures = Vec::new();
     let left_out = prepare(&mut message, author.as_deref(), received_at, &mut signatures);
     let cache = Known::new(&message, author.as_deref(), return_domain, answers);
-    let Some(authenticator) = AUTHENTICATOR.as_ref() else { return nothing };
+    let Some(authenticator) = AUTHENTICATOR.as_ref() else { return nothing() };
     let verify = authenticator.verify_dkim(Parameters::new(&message).with_txt_cache(&cache));
     // Every answer is in the cache, so it never waits.
     let outputs = verify.now_or_never().unwrap_or_default();

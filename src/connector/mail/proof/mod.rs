@@ -4,6 +4,7 @@
 //! stay true: however many signatures a mail has, a handful is looked at; what the DNS does not say is told as not known
 //! (`temperror`), never as failed; what the library lets pass and an RFC does not, is judged here.
 
+mod bodies;
 mod check;
 mod choice;
 
@@ -15,7 +16,8 @@ use crate::connector::mail::{fields, scan, words};
 use crate::model::item::SliceEncoding;
 use crate::model::time::Time;
 
-pub use check::check;
+pub use bodies::{BodyHashes, BodyHashing};
+pub use check::{check, check_passed};
 
 /// Signatures that are looked at; each costs a look-up.
 const SIGNATURES_MAX: usize = 8;
