@@ -191,7 +191,38 @@ async fn a_server_that_cannot_give_parts_is_asked_for_the_whole_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_cut_in_the_middle_costs_nothing_but_time() {
-    check(Way::Cut(2_000_000), 3).await;
+    let server = check(Way::Cut(2_000_000), 3).await;
+    let asked = server.asked.lock().unwrap();
+    let parts: Vec<usize> =
+        asked.iter().filter_map(|command| command.split_once("BODY.PEEK[]<")?.1.split('.').next()?.parse().ok()).collect();
+    let begins = parts.iter().filter(|offset| **offset == 0).count();
+    assert_eq!(begins, 1, "it goes on where it was cut: {parts:?}");
+    let whole = BYTES.div_ceil(512 * 1024) + 1;
+    assert!(parts.len() <= whole + 2 * 2, "but for what was under way, nothing is asked for twice: {parts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_cut_is_dropped_when_another_mail_is_fetched_or_everything_is_there() {
+    let server = Server::start(Way::Cut(2_000_000)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let blobs: Arc<dyn Blobs> = Arc::new(FolderBlobs::open(folder.path(), false).unwrap());
+    let source = source(settings(server.port, "ana")).spooling(blobs);
+    let mut desk = Desk::default();
+    let mut pull = source.open().await.unwrap();
+    desk.drain(&mut *pull).await.unwrap_err();
+    assert_eq!(spooled(folder.path()), 1, "it waits for the next session");
+    assert!(!desk.inbox().memo.contains("suspect"), "no mail is to blame for a bad link");
+    // As if it had been taken in otherwise: nobody will ask for it any more.
+    let state = desk.states.iter_mut().find(|state| state.folder == "INBOX").unwrap();
+    state.low_water = 3;
+    let mut pull = source.open().await.unwrap();
+    desk.drain(&mut *pull).await.unwrap();
+    // A dropped blob is taken away a moment later.
+    let from = std::time::Instant::now();
+    while spooled(folder.path()) > 0 {
+        assert!(from.elapsed() < std::time::Duration::from_secs(10));
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }
 
 /// A disk that is full behind some bytes.

@@ -138,6 +138,48 @@ fn bodies_looked_up(uid: u32) -> String {
 }
 
 #[tokio::test]
+async fn where_changes_are_counted_a_mail_that_appears_late_is_found_at_the_next_look() {
+    let counted =
+        |exists: u32, changes: u32| examine(exists, 7, 4).replace("T: OK", &format!("S: * OK [HIGHESTMODSEQ {changes}] changes\nT: OK"));
+    // One mail went while another appeared below the cursor: their number says nothing.
+    let changed = "C: UID FETCH 1:3 (UID) (CHANGEDSINCE 5)\nS: * 1 FETCH (UID 1 MODSEQ (9))\nS: * 2 FETCH (UID 2 MODSEQ (8))\nT: OK\n";
+    let sizes = "C: UID FETCH 2 (UID RFC822.SIZE INTERNALDATE)\nS: * 2 FETCH (UID 2 RFC822.SIZE 10 MODSEQ (8))\nT: OK\n";
+    let refused = "C: UID FETCH 1:3 (UID) (CHANGEDSINCE 9)\nT: BAD what\n";
+    let begin = [&login("CONDSTORE"), &counted(2, 5), &listing(1, 3, &[1, 3]), &bodies("1,3", &[1, 3])].map(String::as_str).concat();
+    let late = [&counted(2, 9), changed, sizes, &bodies("2", &[2])].concat();
+    // The same number again: nothing is asked. A server that cannot after all is left in peace.
+    let calm = [&counted(2, 9), &counted(2, 11), refused, &counted(2, 11)].concat();
+    let server = ScriptedImap::start(vec![begin + &late + &calm]);
+    let mut desk = Desk::default();
+    let mut with = quick(server.port);
+    (with.idle, with.poll_interval) = (false, Duration::from_millis(1));
+    let mut pull = source(with).open().await.unwrap();
+    for _ in 0..5 {
+        desk.drain(&mut *pull).await.unwrap();
+        pull.wait(Duration::from_secs(1)).await.unwrap();
+    }
+    assert_eq!((desk.uids(), desk.rolls), (vec![1, 3, 2], 1));
+    server.must_be_content();
+}
+
+#[tokio::test]
+async fn a_server_that_says_it_counts_changes_and_cannot_is_not_asked_again() {
+    let refused = "C: EXAMINE \"INBOX\" (CONDSTORE)\nT: BAD what\n";
+    let begin = script(&[&login("CONDSTORE"), refused, &examine(1, 7, 2), &listing(1, 1, &[1]), &bodies("1", &[1])]);
+    let server = ScriptedImap::start(vec![begin + &examine(1, 7, 2)]);
+    let mut desk = Desk::default();
+    let mut with = quick(server.port);
+    (with.idle, with.poll_interval) = (false, Duration::from_millis(1));
+    let mut pull = source(with).open().await.unwrap();
+    for _ in 0..2 {
+        desk.drain(&mut *pull).await.unwrap();
+        pull.wait(Duration::from_secs(1)).await.unwrap();
+    }
+    assert_eq!(desk.uids(), [1]);
+    server.must_be_content();
+}
+
+#[tokio::test]
 async fn after_a_renumbering_only_what_is_not_recognised_is_fetched() {
     let with_id =
         |uid: u32, id: &str, word: &str| format!("S: * {uid} FETCH (UID {uid} RFC822.SIZE 20 INTERNALDATE \"{DATE}\" {word} {id})\n");

@@ -1,11 +1,14 @@
 //! The IMAP engine against a real Dovecot.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use omnigate::engines::imap::{After, FirstRun, Login, Tls};
 use omnigate::model::codes::Code;
+use omnigate::ports::blobs::Blobs;
 use omnigate::ports::pull::{PullError, PullSource, PulledState, Woken};
+use omnigate::stores::folder::FolderBlobs;
 
 use crate::support::bad_link::{BadLink, Faults};
 use crate::support::dovecot::{Dovecot, other_ca};
@@ -279,6 +282,60 @@ async fn a_mail_over_the_limit_comes_as_its_header_and_a_large_one_in_chunks() {
     let (_, _, cut) = &desk.things[2];
     assert_eq!(cut.state, PulledState::HeaderOnly { bytes: normal(&huge).len() as u64 });
     assert!(cut.body.ends_with(b"\r\n\r\n") && normal(&huge).starts_with(&cut.body));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flags_that_others_change_bring_nothing_but_what_was_overlooked() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    dovecot.deliver("changes", mails(5));
+    let mut with = settings(dovecot.port, "changes");
+    (with.idle, with.poll_interval) = (false, Duration::from_millis(20));
+    let source = source(with);
+    let mut desk = Desk::default();
+    let mut pull = desk.persist(&source, 1).await;
+    assert!(desk.inbox().memo.contains("\"changes\""), "Dovecot counts changes: {}", desk.inbox().memo);
+    let look = async |desk: &mut Desk, pull: &mut dyn omnigate::ports::pull::Pull| {
+        pull.wait(Duration::from_secs(5)).await.unwrap();
+        desk.drain(pull).await.unwrap();
+    };
+    // Somebody works in the mailbox while we look.
+    for round in 1..=5 {
+        dovecot.imap("changes", &["SELECT INBOX", &format!("UID STORE {round} +FLAGS (\\Seen)"), "UID STORE 1:2 -FLAGS (\\Seen)"]);
+        look(&mut desk, &mut *pull).await;
+    }
+    assert_eq!((desk.uids(), desk.rolls), ((1..=5).collect(), 5), "nothing is fetched again");
+    look(&mut desk, &mut *pull).await;
+    assert_eq!(desk.rolls, 5, "nothing changed");
+    // A mail that has no row, as one that appeared late, under an old number.
+    desk.things.retain(|(_, _, thing)| thing.uid != 2);
+    dovecot.imap("changes", &["SELECT INBOX", "UID STORE 1:3 +FLAGS (\\Flagged)"]);
+    look(&mut desk, &mut *pull).await;
+    assert_eq!((desk.uids(), desk.rolls), (vec![1, 3, 4, 5, 2], 6));
+    pull.close().await;
+    // The next session knows since when, too; what was written before is compared and not fetched.
+    dovecot.imap("changes", &["SELECT INBOX", "UID STORE 4 +FLAGS (\\Answered)", "UID STORE 5 +FLAGS (\\Deleted)", "UID EXPUNGE 5"]);
+    dovecot.deliver("changes", [mail("new")]);
+    desk.persist(&source, 1).await;
+    assert_eq!((desk.uids(), desk.rolls, desk.inbox().epoch), (vec![1, 3, 4, 5, 2, 6], 7, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_mail_comes_over_a_link_that_never_lasts_as_long_as_it_takes() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let large = normal(&mailgen::with_attachment(7, 12 * 1024 * 1024));
+    dovecot.deliver("cuts", [mail("one").into_bytes(), large.clone(), mail("two").into_bytes()]);
+    let link = BadLink::start(dovecot.port, Faults { cut_after: Some(3_000_000), cuts: 40, ..Faults::default() });
+    let folder = tempfile::tempdir().unwrap();
+    let blobs: Arc<dyn Blobs> = Arc::new(FolderBlobs::open(folder.path(), false).unwrap());
+    let source = source(settings(link.port, "cuts")).spooling(blobs.clone());
+    let mut desk = Desk::default();
+    desk.persist(&source, 20).await;
+    assert_eq!(desk.uids(), [1, 2, 3]);
+    assert!((4..12).contains(&desk.sessions), "{} sessions", desk.sessions);
+    assert!(!desk.inbox().memo.contains("suspect"), "no mail is to blame");
+    let spooled = desk.things[1].2.spooled.take().unwrap();
+    spooled.incoming.keep("raws/aa/large").await.unwrap();
+    assert!(blobs.read("raws/aa/large").await.unwrap() == large, "byte for byte");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,7 +41,7 @@ pub async fn again(walk: &mut Walk, state: &SourceState, uid: u64) -> Result<Opt
     };
     let historic = is_historic(state, &Memo::read(&state.memo), uid, meta.date);
     if meta.size > WHOLE_BYTES_MAX {
-        let mut answer = large::fetch(&mut walk.conn, walk.spool.as_ref(), meta).await;
+        let mut answer = large::fetch(&mut walk.conn, &walk.spool, (&state.folder, state.epoch_name), meta).await;
         return match (answer.large.take(), answer.failed) {
             (Some(large), _) => Ok(Some(batch(vec![pulled_large(state, &meta, large)], historic, None))),
             (None, Some(failed)) => refused(failed),

@@ -69,6 +69,8 @@ pub struct Bodies {
     pub gone: BTreeSet<u32>,
     /// The one that was asked for, if it is large.
     pub large: Option<Large>,
+    /// More of the large one came than was there before, though not all of it.
+    pub went_on: bool,
     /// Why the rest did not come.
     pub failed: Option<Failed>,
 }
@@ -105,7 +107,16 @@ pub async fn look_up(conn: &mut Conn, uids: &[u32]) -> Result<Vec<Meta>, Failed>
 
 /// Lists a range.
 pub async fn list(conn: &mut Conn, from: u64, to: u64, ask: Ask) -> Result<Listing, Failed> {
-    let items = items(conn, ask);
+    let items = items(conn, ask).to_owned();
+    list_of(conn, from, to, &items).await
+}
+
+/// The numbers of a range whose mails are new or changed since `changes` (RFC 7162 §3.1.4.1).
+pub async fn changed(conn: &mut Conn, from: u64, to: u64, changes: u64) -> Result<Listing, Failed> {
+    list_of(conn, from, to, &format!("(UID) (CHANGEDSINCE {changes})")).await
+}
+
+async fn list_of(conn: &mut Conn, from: u64, to: u64, items: &str) -> Result<Listing, Failed> {
     let mut found: BTreeMap<u32, Meta> = BTreeMap::new();
     let mut listed_to = to;
     conn.run(&format!("UID FETCH {from}:{to} {items}"), &mut |response| {

@@ -30,6 +30,8 @@ pub struct View {
     pub highest: u32,
     /// Mails in it.
     pub exists: u32,
+    /// HIGHESTMODSEQ (RFC 7162): grows with every change in the folder. `None` where the server keeps none.
+    pub changes: Option<u64>,
     /// New keywords may be set.
     pub keywords: bool,
 }
@@ -49,6 +51,9 @@ pub struct Memo {
     /// When the numbers below the cursor were last compared with what is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub surveyed_at: Option<i64>,
+    /// HIGHESTMODSEQ when the numbers below the cursor were last known to be complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<u64>,
     /// Numbers up to here were there when the folder was renumbered: they are compared before they are fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roll_to: Option<u64>,
@@ -84,7 +89,8 @@ pub fn judge(settings: &ImapSettings, account: &str, folder: &str, view: &View, 
     let Some(row) = row else {
         let top = top(0);
         let low_water = if settings.first_run == FirstRun::FromNow { top } else { 0 };
-        let memo = Memo { first_run_at: Some(now.0), floor: Some(low_water), surveyed_at: Some(now.0), ..Memo::default() };
+        let memo =
+            Memo { first_run_at: Some(now.0), floor: Some(low_water), surveyed_at: Some(now.0), changes: view.changes, ..Memo::default() };
         return Verdict::Note(SourceState {
             account: account.to_owned(),
             folder: folder.to_owned(),
@@ -100,7 +106,8 @@ pub fn judge(settings: &ImapSettings, account: &str, folder: &str, view: &View, 
     if row.epoch_name != u64::from(view.validity) || top < row.low_water {
         let first_run_at = Memo::read(&row.memo).first_run_at;
         let top = view.next.map_or(u64::from(view.highest), |next| u64::from(next.saturating_sub(1)));
-        let memo = Memo { first_run_at, floor: Some(0), surveyed_at: Some(now.0), roll_to: Some(top), ..Memo::default() };
+        let memo =
+            Memo { first_run_at, floor: Some(0), surveyed_at: Some(now.0), roll_to: Some(top), changes: view.changes, ..Memo::default() };
         return Verdict::Note(SourceState {
             epoch: row.epoch.saturating_add(1),
             epoch_name: u64::from(view.validity),
@@ -171,13 +178,30 @@ pub async fn select(conn: &mut Conn, name: &str, read_only: bool) -> Result<View
 
 /// Opens a folder: what the server says of it, and its UIDVALIDITY if it has one.
 async fn open(conn: &mut Conn, wire_name: &str, read_only: bool) -> Result<(View, Option<u32>), Failed> {
-    let verb = if read_only { "EXAMINE" } else { "SELECT" };
+    let command = format!("{} {wire_name}", if read_only { "EXAMINE" } else { "SELECT" });
+    if conn.can("CONDSTORE") {
+        // Dovecot counts the changes of a folder from when somebody wants to know (RFC 7162 §3.1.8).
+        match opened(conn, &format!("{command} (CONDSTORE)")).await {
+            Err(Failed::Refused(_)) => {}
+            ended => return ended,
+        }
+        let plain = opened(conn, &command).await;
+        if plain.is_ok() {
+            conn.cannot("CONDSTORE");
+        }
+        return plain;
+    }
+    opened(conn, &command).await
+}
+
+async fn opened(conn: &mut Conn, command: &str) -> Result<(View, Option<u32>), Failed> {
     let (mut view, mut validity) = (View::default(), None);
-    conn.run(&format!("{verb} {wire_name}"), &mut |response| match response {
+    conn.run(command, &mut |response| match response {
         Response::MailboxData(MailboxDatum::Exists(count)) => view.exists = *count,
         Response::Data { outcome, .. } => match &outcome.code {
             Some(ResponseCode::UidValidity(value)) => validity = Some(*value),
             Some(ResponseCode::UidNext(value)) => view.next = Some(*value),
+            Some(ResponseCode::HighestModSeq(value)) => view.changes = Some(*value),
             Some(ResponseCode::PermanentFlags(flags)) => view.keywords = flags.iter().any(|flag| flag.as_ref() == "\\*"),
             _ => {}
         },

@@ -1,10 +1,12 @@
 //! Large mails: fetched in chunks that go straight into the spool, so that what they take of memory does not depend on their size.
 //!
 //! What must stay true: a mail is whole when the server has nothing behind what came, and nearly as much came as it said; a server
-//! that answers questions for parts wrongly is asked for the whole mail, once; a spool that takes nothing is no mail's fault.
+//! that answers questions for parts wrongly is asked for the whole mail, once; a spool that takes nothing is no mail's fault. What came
+//! before a connection was cut is kept for the next session of this process, one mail an account: it goes on there, if the server still
+//! has the mail under the same number with the same size.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_imap::imap_proto::{AttributeValue, Response};
 use bytes::{Bytes, BytesMut};
@@ -39,6 +41,39 @@ pub struct Large {
     pub spooled: Option<Spooled>,
 }
 
+/// Which mail it is: folder, UIDVALIDITY, UID and size.
+pub type Place = (String, u64, u32, u64);
+
+/// The begin of a mail whose rest was cut off, for the next session of the account.
+#[derive(Default)]
+pub struct Shelf(Mutex<Option<(Place, Coming)>>);
+
+impl Shelf {
+    /// Takes what is there; it is dropped if it is of another mail.
+    fn take(&self, place: &Place) -> Option<Coming> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        held.and_then(|(theirs, coming)| (theirs == *place).then_some(coming))
+    }
+
+    fn put(&self, place: Place, coming: Coming) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((place, coming));
+    }
+
+    /// Nothing is waiting to go on.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// Where large mails go.
+#[derive(Clone, Default)]
+pub struct Spool {
+    /// Without it they are held in memory.
+    pub blobs: Option<Arc<dyn Blobs>>,
+    /// What was cut off.
+    pub shelf: Arc<Shelf>,
+}
+
 /// Where the bytes go.
 enum Sink {
     Spool(Box<dyn Incoming>),
@@ -46,7 +81,7 @@ enum Sink {
 }
 
 /// What comes in.
-struct Coming {
+pub struct Coming {
     sink: Sink,
     begin: BytesMut,
     bytes: u64,
@@ -62,19 +97,33 @@ enum Ended {
     Failed(Failed),
 }
 
-/// Fetches one large mail.
-pub async fn fetch(conn: &mut Conn, spool: Option<&Arc<dyn Blobs>>, meta: Meta) -> Bodies {
+/// Fetches one large mail of a folder with this UIDVALIDITY.
+pub async fn fetch(conn: &mut Conn, spool: &Spool, (folder, validity): (&str, u64), meta: Meta) -> Bodies {
     let mut answer = Bodies::default();
     // Never closed.
     let Ok(_turn) = TURNS.acquire().await else { return answer };
+    let place = (folder.to_owned(), validity, meta.uid, meta.size);
     let fetched = async {
-        let mut coming = Coming::begin(spool).await?;
+        let mut coming = match spool.shelf.take(&place) {
+            Some(coming) => coming,
+            None => Coming::begin(spool.blobs.as_ref()).await?,
+        };
+        let begun_at = coming.bytes;
+        if begun_at > 0 {
+            tracing::debug!(bytes = begun_at, of = meta.size, "a large mail goes on where it was cut");
+        }
         match in_chunks(conn, &mut coming, meta).await {
             Ended::Whole => answer.large = Some(coming.end()),
-            Ended::Failed(failed) => return Err(failed),
+            Ended::Failed(failed) => {
+                answer.went_on = coming.bytes > begun_at;
+                if coming.may_wait(&failed) {
+                    spool.shelf.put(place, coming);
+                }
+                return Err(failed);
+            }
             Ended::Nothing | Ended::Unable => {
                 drop(coming);
-                whole(conn, spool, meta, &mut answer).await?;
+                whole(conn, spool.blobs.as_ref(), meta, &mut answer).await?;
             }
         }
         Ok(())
@@ -86,14 +135,14 @@ pub async fn fetch(conn: &mut Conn, spool: Option<&Arc<dyn Blobs>>, meta: Meta) 
 }
 
 async fn in_chunks(conn: &mut Conn, coming: &mut Coming, meta: Meta) -> Ended {
+    let begun_at = coming.bytes;
     // The first question shows whether the server can: one that cannot may answer each with the whole mail.
     let mut count = 1;
     // Sizes are estimates with some servers. Twice of one is more than an estimate.
     while coming.bytes <= meta.size.saturating_mul(2) {
         let start = coming.bytes;
-        let mut chunks = match ask(conn, meta.uid, start, count).await {
-            Ok(Some(chunks)) => chunks,
-            Ok(None) => return Ended::Unable,
+        let (mut chunks, failed) = match ask(conn, meta.uid, start, count).await {
+            Ok(answered) => answered,
             Err(ended) => return ended,
         };
         let mut short = false;
@@ -110,16 +159,22 @@ async fn in_chunks(conn: &mut Conn, coming: &mut Coming, meta: Meta) -> Ended {
         if short && coming.bytes == meta.size {
             return Ended::Whole;
         }
+        if let Some(failed) = failed {
+            return Ended::Failed(failed);
+        }
         if coming.bytes == start {
-            return if start == 0 { Ended::Nothing } else { Ended::Unable };
+            return if start == begun_at { Ended::Nothing } else { Ended::Unable };
         }
         count = meta.size.saturating_sub(coming.bytes).div_ceil(CHUNK_BYTES).clamp(1, CHUNKS_AHEAD);
     }
     Ended::Unable
 }
 
-/// Asks for `count` chunks from `start` on. `None` if an answer is none to that question.
-async fn ask(conn: &mut Conn, uid: u32, start: u64, count: u64) -> Result<Option<BTreeMap<u64, Vec<u8>>>, Ended> {
+/// Chunks by their place, and why no more of them came.
+type Answered = (BTreeMap<u64, Vec<u8>>, Option<Failed>);
+
+/// Asks for `count` chunks from `start` on. What came before a failure is kept.
+async fn ask(conn: &mut Conn, uid: u32, start: u64, count: u64) -> Result<Answered, Ended> {
     let place = |number: u64| start + number * CHUNK_BYTES;
     let commands: Vec<_> = (0..count).map(|number| format!("UID FETCH {uid} (UID BODY.PEEK[]<{}.{CHUNK_BYTES}>)", place(number))).collect();
     let (mut chunks, mut wrong) = (BTreeMap::new(), false);
@@ -138,9 +193,12 @@ async fn ask(conn: &mut Conn, uid: u32, start: u64, count: u64) -> Result<Option
         })
         .await;
     match ended {
-        Ok(()) => Ok((!wrong).then_some(chunks)),
+        // An answer that is none to that question.
+        Ok(()) if wrong => Err(Ended::Unable),
+        Ok(()) => Ok((chunks, None)),
         Err(Failed::Refused(refusal)) if !matches!(refusal.tone, Tone::Throttled(_) | Tone::Unavailable) => Err(Ended::Unable),
-        Err(failed) => Err(Ended::Failed(failed)),
+        Err(failed) if wrong => Err(Ended::Failed(failed)),
+        Err(failed) => Ok((chunks, Some(failed))),
     }
 }
 
@@ -185,6 +243,12 @@ impl Coming {
             Sink::Spool(incoming) => incoming.write(piece).await.map_err(|error| stuck(&error)),
             Sink::Memory => Ok(()),
         }
+    }
+
+    /// Whether it is worth keeping until the next session: it is not in memory, and it was not the spool that failed.
+    fn may_wait(&self, failed: &Failed) -> bool {
+        let full = matches!(failed, Failed::Lost(error) if matches!(error.code(), Code::DiskFull | Code::StoreUnavailable));
+        self.bytes > 0 && !full && matches!(self.sink, Sink::Spool(_))
     }
 
     fn end(self) -> Large {

@@ -180,18 +180,18 @@ pub struct ImapSettings {
 pub struct ImapSource {
     settings: Arc<ImapSettings>,
     clock: Arc<dyn Clock>,
-    spool: Option<Arc<dyn Blobs>>,
+    spool: large::Spool,
 }
 
 impl ImapSource {
     /// A source over `settings`. Nothing is connected yet.
     pub fn new(settings: ImapSettings, clock: Arc<dyn Clock>) -> Self {
-        Self { settings: Arc::new(settings), clock, spool: None }
+        Self { settings: Arc::new(settings), clock, spool: large::Spool::default() }
     }
 
     /// The same, with large mails going through `blobs` and not through memory.
     pub fn spooling(self, blobs: Arc<dyn Blobs>) -> Self {
-        Self { spool: Some(blobs), ..self }
+        Self { spool: large::Spool { blobs: Some(blobs), ..self.spool }, ..self }
     }
 
     async fn log_in(&self) -> Result<conn::Conn, PullError> {

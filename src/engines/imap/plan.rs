@@ -232,7 +232,10 @@ impl Walk {
         let mut things = Vec::with_capacity(plan.mails.len());
         let mut share = None;
         let mut answer = match (plan.way, plan.mails.as_slice()) {
-            (Way::Whole, [only]) if only.size > WHOLE_BYTES_MAX => large::fetch(&mut self.conn, self.spool.as_ref(), *only).await,
+            (Way::Whole, [only]) if only.size > WHOLE_BYTES_MAX => {
+                let name = self.folders.get(index).map(|folder| folder.name.clone()).unwrap_or_default();
+                large::fetch(&mut self.conn, &self.spool, (&name, row.epoch_name), *only).await
+            }
             (Way::Whole, [_, ..]) => {
                 share = fetch::share(&plan.mails).await;
                 fetch::bodies(&mut self.conn, &plan.mails).await
@@ -248,7 +251,12 @@ impl Walk {
                 (Way::Whole, Some(body)) => (body, PulledState::Whole),
                 (Way::Whole, None) if answer.gone.contains(&meta.uid) => (Bytes::new(), PulledState::Gone),
                 (Way::Whole, None) => {
-                    self.fail(index, meta.uid, answer.failed.take());
+                    match answer.failed.take() {
+                        // It is on its way: a bad link is to blame, and no mail.
+                        Some(Failed::Refused(refusal)) if answer.went_on => self.over = Some(refusal.lost("UID FETCH")),
+                        Some(Failed::Lost(error)) if answer.went_on => self.over = Some(error),
+                        failed => self.fail(index, meta.uid, failed),
+                    }
                     return Ok(self.batch(index, &plan, row, things, Some(meta.uid)));
                 }
                 (way, _) => match self.in_part(index, *meta, way, memo).await? {

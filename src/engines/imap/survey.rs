@@ -2,6 +2,11 @@
 //!
 //! Servers of many machines may show a mail late, under a number below one that we have seen. The numbers below the cursor are
 //! therefore listed once a day, and whenever a folder holds more mails than those that came can explain.
+//!
+//! A server that counts the changes of a folder (CONDSTORE) is asked at every look for what is new or changed below the cursor, if
+//! anything changed at all: what appeared late is found then and not a day later, though as many mails may have gone. Flags that others
+//! changed are among it and cost a line each. Such a server may count wrongly, too (replicas): the daily listing stays. What is gone
+//! (QRESYNC) is of no interest here: a mail that is durable with us does not go when it goes at its server.
 
 use std::time::Duration;
 
@@ -26,12 +31,27 @@ pub struct Survey {
     counted: Option<u32>,
     /// Mails that came since.
     delivered: u32,
-    /// The next number to list, while it goes on, and how many at once.
-    next: Option<(u64, u64)>,
+    /// HIGHESTMODSEQ when everything in it was known.
+    changes: Option<u64>,
+    /// What is still to be listed, while it goes on.
+    next: Option<Sweep>,
     /// A roll was told, and is not answered.
     asked: bool,
     /// Numbers that have no row, to be fetched.
     overlooked: Vec<u32>,
+}
+
+/// A walk over the numbers below the cursor.
+#[derive(Debug, Clone, Copy)]
+struct Sweep {
+    /// The next number.
+    from: u64,
+    /// How many at once.
+    span: u64,
+    /// Only what changed since.
+    since: Option<u64>,
+    /// HIGHESTMODSEQ before it began: what changes meanwhile is looked at the next time.
+    changes: Option<u64>,
 }
 
 impl Survey {
@@ -56,10 +76,20 @@ impl Survey {
         self.overlooked.extend(uids.iter().filter_map(|uid| u32::try_from(*uid).ok()));
     }
 
-    fn is_due(&self, view: &View, memo: &Memo, now_ms: i64) -> bool {
+    /// What is to be listed now, if anything.
+    fn due(&self, view: &View, memo: &Memo, from: u64, now_ms: i64) -> Option<Sweep> {
         let every = i64::try_from(EVERY.as_millis()).unwrap_or(i64::MAX);
         let daily = memo.surveyed_at.is_none_or(|at| now_ms.saturating_sub(at) >= every || at > now_ms);
-        daily || self.counted.is_some_and(|counted| view.exists > counted.saturating_add(self.delivered))
+        if daily || self.counted.is_some_and(|counted| view.exists > counted.saturating_add(self.delivered)) {
+            return Some(Sweep { from, span: SPAN, since: None, changes: view.changes });
+        }
+        let since = self.changes.or(memo.changes).filter(|before| view.changes.is_some_and(|now| now > *before))?;
+        Some(Sweep { from, span: u64::MAX, since: Some(since), changes: view.changes })
+    }
+
+    /// Everything in the folder is known.
+    fn complete(view: &View, changes: Option<u64>) -> Self {
+        Self { counted: Some(view.exists), changes, ..Self::default() }
     }
 }
 
@@ -73,37 +103,50 @@ impl Walk {
             return self.look_up(index, row, memo).await;
         }
         if survey.next.is_none() {
-            if !survey.is_due(view, memo, now_ms) {
-                (survey.counted, survey.delivered) = (Some(view.exists), 0);
+            survey.next = survey.due(view, memo, floor(&self.settings, row, memo).saturating_add(1), now_ms);
+            if survey.next.is_none() {
+                *survey = Survey::complete(view, view.changes);
                 return Ok(None);
             }
-            survey.next = Some((floor(&self.settings, row, memo).saturating_add(1), SPAN));
         }
-        while let Some((from, span)) = survey.next {
-            if from > row.low_water || view.exists == 0 {
-                *survey = Survey { counted: Some(view.exists), ..Survey::default() };
-                let memo = Memo { surveyed_at: Some(now_ms), ..memo.clone() };
-                return Ok(Some(PullNews::State(SourceState { memo: memo.write(), ..row.clone() })));
+        while let Some(sweep) = survey.next {
+            let over = |changes: Option<u64>| Memo { surveyed_at: Some(now_ms), changes, ..memo.clone() };
+            if sweep.from > row.low_water || view.exists == 0 {
+                *survey = Survey::complete(view, sweep.changes);
+                if sweep.since.is_some() {
+                    return Ok(None);
+                }
+                return Ok(Some(PullNews::State(SourceState { memo: over(sweep.changes).write(), ..row.clone() })));
             }
-            let to = row.low_water.min(from.saturating_add(span - 1));
-            match fetch::list(&mut self.conn, from, to, Ask::Numbers).await {
+            let to = row.low_water.min(sweep.from.saturating_add(sweep.span - 1));
+            let listed = match sweep.since {
+                Some(since) => fetch::changed(&mut self.conn, sweep.from, to, since).await,
+                None => fetch::list(&mut self.conn, sweep.from, to, Ask::Numbers).await,
+            };
+            match listed {
                 Ok(listing) => {
-                    let span = if listing.mails.is_empty() { span.saturating_mul(8) } else { SPAN };
-                    survey.next = Some((listing.to + 1, span));
+                    let span = match (sweep.since, listing.mails.is_empty()) {
+                        (Some(_), _) => u64::MAX,
+                        (None, true) => sweep.span.saturating_mul(8),
+                        (None, false) => SPAN,
+                    };
+                    survey.next = Some(Sweep { from: listing.to + 1, span, ..sweep });
                     if listing.mails.is_empty() {
                         continue;
                     }
                     survey.asked = true;
                     let there = listing.mails.iter().map(|meta| (u64::from(meta.uid), None)).collect();
-                    let (name, epoch) = (folder.name.clone(), row.epoch);
-                    return Ok(Some(PullNews::Roll(Roll { folder: name, epoch, from, to: listing.to, there, reason: RollReason::Gaps })));
+                    let (folder, epoch, from, to) = (folder.name.clone(), row.epoch, sweep.from, listing.to);
+                    return Ok(Some(PullNews::Roll(Roll { folder, epoch, from, to, there, reason: RollReason::Gaps })));
                 }
                 Err(failed) => {
                     // A server that cannot tell its numbers must not keep us from what is new: tomorrow again.
                     tracing::debug!(failed = %failed.fatal("listing a folder"), "survey given up");
-                    let memo = Memo { surveyed_at: Some(now_ms), ..memo.clone() };
-                    *survey = Survey { counted: Some(view.exists), ..Survey::default() };
-                    return Ok(Some(PullNews::State(SourceState { memo: memo.write(), ..row.clone() })));
+                    *survey = Survey::complete(view, view.changes);
+                    if sweep.since.is_some() {
+                        return Ok(None);
+                    }
+                    return Ok(Some(PullNews::State(SourceState { memo: over(memo.changes).write(), ..row.clone() })));
                 }
             }
         }

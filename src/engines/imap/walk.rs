@@ -13,13 +13,13 @@ use bytes::Bytes;
 use crate::engines::imap::conn::{Conn, Failed};
 use crate::engines::imap::fetch::{self, Ask, Meta};
 use crate::engines::imap::folder::{Memo, Verdict, View, judge, select};
+use crate::engines::imap::large::Spool;
 use crate::engines::imap::plan::Flight;
 use crate::engines::imap::survey::Survey;
 use crate::engines::imap::text::Tone;
 use crate::engines::imap::{After, ImapSettings, again, settle, wait};
 use crate::model::codes::Code;
 use crate::ports::BoxFuture;
-use crate::ports::blobs::Blobs;
 use crate::ports::clock::Clock;
 use crate::ports::pull::{Pull, PullError, PullNews, PulledBatch, Roll, RollReason, Woken};
 use crate::ports::store::{SourceRow, SourceState};
@@ -94,8 +94,8 @@ pub struct Walk {
     pub clock: Arc<dyn Clock>,
     /// The connection.
     pub conn: Conn,
-    /// Where large mails go; without it they are held in memory.
-    pub spool: Option<Arc<dyn Blobs>>,
+    /// Where large mails go.
+    pub spool: Spool,
     /// The folders, in the order they are walked: the first one of the settings last, so that it stays selected for IDLE.
     pub folders: Vec<Folder>,
     /// The selected folder.
@@ -124,7 +124,7 @@ impl Walk {
     pub fn new(settings: Arc<ImapSettings>, account: String, clock: Arc<dyn Clock>, conn: Conn) -> Self {
         let folders = settings.folders.iter().rev().map(|name| Folder::new(name)).collect();
         let (flights, early) = (VecDeque::new(), BTreeMap::new());
-        Self { settings, account, clock, conn, spool: None, folders, selected: None, flights, early, blame: None, over: None }
+        Self { settings, account, clock, conn, spool: Spool::default(), folders, selected: None, flights, early, blame: None, over: None }
     }
 
     /// All folders are to be looked at again.
@@ -161,7 +161,11 @@ impl Walk {
             if let Some(error) = self.over.as_ref().or(self.conn.lost()) {
                 return Err(error.clone());
             }
-            let Some(index) = self.folders.iter().position(|folder| !folder.quiet) else { return Ok(PullNews::Quiet) };
+            let Some(index) = self.folders.iter().position(|folder| !folder.quiet) else {
+                // Everything was fetched: what waits there will not be asked for any more.
+                self.spool.shelf.clear();
+                return Ok(PullNews::Quiet);
+            };
             let view = match self.enter(index).await {
                 Ok(view) => view,
                 Err(error) => match self.pass_over(index, error)? {

@@ -18,6 +18,7 @@ use crate::ports::store::{SourceCommit, SourceRow, SourceRowState, SourceState, 
 
 /// Rows read at once.
 const PAGE_ROWS: usize = 5_000;
+const ROWS_MIN: usize = 16;
 /// Rows of earlier numberings that are remembered while a folder is compared; what lies beyond is fetched and told by its content.
 const ROWS_REMEMBERED_MAX: usize = 1_000_000;
 /// New messages out of a renumbered folder that are published as ever. Beyond it another mailbox may have come in its place.
@@ -83,15 +84,15 @@ impl PullChannel {
     async fn overlooked(&self, roll: &Roll, state: &SourceState) -> Result<Vec<u64>, Ended> {
         let source = (state.account.clone(), roll.folder.clone(), roll.epoch);
         let mut known = BTreeSet::new();
-        let mut after = (roll.epoch, roll.from.saturating_sub(1));
-        loop {
-            let page = self.store.source_rows(&source, after, PAGE_ROWS).await?;
+        let next = |above: u64| roll.there.iter().map(|(uid, _)| *uid).find(|uid| *uid > above);
+        // A roll may be a few numbers of many: rows between them are jumped over.
+        let rows_max = roll.there.len().saturating_mul(4).clamp(ROWS_MIN, PAGE_ROWS);
+        let mut above = next(0);
+        while let Some(uid) = above {
+            let page = self.store.source_rows(&source, (roll.epoch, uid.saturating_sub(1)), rows_max).await?;
             // What was proven gone and is there after all was overlooked, too.
             known.extend(page.iter().filter(|(_, row)| row.state != SourceRowState::Gone).map(|(_, row)| row.uid));
-            match page.last() {
-                Some((_, last)) if last.uid < roll.to => after.1 = last.uid,
-                _ => break,
-            }
+            above = page.last().and_then(|(_, last)| next(last.uid));
         }
         Ok(roll.there.iter().map(|(uid, _)| *uid).filter(|uid| !known.contains(uid)).collect())
     }
