@@ -88,23 +88,31 @@ apt_packages() {
     return "$code"
 }
 
-# Courier's imapd, unpacked and not installed: its packages would start daemons and replace files.
-courier_server() {
-    local at="$servers/courier" work="$servers/courier.debs"
-    if [ -x "$at/usr/bin/imapd" ]; then
+# unpacked FOLDER PROGRAM PACKAGE…: these packages, unpacked below $servers and not installed: installed they would start daemons and
+# replace files.
+unpacked() {
+    local at="$servers/$1" work="$servers/$1.debs" program="$2" package
+    if [ -x "$at/$program" ]; then
         echo "all there"
         return 0
     fi
     rm -rf "$at" "$work"
     mkdir -p "$work"
     apt-get update -qq
-    (cd "$work" && apt-get download -qq courier-imap courier-base courier-authlib libcourier-unicode4 libgamin0 libgdbm6 libidn12 libpcre3) >"$servers/courier.log" 2>&1 \
-        || { tail -n 30 "$servers/courier.log"; return 1; }
-    local package
+    (cd "$work" && apt-get download -qq "${@:3}") >"$servers/$1.log" 2>&1 || { tail -n 30 "$servers/$1.log"; return 1; }
     for package in "$work"/*.deb; do
         dpkg -x "$package" "$at"
     done
     rm -rf "$work"
+}
+
+# Two IMAP servers beside the installed one, with the libraries that are not on every machine.
+courier_server() {
+    unpacked courier usr/bin/imapd courier-imap courier-base courier-authlib libcourier-unicode4 libgamin0 libgdbm6 libidn12 libpcre3
+}
+
+cyrus_server() {
+    unpacked cyrus usr/lib/cyrus/bin/master cyrus-common cyrus-imapd libical3 libpcre3 libxapian30 libzephyr4 libwrap0
 }
 
 # python_packages FOLDER PACKAGE…: a virtual environment of its own below $servers with these packages of Python's registry.
@@ -168,6 +176,7 @@ mkdir -p "$servers"
 if [ "$mode" = full ]; then
     step "servers: apt" apt_packages
     step "servers: courier" courier_server
+    step "servers: cyrus" cyrus_server
     step "servers: matrix" matrix_server
     step "servers: tickets" ticket_servers
     step "clients: python" python_clients

@@ -40,6 +40,7 @@ mod pull_time;
 mod real_chat;
 mod real_check;
 mod real_courier;
+mod real_cyrus;
 mod real_desks;
 mod real_imap;
 mod real_large;

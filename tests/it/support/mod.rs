@@ -5,6 +5,7 @@ pub mod bad_link;
 pub mod chat_servers;
 pub mod contract;
 pub mod courier;
+pub mod cyrus;
 pub mod daemon;
 pub mod desk_bench;
 pub mod desk_fakes;
