@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::daemon::{Daemon, ROUTE_ALL, Setup, quick_schedule};
+use crate::support::daemon::{Daemon, Setup};
 use crate::support::http1;
 use crate::support::media_server::MediaServer;
 use crate::support::receiver::Receiver;
@@ -52,17 +52,9 @@ async fn say(daemon: &Daemon, id: &str, from: &str) -> Duration {
 #[tokio::test]
 async fn names_come_with_the_message_or_later_and_the_budget_holds() {
     let platform = MediaServer::start(None).await;
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path().join("chat");
-    std::fs::create_dir(&at).unwrap();
-    std::fs::write(at.join("connector.toml"), CONNECTOR).unwrap();
-    std::fs::write(at.join("map.jq"), MAP).unwrap();
     let receiver = Receiver::start().await;
-    let mut setup = Setup::default();
-    setup.destination("crm", &receiver.url(), "");
-    setup.rest.push_str(ROUTE_ALL);
-    setup.rest.push_str(&quick_schedule());
-    setup.rest.push_str(&format!("[connectors]\ndir = \"{}\"\n", folder.path().display()));
+    let mut setup = Setup::all_to(&receiver.url());
+    setup.connector("chat", CONNECTOR, MAP);
     let channel =
         format!("connector = \"chat\"\n[settings]\napi = \"{}\"\n[secrets]\ntoken = {{ env = \"CHAT_TOKEN\" }}\n", platform.url(""));
     setup.channels.insert("desk".to_owned(), channel);

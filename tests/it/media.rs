@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::daemon::{Daemon, ROUTE_ALL, Setup, quick_schedule};
+use crate::support::daemon::{Daemon, Setup};
 use crate::support::http1;
 use crate::support::media_server::{FILE, MediaServer};
 use crate::support::receiver::Receiver;
@@ -66,24 +66,15 @@ struct World {
     daemon: Daemon,
     receiver: Receiver,
     media: MediaServer,
-    _connectors: tempfile::TempDir,
 }
 
 impl World {
     async fn start(media: MediaServer, storage: &str, wait: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let at = folder.path().join("files");
-        std::fs::create_dir(&at).unwrap();
-        std::fs::write(at.join("connector.toml"), CONNECTOR).unwrap();
-        std::fs::write(at.join("map.jq"), MAP).unwrap();
         let receiver = Receiver::start().await;
-        let mut setup = Setup::default();
-        setup.destination("crm", &receiver.url(), "");
-        setup.rest.push_str(ROUTE_ALL);
-        setup.rest.push_str(&quick_schedule());
+        let mut setup = Setup::all_to(&receiver.url());
+        setup.connector("files", CONNECTOR, MAP);
         setup.rest.push_str(&format!(
-            "[connectors]\ndir = \"{}\"\n[attachments]\nmedia_wait = \"{wait}\"\nbytes_max = \"1 MiB\"\n[files]\npublic_url = \"http://gate.example.org\"\n",
-            folder.path().display()
+            "[attachments]\nmedia_wait = \"{wait}\"\nbytes_max = \"1 MiB\"\n[files]\npublic_url = \"http://gate.example.org\"\n"
         ));
         setup.channels.insert(
             "desk".to_owned(),
@@ -93,7 +84,7 @@ impl World {
             ),
         );
         setup.env.insert("MEDIA_TOKEN".to_owned(), TOKEN.to_owned());
-        Self { daemon: Daemon::start(setup).await, receiver, media, _connectors: folder }
+        Self { daemon: Daemon::start(setup).await, receiver, media }
     }
 
     async fn say(&self, id: &str, from: &str, files: Value) {

@@ -29,6 +29,8 @@ pub struct Setup {
     pub rest: String,
     /// Channel files by id.
     pub channels: BTreeMap<String, String>,
+    /// Connectors of the test's own by name: manifest and map.
+    pub connectors: BTreeMap<String, (String, String)>,
     /// Environment of the process: secrets by name.
     pub env: BTreeMap<String, String>,
     /// Where the data goes instead of `data` in the daemon's folder.
@@ -52,6 +54,20 @@ impl Setup {
         self.channels.insert("shop".to_owned(), whatsapp_channel());
         self.env.insert("WHATSAPP_APP_SECRET".to_owned(), whatsapp::APP_SECRET.to_owned());
         self.env.insert("WHATSAPP_VERIFY_TOKEN".to_owned(), "a-verify-token".to_owned());
+    }
+
+    /// Adds a connector of the test's own.
+    pub fn connector(&mut self, name: &str, manifest: &str, map: &str) {
+        self.connectors.insert(name.to_owned(), (manifest.to_owned(), map.to_owned()));
+    }
+
+    /// Everything to `crm` at `url`, with quick retries.
+    pub fn all_to(url: &str) -> Self {
+        let mut setup = Self::default();
+        setup.destination("crm", url, "");
+        setup.rest.push_str(ROUTE_ALL);
+        setup.rest.push_str(&quick_schedule());
+        setup
     }
 
     /// Adds a webhook destination; `more` are further lines of its table.
@@ -124,15 +140,22 @@ impl Daemon {
         fs::create_dir_all(at.join("channels")).unwrap();
         fs::write(at.join("admin.token"), ADMIN_TOKEN).unwrap();
         let data = self.data_dir();
-        let Setup { server, store, rest, channels, .. } = &self.setup;
+        let Setup { server, store, rest, channels, connectors, .. } = &self.setup;
+        let own = if connectors.is_empty() { "" } else { "[connectors]\ndir = \"connectors\"\n" };
         let main = format!(
             "[instance]\ndata_dir = \"{}\"\nkey = {{ file = \"instance.key\" }}\n\n[server]\npublic = \"{}\"\nprivate = \"{}\"\n\
-             admin_token = {{ file = \"admin.token\" }}\n{server}\n\n[store]\n{store}\n\n{rest}",
+             admin_token = {{ file = \"admin.token\" }}\n{server}\n\n[store]\n{store}\n\n{own}\n{rest}",
             data.display(),
             self.public,
             self.private,
         );
         fs::write(self.config(), main).unwrap();
+        for (name, (manifest, map)) in connectors {
+            let folder = at.join("connectors").join(name);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("connector.toml"), manifest).unwrap();
+            fs::write(folder.join("map.jq"), map).unwrap();
+        }
         for (id, text) in channels {
             fs::write(at.join(format!("channels/{id}.toml")), text).unwrap();
         }
