@@ -311,8 +311,8 @@ pub trait Tx {
     /// A pending item by number.
     fn pending(&mut self, item: i64) -> Result<Option<PendingRow>, StoreError>;
 
-    /// Its reason changed (a hold is over while an earlier one is still pending).
-    fn change_pending(&mut self, item: i64, reason: HoldReason) -> Result<(), StoreError>;
+    /// Its reason changed (a hold is over while an earlier one is still pending), or how long it is held.
+    fn change_pending(&mut self, item: i64, reason: HoldReason, until: Time) -> Result<(), StoreError>;
 
     /// Its stored item changed: a part joined it.
     fn rewrite_pending(&mut self, item: i64, body: &[u8]) -> Result<(), StoreError>;

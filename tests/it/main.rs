@@ -26,6 +26,7 @@ mod hooks;
 mod imap_hazards;
 mod imap_large;
 mod imap_quirks;
+mod interplay;
 mod kill;
 mod mail;
 mod mail_corpus;

@@ -58,7 +58,7 @@ impl Verb<'_> {
         let ItemBody::Message(message) = Waiting::read(&row.body)?.body else { return Ok(false) };
         let until = message.gather.and_then(|gather| gather.media_until).filter(|until| *until > self.context.now);
         let Some(until) = until else { return Ok(false) };
-        self.tx.change_pending(row.item, HoldReason::Media)?;
+        self.tx.change_pending(row.item, HoldReason::Media, until)?;
         self.written.pending.push((row.item, until));
         self.written.count = 1;
         Ok(true)

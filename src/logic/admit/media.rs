@@ -120,7 +120,7 @@ pub fn fetched(
     let waits = next.is_none() && row.message == 0;
     if waits && verb.tx.pending(item)?.is_some_and(|pending| pending.reason == HoldReason::Media) {
         let done = std::mem::take(&mut verb.written);
-        let released = pending::release(tx, item, context)?;
+        let released = pending::let_go(tx, item, context)?;
         return Ok(Written { count: done.count, ..released });
     }
     Ok(verb.written)

@@ -54,11 +54,24 @@ pub fn contact_of(body: &[u8]) -> Option<RowNumber> {
     serde_json::from_slice::<Only>(body).ok().map(|only| only.contact).filter(|row| *row != 0)
 }
 
-/// The hold of a pending item is over. An item behind an earlier one goes on waiting for that one only.
+/// A pending item is due. One that waits for its files has been given more time since then, if they may still come.
 ///
 /// # Errors
 /// What the store says.
 pub fn release(tx: &mut dyn Tx, item: i64, context: &Context<'_>) -> Result<Written, StoreError> {
+    match tx.pending(item)? {
+        Some(row) if row.reason == HoldReason::Media && row.until > context.now => {
+            Ok(Written { pending: vec![(item, row.until)], ..Written::default() })
+        }
+        _ => let_go(tx, item, context),
+    }
+}
+
+/// The hold of a pending item is over. An item behind an earlier one goes on waiting for that one only.
+///
+/// # Errors
+/// What the store says.
+pub(super) fn let_go(tx: &mut dyn Tx, item: i64, context: &Context<'_>) -> Result<Written, StoreError> {
     let mut verb = Verb::new(tx, context);
     let Some(row) = verb.tx.pending(item)? else {
         return Ok(verb.written);
@@ -67,7 +80,7 @@ pub fn release(tx: &mut dyn Tx, item: i64, context: &Context<'_>) -> Result<Writ
     let mut next = verb.tx.first_pending(conversation)?;
     if next.as_ref().is_some_and(|first| first.item != item) {
         if row.reason != HoldReason::Queued {
-            verb.tx.change_pending(item, HoldReason::Queued)?;
+            verb.tx.change_pending(item, HoldReason::Queued, row.until)?;
             verb.written.count = 1;
         }
         return Ok(verb.written);
@@ -82,7 +95,7 @@ pub fn release(tx: &mut dyn Tx, item: i64, context: &Context<'_>) -> Result<Writ
         }
         if verb.written.count >= RELEASE_ITEMS_MAX {
             // It must not look like one that follows by itself, or nobody would release it after a restart.
-            verb.tx.change_pending(row.item, HoldReason::Held)?;
+            verb.tx.change_pending(row.item, HoldReason::Held, row.until)?;
             verb.written.pending.push((row.item, context.now));
             break;
         }

@@ -8,17 +8,18 @@ mod fetch;
 mod leftovers;
 mod slots;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::connector::kit::ChannelKit;
 use crate::logic::admit::media::{FetchTask, tasks};
 use crate::model::codes::Code;
+use crate::model::id::AttachmentId;
 use crate::model::item::Fetched;
 use crate::model::time::Time;
 use crate::pipeline::media::fetch::Failure;
@@ -91,6 +92,57 @@ pub struct MediaParts {
     pub bytes_max: u64,
 }
 
+/// Files at work, by item. A file that joins an item later does not wait for those that are at work already.
+#[derive(Default)]
+struct Busy(Mutex<BTreeMap<i64, Round>>);
+
+/// The files of one item.
+struct Round {
+    /// False: its outcome is being written.
+    files: BTreeMap<AttachmentId, bool>,
+    turns: Arc<Semaphore>,
+}
+
+impl Busy {
+    /// Takes a file up, unless it is at work or there is enough to do.
+    fn begin(&self, task: FetchTask) -> Option<(FetchTask, Arc<Semaphore>)> {
+        let mut items = self.lock();
+        if !items.contains_key(&task.item) && items.len() >= ITEMS_AT_ONCE {
+            return None;
+        }
+        let new = || Round { files: BTreeMap::new(), turns: Arc::new(Semaphore::new(FILES_AT_ONCE)) };
+        let round = items.entry(task.item).or_insert_with(new);
+        if round.files.contains_key(&task.public.id) {
+            return None;
+        }
+        round.files.insert(task.public.id, true);
+        Some((task, Arc::clone(&round.turns)))
+    }
+
+    /// An attempt ended; tells whether others of the item go on.
+    fn end(&self, item: i64, file: AttachmentId) -> bool {
+        let mut items = self.lock();
+        let Some(round) = items.get_mut(&item) else { return false };
+        round.files.insert(file, false);
+        round.files.values().any(|works| *works)
+    }
+
+    /// Its outcome is written: the row says what is next.
+    fn written(&self, item: i64, file: AttachmentId) {
+        let mut items = self.lock();
+        if let Some(round) = items.get_mut(&item) {
+            round.files.remove(&file);
+            if round.files.is_empty() {
+                items.remove(&item);
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<i64, Round>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A channel whose files are fetched.
 pub struct MediaChannel {
     /// What all share.
@@ -105,25 +157,22 @@ impl MediaChannel {
     /// Runs until told to stop; attempts under way are dropped then, and made again later.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let this = &self;
+        let busy = Busy::default();
         let mut working = FuturesUnordered::new();
-        let mut busy = BTreeSet::new();
         loop {
             let mut pause = LOOK_EVERY;
             match this.parts.store.media(Some(&this.kit.channel), LOOK_ROWS).await {
                 Ok(rows) => {
                     let now = this.parts.clock.now();
-                    for row in rows.into_iter().filter(|row| !busy.contains(&row.item)).collect::<Vec<_>>() {
+                    for row in rows {
                         if row.at > now {
                             pause = pause.min(Duration::from_millis(row.at.since_ms(now).unsigned_abs()));
                             break;
                         }
-                        if busy.len() >= ITEMS_AT_ONCE {
-                            break;
-                        }
                         match tasks(&row) {
                             Ok(tasks) => {
-                                busy.insert(row.item);
-                                working.push(this.item(row.item, tasks));
+                                let begun = tasks.into_iter().filter(|task| task.at <= now).filter_map(|task| busy.begin(task));
+                                working.extend(begun.map(|(task, turn)| this.attempt(task, turn, &busy)));
                             }
                             Err(error) => tracing::error!(error = %error, "files to fetch not read"),
                         }
@@ -135,7 +184,7 @@ impl MediaChannel {
                 }
             }
             tokio::select! {
-                Some(item) = working.next(), if !working.is_empty() => drop(busy.remove(&item)),
+                Some(()) = working.next(), if !working.is_empty() => {}
                 () = this.bell.notified() => {}
                 () = this.parts.clock.sleep(pause) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -143,17 +192,17 @@ impl MediaChannel {
         }
     }
 
-    /// One round over the files of an item that are due.
-    async fn item(&self, item: i64, tasks: Vec<FetchTask>) -> i64 {
-        let now = self.parts.clock.now();
-        let mut due = tasks.into_iter().filter(|task| task.at <= now);
-        let mut working = FuturesUnordered::new();
-        working.extend(due.by_ref().take(FILES_AT_ONCE).map(|task| self.file(task)));
-        while let Some((task, outcome)) = working.next().await {
-            working.extend(due.next().map(|task| self.file(task)));
-            self.write(&task, outcome, !working.is_empty()).await;
-        }
-        item
+    /// One attempt at a file, and what became of it in the store.
+    async fn attempt(&self, task: FetchTask, turn: Arc<Semaphore>, busy: &Busy) {
+        let (item, file) = (task.item, task.public.id);
+        // The semaphore is never closed.
+        let turn = turn.acquire_owned().await.ok();
+        let (task, outcome) = self.file(task).await;
+        drop(turn);
+        // Others of the item at work: what is told of it is told of all of them.
+        let more = busy.end(item, file);
+        self.write(&task, outcome, more).await;
+        busy.written(item, file);
     }
 
     async fn file(&self, task: FetchTask) -> (FetchTask, Fetched) {

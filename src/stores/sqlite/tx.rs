@@ -460,9 +460,9 @@ impl Tx for SqlTx<'_> {
         self.pending_where("SELECT item, raw, conversation, reason, until, body FROM pending WHERE item = ?1", item)
     }
 
-    fn change_pending(&mut self, item: i64, reason: HoldReason) -> Result<(), StoreError> {
-        let sql = "UPDATE pending SET reason = ?2 WHERE item = ?1";
-        self.conn.prepare_cached(sql)?.execute([item, rows::reason_number(reason)])?;
+    fn change_pending(&mut self, item: i64, reason: HoldReason, until: Time) -> Result<(), StoreError> {
+        let sql = "UPDATE pending SET reason = ?2, until = ?3 WHERE item = ?1";
+        self.conn.prepare_cached(sql)?.execute([item, rows::reason_number(reason), until.0])?;
         Ok(())
     }
 

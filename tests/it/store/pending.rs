@@ -52,6 +52,7 @@ async fn a_second_hold_keeps_its_place_when_it_is_over_first() {
         let third = gate.admit(gate.held("ana", "three", hold(&gate, HoldReason::Held))).await.item;
         gate.one(Write::Release { item: second }).await.unwrap();
         assert!(texts(&gate).await.is_empty());
+        gate.pass(20_000);
         gate.one(Write::Release { item: first }).await.unwrap();
         assert_eq!(texts(&gate).await, ["one", "two"]);
         assert_eq!(gate.admit(gate.message("ana", "four")).await.fate, Fate::Pending);
