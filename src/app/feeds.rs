@@ -77,6 +77,7 @@ pub fn source(channel: &FedChannel, world: &World) -> Result<Arc<dyn FeedSource>
             plan: plan.clone(),
             settings: channel.reader.settings().clone(),
             secrets: channel.reader.secrets().clone(),
+            wallet: channel.wallet.clone(),
             http: world.http.clone(),
             clock: world.clock.clone(),
             random: world.random.clone(),
@@ -93,6 +94,7 @@ fn poll_parts(channel: &FedChannel, world: &World) -> PollParts {
         connector: channel.reader.connector().clone(),
         settings: channel.reader.settings().clone(),
         secrets: channel.reader.secrets().clone(),
+        wallet: channel.wallet.clone(),
         account: channel_set::account(&channel.file, channel.mode),
         begin: match channel.file.first_run {
             FirstRun::FromNow => Begin::FromNow,

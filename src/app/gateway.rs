@@ -39,6 +39,7 @@ use crate::pipeline::writer::WriterTasks;
 use crate::ports::control::{ChannelStatus, Control};
 use crate::ports::pull::PullSource;
 use crate::ports::store::{Write, pull_lease};
+use crate::ports::token::Wallet;
 use crate::server::private::{PrivateListener, PrivateOptions};
 use crate::server::public::{PublicListener, PublicOptions};
 
@@ -66,6 +67,8 @@ pub struct Running {
     pub keepers: HashMap<String, Arc<Keeper>>,
     /// Pulled channels.
     pub pulls: HashMap<String, Pulling>,
+    /// Tokens of channels that have any.
+    pub wallets: BTreeMap<String, Wallet>,
     /// Polls and streams.
     pub feeds: HashMap<Road, Feeding>,
     /// Destinations.
@@ -260,7 +263,8 @@ impl Gateway {
         }
     }
 
-    async fn apply_channels(&self, running: &mut Running, loaded: &Loaded) {
+    /// Makes the channels that run equal to what the files say.
+    pub async fn apply_channels(&self, running: &mut Running, loaded: &Loaded) {
         let mut connectors = Connectors::of(&loaded.config, &Disk);
         let built = wire::channels(loaded, &mut connectors, &self.parts.digester, &self.parts.clock, &self.parts.tokens);
         let now = self.parts.clock.now();
@@ -269,7 +273,12 @@ impl Gateway {
             self.parts.board.remove(id);
             self.parts.metrics.forget_channel(id);
         }
-        let Channels { hooks, behind, kits, owns, grants, mail, feeds, failed, disabled } = built;
+        let Channels { hooks, behind, kits, wallets, mut owns, grants, mail, feeds, failed, disabled } = built;
+        running.wallets = wallets;
+        // Those that keep running may still be waiting to know who we are.
+        for ((id, _), feeding) in &running.feeds {
+            owns.entry(id.clone()).or_default().push(feeding.reader.own().clone());
+        }
         outreach::stop(&mut running.media).await;
         let base = loaded.config.server.public_url.as_ref().or(loaded.config.files.public_url.as_ref());
         let called = |(hook, files): (&String, &Vec<Arc<crate::config::settings::ChannelFile>>)| {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::app::alone::{self, OneToken};
 use crate::app::feeds::{World, source};
 use crate::app::outward::{NoBook, Outside};
+use crate::app::purse::Purse;
 use crate::app::system::{SystemClock, SystemRandom};
 use crate::app::tokens::{NoKeep, SealedKeep, Tokens};
 use crate::app::wire::{self, FedChannel, MailChannel};
@@ -33,7 +34,7 @@ use crate::ports::destination::FileReader;
 use crate::ports::pull::PullSource;
 use crate::ports::store::Store;
 use crate::ports::ticket::{Prepare, Prepared};
-use crate::ports::token::{TokenError, TokenKeep, TokenSource};
+use crate::ports::token::{TokenKeep, TokenSource, Wallet};
 use crate::stores::sqlite::SqliteStore;
 use crate::telemetry::metrics::Metrics;
 
@@ -65,7 +66,8 @@ pub async fn check_connect(loaded: &load::Loaded) -> Vec<Looked> {
     let channel = |ok: bool, name: &str, line: String| Looked { ok, kind: "channel", name: name.to_owned(), line };
     let mut rows: Vec<Looked> = built.failed.into_iter().map(|failed| channel(false, &failed.id, failed.detail)).collect();
     let mut mails = built.mail;
-    let mut told = redeem(loaded, &mut mails, &tokens, &clock).await;
+    let mut purses: Vec<Purse> = built.kits.iter().filter(|kit| !kit.connector.tokens.is_empty()).map(Purse::of).collect();
+    let mut told = redeem(loaded, &mut mails, &mut purses, &tokens, &clock).await;
     let looks = mails.into_iter().map(|mail| {
         let told = told.remove(&mail.file.id);
         mailbox(mail, told, &clock)
@@ -77,7 +79,17 @@ pub async fn check_connect(loaded: &load::Loaded) -> Vec<Looked> {
             Err(line) => rows.push(channel(false, &id, line)),
         }
     }
-    rows.extend(feeds(built.feeds, &clock).await);
+    let mut built_feeds = built.feeds;
+    for purse in purses {
+        rows.extend(purse.rows.iter().map(|(ok, line)| channel(*ok, &purse.kit.channel, line.clone())));
+        for feed in built_feeds.iter_mut().filter(|feed| feed.file.id == purse.kit.channel) {
+            feed.wallet = Wallet::new(purse.sources.clone());
+        }
+        // What cannot be proved is not asked for either.
+        let whole = purse.sources.len() == purse.wanted;
+        built_feeds.retain(|feed| whole || feed.file.id != purse.kit.channel);
+    }
+    rows.extend(feeds(built_feeds, &clock).await);
     let outside = Outside { files: Arc::new(NoFiles), clock: clock.clone(), book: Arc::new(NoBook) };
     for (name, settings) in &loaded.config.destinations {
         let probed = match crate::app::outward::destination(settings, &loaded.config, &outside) {
@@ -158,7 +170,7 @@ pub async fn reconcile(loaded: &load::Loaded, channel: &str) -> Result<Vec<Folde
     let file = file.as_ref().map_err(|_| format!("the file of channel `{channel}` has mistakes: `omnigate check` shows them"))?;
     let tokens = tokens(loaded, Digester::new(&[0; INSTANCE_KEY_BYTES]), clock.clone());
     let mut mails = [wire::mail_channel(file, &tokens)?];
-    if let Some((_, told)) = redeem(loaded, &mut mails, &tokens, &clock).await.pop_first() {
+    if let Some((_, told)) = redeem(loaded, &mut mails, &mut [], &tokens, &clock).await.pop_first() {
         return Err(told.map_or_else(|why| why, |line| format!("channel `{channel}` cannot be looked at: {line}")));
     }
     let [mail] = mails;
@@ -184,7 +196,7 @@ fn tokens(loaded: &load::Loaded, digester: Digester, clock: Arc<dyn Clock>) -> T
     };
     // The names of consents are digests under the instance's own key.
     let digester = key.map_or(digester, |key| Digester::new(key.secret.current()));
-    Tokens::new(keep, digester, clock)
+    Tokens::new(keep, digester, Arc::default(), clock, Arc::new(SystemRandom::default()))
 }
 
 /// What is said of a channel that is not looked at.
@@ -193,10 +205,19 @@ type Told = Result<String, String>;
 /// Gets tokens for the channels that log in by a person's consent. A refresh token may be good for one use only, so the store is taken
 /// for as long as that takes, and its successor is kept there. Where the store cannot be had, because the daemon has it or there
 /// is none, the channels are not looked at, and what can be said of them is returned.
-async fn redeem(loaded: &load::Loaded, mails: &mut [MailChannel], looking: &Tokens, clock: &Arc<dyn Clock>) -> BTreeMap<String, Told> {
+async fn redeem(
+    loaded: &load::Loaded,
+    mails: &mut [MailChannel],
+    purses: &mut [Purse],
+    looking: &Tokens,
+    clock: &Arc<dyn Clock>,
+) -> BTreeMap<String, Told> {
     let mut told = BTreeMap::new();
+    for purse in purses.iter_mut() {
+        purse.fill(looking, clock).await;
+    }
     let mut by_consent: Vec<_> = mails.iter_mut().filter(|mail| oauth_of(&mail.file).is_some()).collect();
-    if by_consent.is_empty() {
+    if by_consent.is_empty() && purses.iter().all(|purse| purse.kept.is_empty()) {
         return told;
     }
     let (store, key) = match alone(loaded).await {
@@ -205,17 +226,24 @@ async fn redeem(loaded: &load::Loaded, mails: &mut [MailChannel], looking: &Toke
             for mail in by_consent {
                 told.extend(consent(&mail.file, looking, why).await.map(|said| (mail.file.id.clone(), said)));
             }
+            for purse in purses.iter_mut() {
+                purse.leave(looking, why).await;
+            }
             return told;
         }
     };
     let store = Arc::new(store);
     let keep =
         SealedKeep { store: store.clone(), writer: None, sealer: Sealer::new(key.secret.all()), random: Arc::new(SystemRandom::default()) };
-    let tokens = Tokens::new(Arc::new(keep), Digester::new(key.secret.current()), clock.clone());
+    let (http, random) = (Arc::default(), Arc::new(SystemRandom::default()));
+    let tokens = Tokens::new(Arc::new(keep), Digester::new(key.secret.current()), http, clock.clone(), random);
     for mail in &mut by_consent {
         if let Err(why) = redeem_one(mail, &tokens).await {
             told.insert(mail.file.id.clone(), Err(why));
         }
+    }
+    for purse in purses.iter_mut() {
+        purse.redeem(&tokens).await;
     }
     // Looking takes long; nobody has to wait for the store meanwhile.
     drop(tokens);
@@ -229,12 +257,9 @@ async fn redeem_one(mail: &mut MailChannel, tokens: &Tokens) -> Result<(), Strin
     let Some(oauth) = oauth_of(&mail.file) else { return Ok(()) };
     let source = tokens.source(&mail.file, oauth)?;
     if !source.has_consent().await.map_err(|error| error.to_string())? {
-        return Err(nobody(&mail.file));
+        return Err(nobody(&mail.file.id));
     }
-    let token = source.token(None).await.map_err(|error| {
-        let (TokenError::Later { code, .. } | TokenError::Person { code, .. }) = &error;
-        format!("{code}: {error}")
-    })?;
+    let token = source.token(None).await.map_err(|error| format!("{}: {error}", error.code()))?;
     if let Login::Token { source, .. } = &mut mail.settings.login {
         *source = Arc::new(OneToken(token));
     }
@@ -257,8 +282,9 @@ fn oauth_of(file: &ChannelFile) -> Option<&OAuth> {
     file.oauth.as_ref().filter(|oauth| oauth.grant == OAuthGrant::RefreshToken)
 }
 
-fn nobody(file: &ChannelFile) -> String {
-    format!("{}: nobody has logged in yet: omnigate channel login {}", Code::LoginNeeded, file.id)
+/// What is said of a channel that needs a person's consent and has none.
+pub fn nobody(channel: &str) -> String {
+    format!("{}: nobody has logged in yet: omnigate channel login {channel}", Code::LoginNeeded)
 }
 
 /// What can be said of a channel that logs in by a person's consent and is not tried.
@@ -271,7 +297,7 @@ async fn consent(file: &ChannelFile, tokens: &Tokens, why: &str) -> Option<Told>
     Some(match (source.has_consent().await, source.consent_ends().await) {
         (Ok(true), Some(ends)) => Ok(format!("a person has logged in, until {ends}; not tried: {why}")),
         (Ok(true), None) => Ok(format!("a person has logged in; not tried: {why}")),
-        (Ok(false), _) => Err(nobody(file)),
+        (Ok(false), _) => Err(nobody(&file.id)),
         (Err(error), _) => Err(error.to_string()),
     })
 }

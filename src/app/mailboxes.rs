@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::app::control::failed;
+use crate::app::feeds::Road;
 use crate::app::gateway::Gateway;
 use crate::app::wire;
+use crate::config::channel_set;
+use crate::config::connectors::Connectors;
 use crate::config::load::Loaded;
 use crate::config::oauth::OAuthGrant;
 use crate::config::settings::ChannelFile;
+use crate::config::source::Disk;
+use crate::connector::kit::ChannelKit;
 use crate::engines::imap::{FirstRun, ImapSource};
 use crate::model::time::Time;
 use crate::pipeline::pull::backfill_key;
@@ -102,9 +107,12 @@ impl Gateway {
         let loaded = running.loaded.clone().ok_or_else(|| ControlError::Failed("the gateway is starting".to_owned()))?;
         let file = loaded.channels.get(channel).and_then(|file| file.as_ref().ok());
         let file = file.ok_or_else(|| ControlError::Missing(format!("there is no channel `{channel}`")))?;
-        let oauth = file.oauth.as_ref().filter(|oauth| oauth.grant == OAuthGrant::RefreshToken);
-        let oauth = oauth.ok_or_else(|| ControlError::Refused(format!("the channel `{channel}` takes no log-ins")))?;
-        let source = self.parts.tokens.source(file, oauth).map_err(ControlError::Refused)?;
+        let source = match &file.oauth {
+            Some(oauth) if oauth.grant == OAuthGrant::RefreshToken => self.parts.tokens.source(file, oauth),
+            Some(_) => Err(format!("the channel `{channel}` takes no log-ins")),
+            None => self.kit(&loaded, file).and_then(|kit| self.parts.tokens.consented(&kit)),
+        };
+        let source = source.map_err(ControlError::Refused)?;
         source.adopt(given.refresh_token, given.ends_in).await.map_err(failed)?;
         tracing::info!(messaging.destination.name = %channel, "consent taken over");
         if running.pulls.contains_key(channel) {
@@ -113,8 +121,24 @@ impl Gateway {
             self.stop_pull(&mut running, channel).await;
             let pulling = self.start_pull(again, &loaded).await?;
             running.pulls.insert(channel.to_owned(), pulling);
+        } else {
+            let roads: Vec<Road> = running.feeds.keys().filter(|(id, _)| id == channel).cloned().collect();
+            for road in &roads {
+                self.stop_feed(&mut running, road).await;
+            }
+            // Everything else is as it was, and stays.
+            self.apply_channels(&mut running, &loaded).await;
         }
         Ok(())
+    }
+
+    /// How the platform of a channel is called.
+    fn kit(&self, loaded: &Loaded, file: &ChannelFile) -> Result<ChannelKit, String> {
+        let connector = Connectors::of(&loaded.config, &Disk).get(&file.connector);
+        match connector {
+            Some(Ok(connector)) if !connector.manifest.is_mail() => Ok(ChannelKit::of(connector, &channel_set::spec(file))),
+            _ => Err(format!("the channel `{}` takes no log-ins", file.id)),
+        }
     }
 }
 

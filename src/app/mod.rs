@@ -13,6 +13,7 @@ pub mod mailboxes;
 pub mod outreach;
 pub mod outward;
 pub mod parts;
+pub mod purse;
 pub mod resolver;
 pub mod run;
 pub mod system;

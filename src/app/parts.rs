@@ -11,7 +11,7 @@ use crate::app::gateway::{StartError, start_error};
 use crate::app::outward;
 use crate::app::resolver::SystemDns;
 use crate::app::system::{SystemClock, SystemRandom};
-use crate::app::tokens::{SealedKeep, Tokens};
+use crate::app::tokens::{LazyHttp, SealedKeep, Tokens};
 use crate::config::key::InstanceKey;
 use crate::config::settings::{Config, Durability};
 use crate::connector::mail::{self, MailContext};
@@ -90,7 +90,7 @@ pub struct Parts {
     /// Wakes channels that have files to fetch.
     pub bells: Arc<Bells>,
     /// Calls platforms; made when the first channel needs it.
-    pub http: OnceLock<HttpClient>,
+    pub http: Arc<LazyHttp>,
 }
 
 impl Parts {
@@ -107,11 +107,7 @@ impl Parts {
     /// # Errors
     /// One line, if it cannot be made.
     pub fn client(&self) -> Result<HttpClient, String> {
-        if let Some(client) = self.http.get() {
-            return Ok(client.clone());
-        }
-        let made = HttpClient::new(false)?;
-        Ok(self.http.get_or_init(|| made).clone())
+        self.http.client()
     }
 }
 
@@ -231,7 +227,8 @@ pub async fn open(config: &Config, key: InstanceKey) -> Result<(Parts, WriterTas
     let readers = Readers::start(READER_THREADS, mail::PARSE_STACK_BYTES).map_err(|error| start_error("reader threads", error))?;
     let digester = Digester::new(key.current());
     let keep = SealedKeep { store: store.clone(), writer: Some(writer.clone()), sealer: Sealer::new(key.all()), random: random.clone() };
-    let tokens = Tokens::new(Arc::new(keep), digester.clone(), clock.clone());
+    let http = Arc::new(LazyHttp::default());
+    let tokens = Tokens::new(Arc::new(keep), digester.clone(), http.clone(), clock.clone(), random.clone());
     let parts = Parts {
         files: Files { store: store.clone(), blobs: blobs.clone() },
         digester,
@@ -254,7 +251,7 @@ pub async fn open(config: &Config, key: InstanceKey) -> Result<(Parts, WriterTas
         deliver_epoch,
         lanes,
         bells,
-        http: OnceLock::new(),
+        http,
     };
     Ok((parts, writer_tasks, releases))
 }

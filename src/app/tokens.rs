@@ -1,66 +1,246 @@
-//! Tokens: from `[oauth]` of a channel file to a source of tokens. Channels with one credential share one source, so that the identity
-//! provider is asked once for all of them.
+//! Tokens: from `[oauth]` of a channel file, and from `[auth.NAME]` of a connector, to sources of tokens. Channels with one credential share
+//! one source, and so do the roads of one channel: who gives tokens is asked once for all of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use url::Url;
 
 use crate::config::oauth::{OAuth, OAuthGrant};
 use crate::config::settings::ChannelFile;
+use crate::connector::call::Filling;
+use crate::connector::call::template::{Position, Template};
+use crate::connector::kit::ChannelKit;
+use crate::connector::token::spec::Algorithm;
+use crate::connector::token::{ClientPlan, JwtPlan, OAuth2Plan, TokenKind, TokenPlan, optional};
+use crate::http::client::HttpClient;
 use crate::logic::digest::Digester;
 use crate::logic::seal::Sealer;
 use crate::pipeline::writer::WriterHandle;
 use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Random};
+use crate::ports::http::Http;
 use crate::ports::store::{Store, Write};
-use crate::ports::token::TokenKeep;
-use crate::tokens::assertion::AccountKey;
-use crate::tokens::endpoint::Endpoint;
-use crate::tokens::login::Client;
-use crate::tokens::{Credential, Grant, OAuthSource};
+use crate::ports::token::{TokenKeep, TokenSource, Wallet};
+use crate::tokens::assertion::{Signer, SigningKey};
+use crate::tokens::described::{Filled, LongLived, Session};
+use crate::tokens::endpoint::{Client, Endpoint};
+use crate::tokens::{Credential, CredentialSource, Grant, Means};
 
 /// What Google takes, where a service account's file and the channel say nothing else.
 const GOOGLE_TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
 const GOOGLE_SCOPE: &str = "https://mail.google.com/";
+/// How long an assertion is good for: the longest that Google takes.
+const ASSERTION_LIFE: std::time::Duration = std::time::Duration::from_secs(3600);
+/// The name of the one token of a mailbox.
+pub const MAIL: &str = "oauth";
+
+/// Calls out; made when the first needs it, because reading the system's certificates takes tens of milliseconds.
+#[derive(Default)]
+pub struct LazyHttp(OnceLock<HttpClient>);
+
+impl LazyHttp {
+    /// The client.
+    ///
+    /// # Errors
+    /// One line, if it cannot be made.
+    pub fn client(&self) -> Result<HttpClient, String> {
+        if let Some(client) = self.0.get() {
+            return Ok(client.clone());
+        }
+        let made = HttpClient::new(false)?;
+        Ok(self.0.get_or_init(|| made).clone())
+    }
+}
 
 /// All sources of tokens of a process.
 pub struct Tokens {
     keep: Arc<dyn TokenKeep>,
     digester: Digester,
-    /// Made for the first channel that needs it: reading the system's certificates takes tens of milliseconds.
-    endpoint: OnceLock<Endpoint>,
+    http: Arc<LazyHttp>,
     clock: Arc<dyn Clock>,
-    sources: Mutex<HashMap<[u8; 32], Arc<OAuthSource>>>,
+    random: Arc<dyn Random>,
+    sources: Mutex<HashMap<[u8; 32], Arc<CredentialSource>>>,
 }
 
 impl Tokens {
-    /// No sources yet; consents are kept in `keep`.
-    pub fn new(keep: Arc<dyn TokenKeep>, digester: Digester, clock: Arc<dyn Clock>) -> Self {
-        Self { keep, digester, endpoint: OnceLock::new(), clock, sources: Mutex::default() }
+    /// No sources yet; what must be kept is kept in `keep`.
+    pub fn new(keep: Arc<dyn TokenKeep>, digester: Digester, http: Arc<LazyHttp>, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        Self { keep, digester, http, clock, random, sources: Mutex::default() }
     }
 
-    fn endpoint(&self) -> Result<Endpoint, String> {
-        if let Some(endpoint) = self.endpoint.get() {
-            return Ok(endpoint.clone());
-        }
-        let made = Endpoint::new()?;
-        Ok(self.endpoint.get_or_init(|| made).clone())
-    }
-
-    /// The source of a channel with `[oauth]`.
+    /// Asks identity providers.
     ///
     /// # Errors
-    /// One line: which secret cannot be used, or why the HTTP client cannot be made.
-    pub fn source(&self, file: &ChannelFile, oauth: &OAuth) -> Result<Arc<OAuthSource>, String> {
-        let (credential, endpoint) = (credential(file, oauth, &self.digester)?, self.endpoint()?);
+    /// One line, if the HTTP client cannot be made.
+    pub fn endpoint(&self) -> Result<Endpoint, String> {
+        Ok(Endpoint::new(Arc::new(self.http.client()?), self.clock.clone()))
+    }
+
+    fn shared(&self, whole: [u8; 32], credential: Credential) -> Result<Arc<CredentialSource>, String> {
+        let (keep, clock, random) = (self.keep.clone(), self.clock.clone(), self.random.clone());
+        let means = Means { endpoint: self.endpoint()?, keep, clock, random };
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         // Those of channels that are gone or were changed.
         sources.retain(|_, source| Arc::strong_count(source) > 1);
-        let made = || Arc::new(OAuthSource::new(credential, endpoint, self.keep.clone(), self.clock.clone()));
-        Ok(sources.entry(whole(file, oauth)).or_insert_with(made).clone())
+        Ok(sources.entry(whole).or_insert_with(|| Arc::new(CredentialSource::new(credential, means))).clone())
     }
+
+    /// The source of a mailbox with `[oauth]`.
+    ///
+    /// # Errors
+    /// One line: which secret cannot be used, or why the HTTP client cannot be made.
+    pub fn source(&self, file: &ChannelFile, oauth: &OAuth) -> Result<Arc<CredentialSource>, String> {
+        self.shared(whole(file, oauth), credential(file, oauth, &self.digester)?)
+    }
+
+    /// The source of one `[auth.NAME]` of a channel.
+    ///
+    /// # Errors
+    /// As for [`Self::source`].
+    pub fn described(&self, kit: &ChannelKit, plan: &TokenPlan) -> Result<Arc<CredentialSource>, String> {
+        let made = Making { kit, context: json!({"settings": kit.settings, "account": kit.account}), digester: &self.digester };
+        let (credential, whole) = made.credential(plan, &self.http).map_err(|why| format!("[auth.{}]: {why}", plan.name))?;
+        self.shared(whole, credential)
+    }
+
+    /// The tokens of a channel, as far as its file sets what they need.
+    ///
+    /// # Errors
+    /// As for [`Self::source`].
+    pub fn wallet(&self, kit: &ChannelKit) -> Result<Wallet, String> {
+        let mut sources: BTreeMap<String, Arc<dyn TokenSource>> = BTreeMap::new();
+        for (name, plan) in kit.connector.tokens.iter().filter(|(_, plan)| plan.is_given(&kit.settings, &kit.secrets)) {
+            sources.insert(name.clone(), self.described(kit, plan)?);
+        }
+        Ok(Wallet::new(sources))
+    }
+}
+
+/// Makes a credential of what a manifest describes and a channel file sets.
+struct Making<'a> {
+    kit: &'a ChannelKit,
+    context: Value,
+    digester: &'a Digester,
+}
+
+impl Making<'_> {
+    fn filling(&self) -> Filling<'_> {
+        self.kit.filling(&self.context, None)
+    }
+
+    fn text(&self, template: &Template) -> Result<String, String> {
+        template.fill(&self.filling(), Position::Plain).map_err(|error| error.to_string())
+    }
+
+    fn url(&self, template: &Template) -> Result<Url, String> {
+        let text = template.fill(&self.filling(), Position::Path).map_err(|error| error.to_string())?;
+        Url::parse(&text).map_err(|_| "an address is no http(s) URL".to_owned())
+    }
+
+    fn optional(&self, template: Option<&Template>) -> Result<Option<String>, String> {
+        optional(template, &self.filling()).map_err(|error| error.to_string())
+    }
+
+    fn secret(&self, name: &str) -> Option<SecretString> {
+        self.kit.secrets.get(name).and_then(|values| values.first()).filter(|value| !value.expose_secret().is_empty()).cloned()
+    }
+
+    fn client(&self, plan: &ClientPlan) -> Result<Client, String> {
+        Ok(Client {
+            token_url: self.url(&plan.token_url)?,
+            id: self.text(&plan.id)?,
+            secret: plan.secret.as_deref().and_then(|name| self.secret(name)),
+            auth: plan.auth,
+            scope: plan.scope.clone(),
+            extra: plan.extra.iter().map(|(name, value)| Ok((name.clone(), self.text(value)?))).collect::<Result<_, String>>()?,
+        })
+    }
+
+    fn signer(&self, plan: &JwtPlan) -> Result<(Signer, Option<Client>), String> {
+        let text = self.secret(&plan.key).ok_or_else(|| format!("the secret `{}` is not set", plan.key))?;
+        let key = SigningKey::read(&text, plan.algorithm).map_err(|why| format!("`{}`: {why}", plan.key))?;
+        let mut claims = serde_json::Map::new();
+        for (name, template) in &plan.claims {
+            claims.extend(self.optional(Some(template))?.map(|value| (name.clone(), Value::from(value))));
+        }
+        if let Some(email) = &key.email {
+            claims.entry("iss").or_insert_with(|| email.as_str().into());
+        }
+        let client = match &plan.token_url {
+            None => None,
+            Some(url) => Some(Client::plain(self.url(url)?, "", None, "")),
+        };
+        if let Some(client) = &client {
+            claims.entry("aud").or_insert_with(|| client.token_url.as_str().into());
+        }
+        let key_id = self.optional(plan.key_id.as_ref())?.or_else(|| key.id.clone());
+        Ok((Signer { key, key_id, claims, life: plan.life }, client))
+    }
+
+    /// The credential, and the digest of everything that makes it what it is: equal ones are one.
+    fn credential(&self, plan: &TokenPlan, http: &LazyHttp) -> Result<(Credential, [u8; 32]), String> {
+        let kit = self.kit;
+        let filled = || {
+            let http: Arc<dyn Http> = Arc::new(http.client()?);
+            Ok::<Filled, String>(Filled {
+                http,
+                settings: kit.settings.clone(),
+                secrets: kit.secrets.clone(),
+                account: kit.account.clone(),
+            })
+        };
+        let mut about = vec![kit.connector.manifest.name.clone(), plan.name.clone()];
+        let mut more = String::new();
+        let grant = match &plan.kind {
+            TokenKind::OAuth2(plan) => {
+                let client = self.client(&plan.client)?;
+                about.extend([client.token_url.to_string(), client.id.clone()]);
+                more = client.scope.clone();
+                let first = plan.first.as_deref().and_then(|name| self.secret(name));
+                Grant::Consent { client, first, valid: plan.valid }
+            }
+            TokenKind::ClientCredentials(plan) => {
+                let client = self.client(plan)?;
+                more = format!("{client:?}");
+                Grant::Client(client)
+            }
+            TokenKind::JwtBearer(plan) => {
+                let (signer, client) = self.signer(plan)?;
+                more = format!("{signer:?}{client:?}");
+                match client {
+                    Some(client) => Grant::Assertion { client, signer: Box::new(signer) },
+                    None => Grant::Signed(Box::new(signer)),
+                }
+            }
+            TokenKind::Session(plan) => Grant::Session(Box::new(Session { plan: plan.clone(), filled: filled()? })),
+            TokenKind::LongLived(plan) => {
+                let first = self.secret(&plan.first).ok_or_else(|| format!("the secret `{}` is not set", plan.first))?;
+                Grant::LongLived(Box::new(LongLived { plan: plan.clone(), filled: filled()?, first }))
+            }
+        };
+        // It belongs to the account at the platform, not to the file's name.
+        about.push(kit.account.clone().unwrap_or_else(|| kit.channel.clone()));
+        let secrets = plan.secrets().into_iter().filter_map(|name| self.secret(name)).collect::<Vec<_>>();
+        for name in plan.settings() {
+            more.push_str(&format!("{name}={}\n", kit.settings.get(name).unwrap_or(&Value::Null)));
+        }
+        let whole = digest(about.iter().map(String::as_str).chain([more.as_str()]).chain(secrets.iter().map(ExposeSecret::expose_secret)));
+        let name = format!("oauth/{}", self.digester.delivery("oauth consent", &about.join("\n")).hex());
+        Ok((Credential { name, grant }, whole))
+    }
+}
+
+fn digest<'a>(texts: impl Iterator<Item = &'a str>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for text in texts {
+        digest.update((text.len() as u64).to_be_bytes());
+        digest.update(text);
+    }
+    digest.finalize().into()
 }
 
 fn secret(file: &ChannelFile, name: &str) -> Option<SecretString> {
@@ -69,61 +249,118 @@ fn secret(file: &ChannelFile, name: &str) -> Option<SecretString> {
 
 /// Digest of everything that makes a source what it is: equal ones are one.
 fn whole(file: &ChannelFile, oauth: &OAuth) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    let mut add = |text: &str| {
-        digest.update((text.len() as u64).to_be_bytes());
-        digest.update(text);
-    };
-    add(&format!("{oauth:?}"));
+    let described = format!("{oauth:?}");
     // A client by itself speaks for no mailbox in particular.
-    if oauth.grant != OAuthGrant::ClientCredentials {
-        add(file.imap.as_ref().map_or(file.id.as_str(), |imap| &imap.user));
-    }
-    for name in crate::config::oauth::SECRETS {
-        add(secret(file, name).as_ref().map_or("", |value| value.expose_secret()));
-    }
-    digest.finalize().into()
+    let user = match oauth.grant {
+        OAuthGrant::ClientCredentials => "",
+        _ => file.imap.as_ref().map_or(file.id.as_str(), |imap| &imap.user),
+    };
+    let secrets: Vec<_> = crate::config::oauth::SECRETS.iter().map(|name| secret(file, name).unwrap_or_default()).collect();
+    digest([described.as_str(), user].into_iter().chain(secrets.iter().map(ExposeSecret::expose_secret)))
 }
 
 fn credential(file: &ChannelFile, oauth: &OAuth, digester: &Digester) -> Result<Credential, String> {
     let shown = file.file.display();
     let user = file.imap.as_ref().map(|imap| imap.user.clone());
-    let (mut token_url, mut scope) = (oauth.token_url.clone(), oauth.scope.clone());
-    let grant = match oauth.grant {
-        OAuthGrant::RefreshToken => Grant::Consent { first: secret(file, "refresh_token"), valid: oauth.consent_valid },
-        OAuthGrant::ClientCredentials => Grant::Client,
+    let url = oauth.token_url.clone();
+    let known = |url: Option<Url>| url.ok_or_else(|| format!("{shown}: [oauth] does not say where tokens come from"));
+    let client = |url: Url| Client::plain(url, &oauth.client_id, secret(file, "client_secret"), &oauth.scope);
+    let (url, grant) = match oauth.grant {
+        OAuthGrant::RefreshToken => {
+            let url = known(url)?;
+            (url.clone(), Grant::Consent { client: client(url), first: secret(file, "refresh_token"), valid: oauth.consent_valid })
+        }
+        OAuthGrant::ClientCredentials => {
+            let url = known(url)?;
+            (url.clone(), Grant::Client(client(url)))
+        }
         OAuthGrant::ServiceAccount => {
-            let key = secret(file, "service_account").ok_or_else(|| format!("{shown}: the secret `service_account` is missing"))?;
-            let account = AccountKey::read(&key).map_err(|why| format!("{shown}: `service_account`: {why}"))?;
-            token_url = token_url.or_else(|| account.token_url.clone()).or_else(|| GOOGLE_TOKEN_URL.parse().ok());
-            scope = if scope.is_empty() { GOOGLE_SCOPE.to_owned() } else { scope };
-            Grant::Service { account: Box::new(account), subject: oauth.subject.clone().or_else(|| user.clone()) }
+            let text = secret(file, "service_account").ok_or_else(|| format!("{shown}: the secret `service_account` is missing"))?;
+            let key = SigningKey::read(&text, Algorithm::RS256).map_err(|why| format!("{shown}: `service_account`: {why}"))?;
+            let url = known(url.or_else(|| key.token_url.clone()).or_else(|| GOOGLE_TOKEN_URL.parse().ok()))?;
+            let scope = if oauth.scope.is_empty() { GOOGLE_SCOPE } else { &oauth.scope };
+            let mut claims = serde_json::Map::new();
+            let subject = oauth.subject.clone().or_else(|| user.clone());
+            let named = [("iss", key.email.clone()), ("sub", subject), ("scope", Some(scope.to_owned())), ("aud", Some(url.to_string()))];
+            claims.extend(named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?)))));
+            let signer = Signer { key_id: key.id.clone(), key, claims, life: ASSERTION_LIFE };
+            (url.clone(), Grant::Assertion { client: client(url), signer: Box::new(signer) })
         }
     };
-    let token_url = token_url.ok_or_else(|| format!("{shown}: [oauth] does not say where tokens come from"))?;
     // The consent belongs to the person at the provider, not to the file's name.
-    let about = [token_url.as_str(), &oauth.client_id, user.as_deref().unwrap_or(&file.id)].join("\n");
-    Ok(Credential {
-        name: format!("oauth/{}", digester.delivery("oauth consent", &about).hex()),
-        token_url,
-        client_id: oauth.client_id.clone(),
-        client_secret: secret(file, "client_secret"),
-        scope,
-        grant,
+    let about = [url.as_str(), &oauth.client_id, user.as_deref().unwrap_or(&file.id)].join("\n");
+    Ok(Credential { name: format!("oauth/{}", digester.delivery("oauth consent", &about).hex()), grant })
+}
+
+/// Where a person logs in.
+pub struct LogIn {
+    /// The client.
+    pub client: Client,
+    /// Where a log-in in the browser begins.
+    pub authorize_url: Option<Url>,
+    /// Where a log-in by code begins.
+    pub device_url: Option<Url>,
+    /// Who should log in, as a hint.
+    pub user: Option<String>,
+}
+
+/// What a person's log-in for this mailbox needs.
+///
+/// # Errors
+/// One line: the channel takes no log-ins.
+pub fn mail_log_in(file: &ChannelFile, oauth: &OAuth) -> Result<LogIn, String> {
+    if oauth.grant != OAuthGrant::RefreshToken {
+        return Err(needs_none(&file.id));
+    }
+    let token_url = oauth.token_url.clone().ok_or_else(|| format!("{}: `token_url` is missing in [oauth]", file.file.display()))?;
+    Ok(LogIn {
+        client: Client::plain(token_url, &oauth.client_id, secret(file, "client_secret"), &oauth.scope),
+        authorize_url: oauth.authorize_url.clone(),
+        device_url: oauth.device_url.clone(),
+        user: file.imap.as_ref().map(|imap| imap.user.clone()),
+    })
+}
+
+fn needs_none(channel: &str) -> String {
+    format!("channel `{channel}` needs no log-in: it gets its tokens by itself")
+}
+
+/// The one `[auth.NAME]` of a connector that a person logs in for.
+fn consented(kit: &ChannelKit) -> Option<(&TokenPlan, &OAuth2Plan)> {
+    kit.connector.tokens.values().find_map(|plan| match &plan.kind {
+        TokenKind::OAuth2(consent) => Some((&**plan, &**consent)),
+        _ => None,
     })
 }
 
 /// What a person's log-in for this channel needs.
 ///
 /// # Errors
-/// One line: the channel takes no log-ins.
-pub fn client(file: &ChannelFile, oauth: &OAuth) -> Result<Client, String> {
-    if oauth.grant != OAuthGrant::RefreshToken {
-        return Err(format!("channel `{}` needs no log-in: it gets its tokens by itself", file.id));
+/// One line: the channel takes no log-ins, or lacks what they need.
+pub fn log_in(kit: &ChannelKit, digester: &Digester) -> Result<LogIn, String> {
+    let Some((plan, consent)) = consented(kit) else { return Err(needs_none(&kit.channel)) };
+    if !plan.is_given(&kit.settings, &kit.secrets) {
+        return Err(format!("channel `{}` does not set all that [auth.{}] needs: its client's id comes first", kit.channel, plan.name));
     }
-    let token_url = oauth.token_url.clone().ok_or_else(|| format!("{}: `token_url` is missing in [oauth]", file.file.display()))?;
-    let user = file.imap.as_ref().map(|imap| imap.user.clone());
-    Ok(Client { token_url, id: oauth.client_id.clone(), secret: secret(file, "client_secret"), scope: oauth.scope.clone(), user })
+    let making = Making { kit, context: json!({"settings": kit.settings, "account": kit.account}), digester };
+    let url = |template: &Option<Template>| template.as_ref().map(|template| making.url(template)).transpose();
+    Ok(LogIn {
+        client: making.client(&consent.client)?,
+        authorize_url: url(&consent.authorize_url)?,
+        device_url: url(&consent.device_url)?,
+        user: None,
+    })
+}
+
+impl Tokens {
+    /// The source that takes a person's consent for this channel.
+    ///
+    /// # Errors
+    /// One line: the channel takes none.
+    pub fn consented(&self, kit: &ChannelKit) -> Result<Arc<CredentialSource>, String> {
+        let (plan, _) = consented(kit).ok_or_else(|| needs_none(&kit.channel))?;
+        self.described(kit, plan)
+    }
 }
 
 /// Keeps consents in the store, sealed.
@@ -163,6 +400,19 @@ impl TokenKeep for SealedKeep {
     }
 }
 
+/// Forgets: for a look that begins a session of its own.
+pub struct Forget;
+
+impl TokenKeep for Forget {
+    fn load<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, String>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn save<'a>(&'a self, _: &'a str, _: Vec<u8>) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
 /// Keeps nothing: for a look at a gateway that never ran.
 pub struct NoKeep;
 
@@ -182,7 +432,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::app::system::SystemClock;
+    use crate::app::system::{SystemClock, SystemRandom};
     use crate::config::load::load;
     use crate::config::source::Memory;
 
@@ -202,7 +452,8 @@ mod tests {
             .file("c/channels/q.toml", channel("b@acme.example", "refresh_token"))
             .var("S", "secret");
         let loaded = load(Path::new("c/omnigate.toml"), &source).unwrap();
-        let tokens = Tokens::new(Arc::new(NoKeep), Digester::new(&[7; 32]), Arc::new(SystemClock::default()));
+        let (clock, random) = (Arc::new(SystemClock::default()), Arc::new(SystemRandom::default()));
+        let tokens = Tokens::new(Arc::new(NoKeep), Digester::new(&[7; 32]), Arc::default(), clock, random);
         let of = |id: &str| {
             let file = loaded.channels[id].as_ref().unwrap();
             tokens.source(file, file.oauth.as_ref().unwrap()).unwrap()

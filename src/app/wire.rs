@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::app::tokens::Tokens;
+use crate::app::tokens::{MAIL, Tokens};
 use crate::config::channel_set;
 use crate::config::connectors::Connectors;
 use crate::config::load::Loaded;
@@ -25,6 +25,7 @@ use crate::model::item::ChannelFacts;
 use crate::pipeline::intake::HookEntry;
 use crate::pipeline::limits::{LimitRules, Limits, Over, Rate};
 use crate::ports::clock::Clock;
+use crate::ports::token::Wallet;
 
 /// A channel that cannot run, and why.
 #[derive(Debug, Clone)]
@@ -93,6 +94,8 @@ pub struct FedChannel {
     pub reader: Arc<Reader>,
     /// Its limits.
     pub limits: Arc<Limits>,
+    /// Its tokens.
+    pub wallet: Wallet,
 }
 
 /// Everything the channel files amount to.
@@ -104,6 +107,8 @@ pub struct Channels {
     pub behind: BTreeMap<String, Vec<Arc<ChannelFile>>>,
     /// How the platforms of channels are called.
     pub kits: Vec<Arc<ChannelKit>>,
+    /// Tokens of channels that have any.
+    pub wallets: BTreeMap<String, Wallet>,
     /// Who waits to know who we are, by channel.
     pub owns: HashMap<String, Vec<Arc<Own>>>,
     /// What hooks are told about subscriptions, by channel.
@@ -148,13 +153,30 @@ pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digeste
         match connector {
             Err(problems) => out.failed.push(failed(&file, &problems)),
             Ok(connector) if connector.manifest.is_mail() => match mail_channel(&file, tokens) {
-                Ok(channel) => out.mail.push(channel),
+                Ok(channel) => {
+                    if let imap::Login::Token { source, .. } = &channel.settings.login {
+                        out.wallets.insert(id.clone(), Wallet::new([(MAIL.to_owned(), source.clone())].into()));
+                    }
+                    out.mail.push(channel);
+                }
                 Err(detail) => {
                     out.failed.push(Failed { id: id.clone(), connector: file.connector.clone(), code: Code::ChannelConfig, detail });
                 }
             },
             Ok(connector) => {
-                out.kits.push(Arc::new(ChannelKit::of(connector.clone(), &channel_set::spec(&file))));
+                let kit = ChannelKit::of(connector.clone(), &channel_set::spec(&file));
+                let wallet = match tokens.wallet(&kit) {
+                    Ok(wallet) => wallet,
+                    Err(detail) => {
+                        let detail = format!("{}: {detail}", file.file.display());
+                        out.failed.push(Failed { id: id.clone(), connector: file.connector.clone(), code: Code::ChannelConfig, detail });
+                        continue;
+                    }
+                };
+                if wallet.sources().next().is_some() {
+                    out.wallets.insert(id.clone(), wallet.clone());
+                }
+                out.kits.push(Arc::new(ChannelKit { wallet: wallet.clone(), ..kit }));
                 let limits = Arc::new(Limits::new(&rules(&file), clock.clone()));
                 let (hooks, asked): (Vec<Mode>, Vec<Mode>) =
                     channel_set::modes(&file, &connector.manifest).into_iter().partition(|mode| *mode == Mode::Webhook);
@@ -168,7 +190,10 @@ pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digeste
                         Ok(reader) => {
                             let reader = Arc::new(reader);
                             out.owns.entry(file.id.clone()).or_default().push(reader.own().clone());
-                            let fed = |mode| FedChannel { file: file.clone(), mode, reader: reader.clone(), limits: limits.clone() };
+                            let fed = |mode| {
+                                let (reader, limits, wallet) = (reader.clone(), limits.clone(), wallet.clone());
+                                FedChannel { file: file.clone(), mode, reader, limits, wallet }
+                            };
                             out.feeds.extend(asked.into_iter().map(fed));
                         }
                     }

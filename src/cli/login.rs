@@ -6,26 +6,30 @@ use clap::{Args, ValueEnum};
 use secrecy::ExposeSecret;
 
 use crate::app::system::{SystemClock, SystemRandom};
-use crate::app::tokens::{SealedKeep, Tokens, client};
+use crate::app::tokens::{LogIn, SealedKeep, Tokens, log_in, mail_log_in};
 use crate::app::{self, alone};
 use crate::cli::Context;
 use crate::cli::daemon::done;
 use crate::cli::exit::Failure;
 use crate::cli::output::remark;
 use crate::cli::reach::{daemon, runs};
+use crate::config::channel_set;
+use crate::config::connectors::Connectors;
 use crate::config::load::{Loaded, load};
-use crate::config::oauth::OAuth;
 use crate::config::problems::Problems;
 use crate::config::settings::ChannelFile;
 use crate::config::source::Disk;
-use crate::logic::digest::Digester;
+use crate::connector::kit::ChannelKit;
+use crate::http::client::HttpClient;
+use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
 use crate::logic::seal::Sealer;
+use crate::ports::clock::Clock;
 use crate::ports::store::Store;
 use crate::ports::token::TokenError;
 use crate::server::api::verbs::ConsentGiven;
 use crate::stores::sqlite::OpenError;
 use crate::tokens::endpoint::Endpoint;
-use crate::tokens::login::{Given, Task, in_browser, on_device};
+use crate::tokens::login::{Browser, Given, Task, in_browser, on_device};
 
 /// Arguments of `channel login`.
 #[derive(Debug, Args)]
@@ -57,11 +61,11 @@ pub async fn login(context: &Context, args: &LoginArgs) -> Result<(), Failure> {
         Some(Err(failed)) => return Err(Failure::Config(Problems(failed.problems.clone()))),
         Some(Ok(file)) => file.clone(),
     };
-    let oauth = file.oauth.as_ref().ok_or_else(|| Failure::Refused(format!("channel `{}` logs in without [oauth]", file.id)))?;
+    let there = where_to(&loaded, &file)?;
     // Known before the person is asked to do anything: where the consent will go.
     let running = runs(&context.config).await?;
-    let given = consent(&file, oauth, args).await?;
-    let given = if running { Some(given) } else { keep(&loaded, &file, oauth, given).await? };
+    let given = consent(there, args).await?;
+    let given = if running { Some(given) } else { keep(&loaded, &file, given).await? };
     if let Some(given) = given {
         let told = ConsentGiven {
             refresh_token: given.refresh_token.expose_secret().to_owned(),
@@ -72,22 +76,43 @@ pub async fn login(context: &Context, args: &LoginArgs) -> Result<(), Failure> {
     done(context, &format!("logged in: channel `{}` gets its tokens by itself from now on", file.id))
 }
 
-async fn consent(file: &ChannelFile, oauth: &OAuth, args: &LoginArgs) -> Result<Given, Failure> {
-    let client = client(file, oauth).map_err(Failure::Refused)?;
-    let endpoint = Endpoint::new().map_err(Failure::Failed)?;
+/// Where the person logs in: as `[oauth]` of a mailbox says, or the connector of any other channel.
+fn where_to(loaded: &Loaded, file: &Arc<ChannelFile>) -> Result<LogIn, Failure> {
+    if let Some(oauth) = &file.oauth {
+        return mail_log_in(file, oauth).map_err(Failure::Refused);
+    }
+    // It names nothing that is kept: the instance's key is not needed.
+    log_in(&kit(loaded, file)?, &Digester::new(&[0; INSTANCE_KEY_BYTES])).map_err(Failure::Refused)
+}
+
+fn kit(loaded: &Loaded, file: &Arc<ChannelFile>) -> Result<ChannelKit, Failure> {
+    let connector = Connectors::of(&loaded.config, &Disk).get(&file.connector);
+    let connector = connector.ok_or_else(|| Failure::Refused(format!("there is no connector `{}`", file.connector)))?;
+    let connector = connector.map_err(|problems| Failure::Config(Problems(problems)))?;
+    if connector.manifest.is_mail() {
+        return Err(Failure::Refused(format!("channel `{}` logs in without [oauth]", file.id)));
+    }
+    Ok(ChannelKit::of(connector, &channel_set::spec(file)))
+}
+
+async fn consent(there: LogIn, args: &LoginArgs) -> Result<Given, Failure> {
+    let http = HttpClient::new(false).map_err(Failure::Failed)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let endpoint = Endpoint::new(Arc::new(http), clock.clone());
     let mut tell = |task| match task {
         Task::EnterCode { url, code } => remark(&format!("Open {} and enter the code {}", plain(&url), plain(&code))),
         Task::Open { url } => remark(&format!("Open this address in a browser on this machine:\n\n{}\n", plain(&url))),
     };
-    let given = match (args.flow, &oauth.device_url, &oauth.authorize_url) {
-        (Some(Flow::Device) | None, Some(url), _) => on_device(&endpoint, &client, url, &SystemClock::default(), &mut tell).await,
-        (Some(Flow::Browser) | None, _, Some(url)) => {
-            in_browser(&endpoint, &client, url, args.port, &SystemRandom::default(), &mut tell).await
+    let given = match (args.flow, there.device_url, there.authorize_url) {
+        (Some(Flow::Device) | None, Some(url), _) => on_device(&endpoint, &there.client, &url, &*clock, &mut tell).await,
+        (Some(Flow::Browser) | None, _, Some(authorize_url)) => {
+            let browser = Browser { authorize_url, user: there.user, port: args.port };
+            in_browser(&endpoint, &there.client, &browser, &SystemRandom::default(), &mut tell).await
         }
         (Some(Flow::Device), None, _) => {
-            return Err(Failure::Refused("this identity provider has no `device_url`: try --flow browser".to_owned()));
+            return Err(Failure::Refused("this identity provider has no log-in by code: try --flow browser".to_owned()));
         }
-        (_, _, None) => return Err(Failure::Refused("[oauth] has neither `device_url` nor `authorize_url`".to_owned())),
+        (_, _, None) => return Err(Failure::Refused("nothing says where a person logs in (`device_url`, `authorize_url`)".to_owned())),
     };
     given.map_err(refused)
 }
@@ -102,7 +127,7 @@ fn refused(error: TokenError) -> Failure {
 }
 
 /// No daemon ran when the person was asked: the consent goes into its store. It is given back if one has been started meanwhile.
-async fn keep(loaded: &Loaded, file: &ChannelFile, oauth: &OAuth, given: Given) -> Result<Option<Given>, Failure> {
+async fn keep(loaded: &Loaded, file: &Arc<ChannelFile>, given: Given) -> Result<Option<Given>, Failure> {
     let (key, _) = app::run::keys(loaded).map_err(|error| Failure::Failed(error.to_string()))?;
     let folder = loaded.config.instance.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || alone::patiently(alone::PATIENCE, || alone::open(&folder))).await;
@@ -112,8 +137,13 @@ async fn keep(loaded: &Loaded, file: &ChannelFile, oauth: &OAuth, given: Given) 
         Err(error) => return Err(Failure::Failed(error.to_string())),
     };
     let keep = SealedKeep { store: store.clone(), writer: None, sealer: Sealer::new(key.all()), random: Arc::new(SystemRandom::default()) };
-    let tokens = Tokens::new(Arc::new(keep), Digester::new(key.current()), Arc::new(SystemClock::default()));
-    let source = tokens.source(file, oauth).map_err(Failure::Refused)?;
+    let (clock, random) = (Arc::new(SystemClock::default()), Arc::new(SystemRandom::default()));
+    let tokens = Tokens::new(Arc::new(keep), Digester::new(key.current()), Arc::default(), clock, random);
+    let source = match &file.oauth {
+        Some(oauth) => tokens.source(file, oauth),
+        None => tokens.consented(&kit(loaded, file)?),
+    };
+    let source = source.map_err(Failure::Refused)?;
     source.adopt(given.refresh_token, given.ends_in).await.map_err(refused)?;
     store.close().await?;
     Ok(None)

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::connector::call::{Call, CallError, Filling};
 use crate::connector::load::{Connector, settings_with_defaults};
 use crate::connector::reader::ChannelSpec;
 use crate::ports::http::HttpRequest;
+use crate::ports::token::Wallet;
 
 /// What is needed to call the platform of a channel.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct ChannelKit {
     pub secrets: BTreeMap<String, Vec<SecretString>>,
     /// Its account at the platform, where the file names one.
     pub account: Option<String>,
+    /// Its tokens.
+    pub wallet: Wallet,
 }
 
 impl ChannelKit {
@@ -40,30 +43,26 @@ impl ChannelKit {
             settings: Value::Object(settings),
             secrets: spec.secrets.clone(),
             account: spec.account.clone(),
+            wallet: Wallet::default(),
             connector,
         }
     }
 
-    /// What fills a call of this channel.
-    pub fn filling<'a>(&'a self, context: &'a Value) -> Filling<'a> {
-        Filling { context, secrets: &self.secrets, token: None, files: &[] }
+    /// What fills a call of this channel; `token` where the call needs one.
+    pub fn filling<'a>(&'a self, context: &'a Value, token: Option<&'a SecretString>) -> Filling<'a> {
+        Filling { context, secrets: &self.secrets, token, files: &[] }
     }
 
     /// A request of this channel.
     ///
     /// # Errors
     /// [`CallError`].
-    pub fn render(&self, call: &Call, context: &Value) -> Result<HttpRequest, CallError> {
-        call.render(&self.filling(context))
+    pub fn render(&self, call: &Call, context: &Value, token: Option<&SecretString>) -> Result<HttpRequest, CallError> {
+        call.render(&self.filling(context, token))
     }
 
     /// Whether every secret and setting that a call needs is set.
     pub fn can(&self, call: &Call) -> bool {
-        let set = |name: &str| self.secrets.get(name).is_some_and(|values| values.iter().any(|value| !value.expose_secret().is_empty()));
-        let known = |path: &[String]| match path {
-            [root, name, ..] if root == "settings" => self.settings.get(name).is_some_and(|value| !value.is_null()),
-            _ => true,
-        };
-        call.secrets().into_iter().all(set) && call.paths().all(known)
+        self.connector.is_given(call, &self.settings, &self.secrets)
     }
 }

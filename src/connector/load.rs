@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use crate::connector::call::Call;
 use crate::connector::call::compile::Scope;
 use crate::connector::enrich::Enrich;
 use crate::connector::folder::{Folder, MANIFEST_FILE, MAP_FILE};
@@ -19,6 +21,7 @@ use crate::connector::poll::{Poll, Polls};
 use crate::connector::problem::{Problem, did_you_mean};
 use crate::connector::stream::StreamPlan;
 use crate::connector::subscribe::Subscribe;
+use crate::connector::token::TokenPlan;
 use crate::connector::verify::Kind;
 use crate::model::codes::Code;
 
@@ -46,6 +49,8 @@ pub struct Connector {
     pub subscribe: Option<Subscribe>,
     /// Its media recipes, compiled.
     pub media: BTreeMap<String, Recipe>,
+    /// How its tokens are got, by `[auth.NAME]`.
+    pub tokens: BTreeMap<String, Arc<TokenPlan>>,
     /// Its handshakes, compiled.
     pub(crate) echoes: Vec<Echo>,
     /// Its polls, compiled.
@@ -105,6 +110,13 @@ impl Connector {
         let subscribe = subscribe.map(|spec| Subscribe::compile(spec, manifest.webhook.as_ref(), &scope(&file, &manifest, limits)));
         let subscribe = subscribe.transpose().map_err(|wrong| problems.extend(wrong)).ok().flatten();
         let media = media(&file, &manifest, limits, &mut problems);
+        let mut tokens = BTreeMap::new();
+        for (name, spec) in &manifest.auth {
+            match TokenPlan::compile(name, spec, &scope(&file, &manifest, limits)) {
+                Ok(plan) => tokens.extend(plan.map(|plan| (name.clone(), Arc::new(plan)))),
+                Err(wrong) => problems.extend(wrong),
+            }
+        }
         let scope = scope(&file, &manifest, limits);
         let polls = polls(&manifest, &scope, &mut problems);
         let quota = Quota::compile(&manifest.limits, &file, limits).map_err(|wrong| problems.extend(wrong)).unwrap_or_default();
@@ -131,10 +143,23 @@ impl Connector {
             (None, ..) => None,
         };
         if problems.is_empty() {
-            Ok(Self { manifest, map, whoami, enrich, subscribe, media, echoes, polls, quota, stream, folder, limits })
+            Ok(Self { manifest, map, whoami, enrich, subscribe, media, tokens, echoes, polls, quota, stream, folder, limits })
         } else {
             Err(problems)
         }
+    }
+}
+
+impl Connector {
+    /// Whether a channel has set every secret and setting that a call needs, those of its token too.
+    pub fn is_given(&self, call: &Call, settings: &Value, secrets: &BTreeMap<String, Vec<SecretString>>) -> bool {
+        let set = |name: &str| secrets.get(name).is_some_and(|values| values.iter().any(|value| !value.expose_secret().is_empty()));
+        let known = |path: &[String]| match path {
+            [root, name, ..] if root == "settings" => settings.get(name).is_some_and(|value| !value.is_null()),
+            _ => true,
+        };
+        let token = call.token().and_then(|name| self.tokens.get(name));
+        call.secrets().into_iter().all(set) && call.paths().all(known) && token.is_none_or(|plan| plan.is_given(settings, secrets))
     }
 }
 

@@ -1,8 +1,9 @@
-//! Connectors: folders → typed connectors. Bytes in, values out; no I/O, no clock, no environment.
+//! Connectors: folders → typed connectors. Bytes in, values out; no I/O, no clock, no environment but what `ask` is handed as ports.
 //!
 //! The way of a request: `hook` guards it (`verify`). However a payload comes, `reader` decodes it (`decode`), runs the map (`jq`),
 //! checks the drafts (`draft`) and makes items of them (`normalize`). Mail goes through `mail`.
 
+pub mod ask;
 pub mod call;
 pub mod decode;
 pub mod draft;
@@ -31,4 +32,5 @@ pub mod stream;
 pub mod subscribe;
 pub mod text;
 pub mod ticket;
+pub mod token;
 pub mod verify;

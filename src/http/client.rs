@@ -219,7 +219,8 @@ fn explain(place: &str, error: &reqwest::Error) -> HttpError {
 /// Whether TLS is to blame; it hides inside an error of the system.
 fn is_tls(cause: &(dyn std::error::Error + 'static)) -> bool {
     let inside = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    cause.is::<rustls::Error>() || inside.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+    // There may be several around each other.
+    cause.is::<rustls::Error>() || inside.is_some_and(|inside| is_tls(inside))
 }
 
 fn refused(place: &str) -> HttpError {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use crate::connector::ask::Asker;
 use crate::connector::call::answer::Meaning;
 use crate::connector::enrich::{Enrich, Known};
 use crate::connector::kit::ChannelKit;
@@ -165,15 +166,15 @@ impl Enricher {
         let enrich: &Enrich = self.kit.connector.enrich.as_ref()?;
         let sender = json!({"id": address.value(), "address": address.as_str()});
         let context = json!({"settings": self.kit.settings, "account": self.kit.account, "sender": sender});
-        let request = self.kit.render(&enrich.call, &context).ok()?;
-        let answer = match self.http.send(request).await {
-            Ok(answer) => answer,
+        let asker = Asker { http: &*self.http, wallet: &self.kit.wallet, clock: &*self.clock };
+        let asked = asker.ask(&enrich.call, &enrich.rules, |token| self.kit.render(&enrich.call, &context, token));
+        let judged = match asked.await {
+            Ok(asked) => asked.judged,
             Err(error) => {
-                tracing::debug!(messaging.destination.name = %self.kit.channel, error.type = %error.code, "sender not asked for");
+                tracing::debug!(messaging.destination.name = %self.kit.channel, detail = %error, "sender not asked for");
                 return None;
             }
         };
-        let judged = enrich.rules.judge(&answer, self.clock.now());
         if judged.meaning != Meaning::Ok {
             tracing::debug!(messaging.destination.name = %self.kit.channel, http.status = judged.status, "sender not told");
             return None;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
+use crate::connector::ask::{Asker, Unasked};
 use crate::connector::call::answer::Meaning;
 use crate::connector::kit::ChannelKit;
 use crate::connector::own::{Own, Whoami};
@@ -19,6 +20,7 @@ use crate::pipeline::writer::WriterHandle;
 use crate::ports::clock::Clock;
 use crate::ports::http::Http;
 use crate::ports::store::{Store, Write};
+use crate::ports::token::TokenError;
 
 /// Asked again after this long.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
@@ -84,9 +86,15 @@ impl Asking {
 
     async fn ask(&self, whoami: &Whoami) -> Result<Map<String, Value>, (Code, String, Option<Duration>)> {
         let context = json!({"settings": self.kit.settings, "account": self.kit.account});
-        let request = self.kit.render(&whoami.call, &context).map_err(|error| (Code::ChannelConfig, error.to_string(), None))?;
-        let answer = self.http.send(request).await.map_err(|error| (error.code, error.detail, None))?;
-        let judged = whoami.rules.judge(&answer, self.clock.now());
+        let asker = Asker { http: &*self.http, wallet: &self.kit.wallet, clock: &*self.clock };
+        let asked = asker.ask(&whoami.call, &whoami.rules, |token| self.kit.render(&whoami.call, &context, token));
+        let judged = match asked.await {
+            Ok(asked) => asked.judged,
+            Err(Unasked::Call(error)) => return Err((Code::ChannelConfig, error.to_string(), None)),
+            Err(Unasked::Token(TokenError::Later { code, detail, after })) => return Err((code, detail, after)),
+            Err(Unasked::Token(TokenError::Person { code, detail })) => return Err((code, detail, None)),
+            Err(Unasked::Http(error)) => return Err((error.code, error.detail, None)),
+        };
         let said = || judged.words().unwrap_or_else(|| format!("answered {}", judged.status));
         match judged.meaning {
             Meaning::Ok => whoami.ids(&judged).ok_or_else(|| (Code::Protocol, "the answer tells no id".to_owned(), None)),

@@ -1,5 +1,7 @@
 //! Tokens: where bearer tokens come from. Engines that log in with one ask this and know nothing of the identity provider.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -40,6 +42,15 @@ pub enum TokenError {
     },
 }
 
+impl TokenError {
+    /// Its code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Later { code, .. } | Self::Person { code, .. } => *code,
+        }
+    }
+}
+
 /// Gives tokens of one credential. Many may ask at once; the provider is asked once.
 pub trait TokenSource: Send + Sync {
     /// A token that is valid for a while. `refused`: one that a server just refused, which is not given again.
@@ -47,6 +58,54 @@ pub trait TokenSource: Send + Sync {
 
     /// When the consent behind it ends and a person must log in again, as far as known.
     fn consent_ends(&self) -> BoxFuture<'_, Option<Time>>;
+
+    /// Why the last question needs a person, as long as none was answered since.
+    fn trouble(&self) -> Option<TokenError> {
+        None
+    }
+
+    /// Renews what would end if nobody asked for it for long.
+    fn tend(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// The tokens of one channel, by the names of what they prove (`[auth.NAME]` of a connector). Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Wallet {
+    sources: Arc<BTreeMap<String, Arc<dyn TokenSource>>>,
+}
+
+impl Wallet {
+    /// With these sources.
+    pub fn new(sources: BTreeMap<String, Arc<dyn TokenSource>>) -> Self {
+        Self { sources: Arc::new(sources) }
+    }
+
+    /// Its sources by name.
+    pub fn sources(&self) -> impl Iterator<Item = (&str, &Arc<dyn TokenSource>)> {
+        self.sources.iter().map(|(name, source)| (name.as_str(), source))
+    }
+
+    /// A token of this name; not the one that was just refused.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn token(&self, name: &str, refused: Option<&AccessToken>) -> Result<AccessToken, TokenError> {
+        match self.sources.get(name) {
+            Some(source) => source.token(refused).await,
+            None => {
+                let detail = format!("what [auth.{name}] needs is not set in the channel file");
+                Err(TokenError::Person { code: Code::ChannelConfig, detail })
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Wallet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.sources.keys()).finish()
+    }
 }
 
 /// Where a consent is kept between runs. What is saved survives what the store survives; it is sealed.

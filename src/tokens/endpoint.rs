@@ -3,15 +3,20 @@
 //! What must stay true: everything is bounded, redirects are not followed (they would carry the client's secret elsewhere), and of an
 //! error only its code word is repeated — descriptions name people (I7).
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::RETRY_AFTER;
-use reqwest::{Client, Response, Url};
-use secrecy::SecretString;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use url::Url;
 
-use crate::http::tls;
+use crate::connector::token::spec::ClientAuth;
+use crate::logic::schedule::retry_after;
 use crate::model::codes::Code;
+use crate::ports::clock::Clock;
+use crate::ports::http::{Egress, Http, HttpBody, HttpError, HttpRequest};
 use crate::ports::token::TokenError;
 
 /// One whole exchange.
@@ -39,6 +44,18 @@ pub struct Granted {
     pub refresh_token_expires_in: Option<Number>,
 }
 
+impl Granted {
+    /// A token, and nothing said about it.
+    pub fn of(access_token: SecretString) -> Self {
+        Self { access_token, expires_in: None, refresh_token: None, refresh_token_expires_in: None }
+    }
+
+    /// A token that gets the next one itself.
+    pub fn kept(token: SecretString) -> Self {
+        Self { refresh_token: Some(token.clone()), ..Self::of(token) }
+    }
+}
+
 /// A number that some providers write as a text.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
@@ -60,11 +77,40 @@ impl Number {
     }
 }
 
+/// A client of a token endpoint.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The token endpoint.
+    pub token_url: Url,
+    /// The client; empty where it proves itself otherwise.
+    pub id: String,
+    /// Its secret; public clients have none.
+    pub secret: Option<SecretString>,
+    /// How it shows both.
+    pub auth: ClientAuth,
+    /// What is asked for, blank separated.
+    pub scope: String,
+    /// Further fields of every question.
+    pub extra: Vec<(String, String)>,
+}
+
+impl Client {
+    /// One that shows its secret in the form and asks nothing special.
+    pub fn plain(token_url: Url, id: &str, secret: Option<SecretString>, scope: &str) -> Self {
+        Self { token_url, id: id.to_owned(), secret, auth: ClientAuth::Body, scope: scope.to_owned(), extra: Vec::new() }
+    }
+}
+
 /// Why the endpoint granted nothing.
 #[derive(Debug)]
 pub enum Refused {
     /// Not reached, or not an answer of a token endpoint.
-    Failed(TokenError),
+    Failed {
+        /// What that means.
+        error: TokenError,
+        /// It may have done what was asked, and its answer is lost.
+        lost: bool,
+    },
     /// It said no, with this error word (RFC 6749 §5.2).
     Said {
         /// `invalid_grant`, `authorization_pending`, …
@@ -75,84 +121,108 @@ pub enum Refused {
 }
 
 /// Speaks with identity providers. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Endpoint {
-    client: Client,
+    http: Arc<dyn Http>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Endpoint {
-    /// A client for all identity providers.
-    ///
-    /// # Errors
-    /// One line, if the HTTP client cannot be made.
-    pub fn new() -> Result<Self, String> {
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls::with_roots())
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(WITHIN)
-            .build()
-            .map_err(|error| error.without_url().to_string())?;
-        Ok(Self { client })
+    /// By this HTTP client.
+    pub fn new(http: Arc<dyn Http>, clock: Arc<dyn Clock>) -> Self {
+        Self { http, clock }
     }
 
     /// Asks for a token.
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn ask(&self, url: &Url, form: &[(&str, &str)]) -> Result<Granted, Refused> {
-        let body = self.post(url, form).await?;
-        serde_json::from_slice(&body).map_err(|_| Refused::Failed(protocol(url, "its answer holds no token")))
+    pub async fn ask(&self, client: &Client, form: &[(&str, &str)]) -> Result<Granted, Refused> {
+        let body = self.post(client, &client.token_url, form).await?;
+        // A page in place of an answer does not say whether it was done: a token may be lost with it.
+        let unread = |_| Refused::Failed { error: protocol(&client.token_url, "its answer holds no token"), lost: true };
+        serde_json::from_slice(&body).map_err(unread)
     }
 
-    /// Posts a form; the body of a 200.
+    /// Posts a form as this client; the body of a 200.
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn post(&self, url: &Url, form: &[(&str, &str)]) -> Result<Vec<u8>, Refused> {
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request =
-            self.client.post(url.clone()).header("content-type", "application/x-www-form-urlencoded").header("accept", "application/json");
-        let response = request.body(body).send().await.map_err(|error| Refused::Failed(unreachable(url, &error)))?;
-        let status = response.status().as_u16();
-        let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let after = asked.map(|seconds| Duration::from_secs(seconds).min(AFTER_LONGEST));
-        let body = read(response).await.map_err(|error| Refused::Failed(unreachable(url, &error)))?;
-        match status {
-            200 => Ok(body),
-            429 => Err(Refused::Failed(later(Code::Throttled, url, "it asked us to slow down", after))),
-            400..=499 => {
-                Err(said(&body).unwrap_or_else(|| Refused::Failed(protocol(url, &format!("it answered {status} without a reason")))))
+    pub async fn post(&self, client: &Client, url: &Url, form: &[(&str, &str)]) -> Result<Vec<u8>, Refused> {
+        let mut headers = vec![
+            ("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned()),
+            ("accept".to_owned(), "application/json".to_owned()),
+        ];
+        let secret = client.secret.as_ref().map(ExposeSecret::expose_secret);
+        let mut fields: Vec<(&str, &str)> = form.to_vec();
+        fields.extend(client.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        match client.auth {
+            ClientAuth::Basic => headers.push(("authorization".to_owned(), basic(&client.id, secret.unwrap_or_default()))),
+            ClientAuth::Body => {
+                fields.extend((!client.id.is_empty()).then_some(("client_id", client.id.as_str())));
+                fields.extend(secret.map(|secret| ("client_secret", secret)));
             }
-            _ => Err(Refused::Failed(later(Code::Unreachable, url, &format!("it answered {status}"), after))),
+        }
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let request = HttpRequest {
+            method: "POST",
+            url: url.clone(),
+            headers,
+            body: HttpBody::Bytes(body.into()),
+            within: WITHIN,
+            answer_bytes_max: ANSWER_BYTES_MAX,
+            egress: Egress::Written,
+        };
+        let answer = self.http.send(request).await.map_err(|error| unreachable(url, &error))?;
+        let asked = answer.header("retry-after").and_then(|value| retry_after(value, self.clock.now()));
+        let after = asked.map(|after| after.min(AFTER_LONGEST));
+        match answer.status {
+            200 => Ok(answer.body.to_vec()),
+            429 => Err(failed(later(Code::Throttled, url, "it asked us to slow down", after))),
+            // 401 is for clients that are not accepted, whatever else it says (RFC 6749 §5.2).
+            401 => Err(said(&answer.body).unwrap_or_else(|| word("invalid_client"))),
+            400..=499 => {
+                Err(said(&answer.body).unwrap_or_else(|| failed(protocol(url, &format!("it answered {} without a reason", answer.status)))))
+            }
+            // Something went wrong behind it: whether before or after the grant, nobody knows.
+            status => {
+                Err(Refused::Failed { error: later(Code::Unreachable, url, &format!("it answered {status}"), after), lost: status >= 500 })
+            }
         }
     }
 }
 
-async fn read(mut response: Response) -> reqwest::Result<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > ANSWER_BYTES_MAX {
-            // What is cut is no JSON, and is refused as such.
-            body.truncate(ANSWER_BYTES_MAX);
-            break;
-        }
-    }
-    Ok(body)
+/// `Authorization: Basic …`, of the id and secret in the form of a form (RFC 6749 §2.3.1).
+fn basic(id: &str, secret: &str) -> String {
+    let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    format!("Basic {}", STANDARD.encode(format!("{}:{}", encoded(id), encoded(secret))))
+}
+
+fn failed(error: TokenError) -> Refused {
+    Refused::Failed { error, lost: false }
+}
+
+fn word(word: &str) -> Refused {
+    Refused::Said { word: word.to_owned(), detail: None }
 }
 
 #[derive(Deserialize)]
 struct Said {
-    error: String,
+    error: serde_json::Value,
     #[serde(default)]
     error_description: String,
 }
 
 fn said(body: &[u8]) -> Option<Refused> {
     let said: Said = serde_json::from_slice(body).ok()?;
+    let error = match said.error {
+        serde_json::Value::String(error) => error,
+        // Reddit repeats the status in place of the word; of a form that we made it refuses only the grant.
+        serde_json::Value::Number(status) if status.as_u64() == Some(400) => return Some(word("invalid_grant")),
+        _ => return None,
+    };
     let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '_' || *c == '-';
-    let word: String = said.error.chars().filter(plain).take(WORD_CHARS_MAX).collect();
+    let word: String = error.chars().filter(plain).take(WORD_CHARS_MAX).collect();
     let number = said.error_description.split(|c: char| !c.is_ascii_alphanumeric()).find(|word| {
         word.strip_prefix("AADSTS").is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
     });
@@ -172,31 +242,18 @@ fn protocol(url: &Url, what: &str) -> TokenError {
     later(Code::Protocol, url, what, None)
 }
 
-fn unreachable(url: &Url, error: &reqwest::Error) -> TokenError {
-    let causes = || std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    if let Some(why) = causes().find_map(bad_certificate) {
+fn unreachable(url: &Url, error: &HttpError) -> Refused {
+    let detail = format!("{}: {}", place(url), error.detail);
+    let error = match error.code {
         // As at a mail server: somebody else may be listening there, or a person forgot to renew it.
-        return TokenError::Person { code: Code::Tls, detail: format!("{}: the certificate is not trusted: {why}", place(url)) };
-    }
-    // The outer texts name the URL; the innermost is the system's own word.
-    let why = match causes().last() {
-        _ if error.is_timeout() => format!("no answer in {} s", WITHIN.as_secs()),
-        Some(cause) => cause.to_string(),
-        None => "the connection failed".to_owned(),
+        Code::Tls if error.detail.contains("certificate") => TokenError::Person { code: Code::Tls, detail },
+        Code::EgressRefused => TokenError::Person { code: Code::EgressRefused, detail },
+        Code::Protocol => return Refused::Failed { error: TokenError::Later { code: Code::Protocol, detail, after: None }, lost: true },
+        _ => return Refused::Failed { error: TokenError::Later { code: Code::Unreachable, detail, after: None }, lost: error.sent },
     };
-    later(Code::Unreachable, url, &why, None)
+    failed(error)
 }
 
-fn bad_certificate(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
-    match cause.downcast_ref::<rustls::Error>() {
-        Some(rustls::Error::InvalidCertificate(why)) => Some(format!("{why:?}")),
-        Some(_) => None,
-        // The error of TLS travels inside of those of I/O, which do not name it as their source.
-        None => bad_certificate(cause.downcast_ref::<std::io::Error>()?.get_ref()?),
-    }
-}
-
-/// TLS with the system's roots; `SSL_CERT_FILE` holds too.
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]

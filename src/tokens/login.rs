@@ -12,10 +12,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
+use crate::connector::token::spec::ClientAuth;
 use crate::model::codes::Code;
 use crate::ports::clock::{Clock, Random};
 use crate::ports::token::TokenError;
-use crate::tokens::endpoint::{Endpoint, Granted, Number, Refused, place};
+use crate::tokens::endpoint::{Client, Endpoint, Granted, Number, Refused, place};
 use crate::tokens::explain;
 
 /// A person gets this long, whatever the provider says.
@@ -26,19 +27,15 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
-/// What a log-in needs.
+/// Where a log-in in the browser begins and ends.
 #[derive(Debug, Clone)]
-pub struct Client {
-    /// The token endpoint.
-    pub token_url: Url,
-    /// The client.
-    pub id: String,
-    /// Its secret; public clients have none.
-    pub secret: Option<SecretString>,
-    /// What is asked for, blank separated.
-    pub scope: String,
+pub struct Browser {
+    /// The page that asks for the consent.
+    pub authorize_url: Url,
     /// Who should log in, as a hint.
     pub user: Option<String>,
+    /// The port that the browser comes back to; 0: a free one.
+    pub port: u16,
 }
 
 /// What the person is to do.
@@ -108,31 +105,28 @@ pub async fn on_device(
     tell: &mut (dyn FnMut(Task) + Send),
 ) -> Result<Given, TokenError> {
     let said = |refused| explain(refused, &client.token_url, false);
-    let answer = endpoint.post(device_url, &[("client_id", &client.id), ("scope", &client.scope)]).await.map_err(said)?;
+    // RFC 8628 §3.1: the client is named, its secret not asked for.
+    let public = Client { secret: None, auth: ClientAuth::Body, ..client.clone() };
+    let answer = endpoint.post(&public, device_url, &[("scope", &client.scope)]).await.map_err(said)?;
     let device: Device = serde_json::from_slice(&answer).map_err(|_| person(format!("{}: offers no log-in by code", place(device_url))))?;
     tell(Task::EnterCode { url: device.verification_uri, code: device.user_code });
     let mut interval = device.interval.as_ref().and_then(Number::seconds).unwrap_or(INTERVAL);
     let life = device.expires_in.as_ref().and_then(Number::seconds).unwrap_or(PERSON_WITHIN).min(PERSON_WITHIN);
     let until = clock.monotonic() + life;
-    let mut form = vec![
-        ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
-        ("client_id", client.id.as_str()),
-        ("device_code", device.device_code.expose_secret()),
-    ];
-    form.extend(client.secret.as_ref().map(|secret| ("client_secret", secret.expose_secret())));
+    let form = [("grant_type", "urn:ietf:params:oauth:grant-type:device_code"), ("device_code", device.device_code.expose_secret())];
     loop {
         clock.sleep(interval).await;
         if clock.monotonic() >= until {
             return Err(too_late());
         }
-        match endpoint.ask(&client.token_url, &form).await {
+        match endpoint.ask(client, &form).await {
             Ok(granted) => return Given::of(granted),
             Err(Refused::Said { word, .. }) if word == "authorization_pending" => {}
             Err(Refused::Said { word, .. }) if word == "slow_down" => interval += INTERVAL,
             Err(Refused::Said { word, .. }) if word == "expired_token" => return Err(too_late()),
             Err(Refused::Said { word, .. }) if word == "access_denied" => return Err(person("the log-in was denied".to_owned())),
             // The person may still be reading: a connection that failed is tried again (RFC 8628 §3.5).
-            Err(Refused::Failed(TokenError::Later { .. })) => interval = (interval * 2).min(Duration::from_secs(60)),
+            Err(Refused::Failed { error: TokenError::Later { .. }, .. }) => interval = (interval * 2).min(Duration::from_secs(60)),
             Err(other) => return Err(said(other)),
         }
     }
@@ -145,18 +139,18 @@ pub async fn on_device(
 pub async fn in_browser(
     endpoint: &Endpoint,
     client: &Client,
-    authorize_url: &Url,
-    port: u16,
+    browser: &Browser,
     random: &dyn Random,
     tell: &mut (dyn FnMut(Task) + Send),
 ) -> Result<Given, TokenError> {
+    let port = browser.port;
     let listener =
         TcpListener::bind(("127.0.0.1", port)).await.map_err(|error| person(format!("listening on 127.0.0.1:{port}: {error}")))?;
     let port = listener.local_addr().map_err(|error| person(error.to_string()))?.port();
     let redirect = format!("http://127.0.0.1:{port}/");
     let (state, verifier) = (nonce(random), nonce(random));
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
-    let mut url = authorize_url.clone();
+    let mut url = browser.authorize_url.clone();
     url.query_pairs_mut()
         .append_pair("response_type", "code")
         .append_pair("client_id", &client.id)
@@ -165,20 +159,14 @@ pub async fn in_browser(
         .append_pair("state", &state)
         .append_pair("code_challenge", &challenge)
         .append_pair("code_challenge_method", "S256");
-    if let Some(user) = &client.user {
+    if let Some(user) = &browser.user {
         url.query_pairs_mut().append_pair("login_hint", user);
     }
     tell(Task::Open { url: url.to_string() });
     let code = tokio::time::timeout(PERSON_WITHIN, come_back(&listener, &state)).await.map_err(|_| too_late())??;
-    let mut form = vec![
-        ("grant_type", "authorization_code"),
-        ("client_id", client.id.as_str()),
-        ("code", code.expose_secret()),
-        ("redirect_uri", &redirect),
-        ("code_verifier", &verifier),
-    ];
-    form.extend(client.secret.as_ref().map(|secret| ("client_secret", secret.expose_secret())));
-    let granted = endpoint.ask(&client.token_url, &form).await.map_err(|refused| explain(refused, &client.token_url, false))?;
+    let form =
+        [("grant_type", "authorization_code"), ("code", code.expose_secret()), ("redirect_uri", &redirect), ("code_verifier", &verifier)];
+    let granted = endpoint.ask(client, &form).await.map_err(|refused| explain(refused, &client.token_url, false))?;
     Given::of(granted)
 }
 

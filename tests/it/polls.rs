@@ -26,6 +26,7 @@ use omnigate::pipeline::limits::{LimitRules, Limits};
 use omnigate::pipeline::parse::Readers;
 use omnigate::pipeline::writer::{self, CommitWatch, WriterLimits};
 use omnigate::ports::control::ChannelStatus;
+use omnigate::ports::token::Wallet;
 use omnigate::stores::folder::FolderBlobs;
 use omnigate::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
@@ -107,6 +108,7 @@ impl World {
             connector: reader.connector().clone(),
             settings: reader.settings().clone(),
             secrets: reader.secrets().clone(),
+            wallet: Wallet::default(),
             account: ACCOUNT.to_owned(),
             begin,
             http: Arc::new(HttpClient::new(false).unwrap()),

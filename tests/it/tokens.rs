@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use omnigate::connector::token::spec::{Algorithm, ClientAuth};
+use omnigate::http::client::HttpClient;
 use omnigate::model::codes::Code;
 use omnigate::model::time::Time;
 use omnigate::ports::BoxFuture;
-use omnigate::ports::clock::Clock;
+use omnigate::ports::clock::{Clock, Random};
 use omnigate::ports::token::{AccessToken, TokenError, TokenKeep, TokenSource};
-use omnigate::tokens::assertion::AccountKey;
-use omnigate::tokens::endpoint::Endpoint;
-use omnigate::tokens::{Credential, Grant, OAuthSource};
+use omnigate::tokens::assertion::{Signer, SigningKey};
+use omnigate::tokens::endpoint::{Client, Endpoint};
+use omnigate::tokens::{Credential, CredentialSource, Grant, Means};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -26,14 +28,14 @@ use crate::support::servers::missing;
 
 /// Keeps in memory; can fail. Notes how often the provider had been asked when something was saved.
 #[derive(Default)]
-struct Keep {
+pub struct Keep {
     kept: Mutex<BTreeMap<String, Vec<u8>>>,
     broken: AtomicBool,
     saves: AtomicU32,
 }
 
 impl Keep {
-    fn holds(&self, token: &str) -> bool {
+    pub fn holds(&self, token: &str) -> bool {
         self.kept.lock().unwrap().values().any(|value| String::from_utf8_lossy(value).contains(token))
     }
 }
@@ -57,10 +59,10 @@ impl TokenKeep for Keep {
 
 /// A clock that is moved by hand.
 #[derive(Default)]
-struct Hand(Mutex<Duration>);
+pub struct Hand(Mutex<Duration>);
 
 impl Hand {
-    fn forward(&self, span: Duration) {
+    pub fn forward(&self, span: Duration) {
         *self.0.lock().unwrap() += span;
     }
 }
@@ -88,27 +90,40 @@ impl Desk {
         Self { identity: Identity::start("ana").await, keep: Arc::default(), clock: Arc::default() }
     }
 
-    fn source(&self, grant: Grant) -> OAuthSource {
-        let secret = matches!(grant, Grant::Client).then(|| CLIENT_SECRET.to_owned().into());
-        let credential = Credential {
-            name: "oauth/ana".to_owned(),
-            token_url: self.identity.url("token").parse().unwrap(),
-            client_id: "omnigate".to_owned(),
-            client_secret: secret,
-            scope: "mail".to_owned(),
-            grant,
-        };
-        OAuthSource::new(credential, Endpoint::new().unwrap(), self.keep.clone(), self.clock.clone())
+    fn client(&self, secret: Option<&str>) -> Client {
+        Client::plain(self.identity.url("token").parse().unwrap(), "omnigate", secret.map(|text| text.to_owned().into()), "mail")
+    }
+
+    fn source(&self, grant: Grant) -> CredentialSource {
+        CredentialSource::new(Credential { name: "oauth/ana".to_owned(), grant }, self.means())
+    }
+
+    fn means(&self) -> Means {
+        let endpoint = Endpoint::new(Arc::new(HttpClient::new(false).unwrap()), self.clock.clone());
+        Means { endpoint, keep: self.keep.clone(), clock: self.clock.clone(), random: Arc::new(Zero) }
+    }
+
+    fn consent(&self, first: Option<&str>) -> Grant {
+        Grant::Consent { client: self.client(None), first: first.map(|text| text.to_owned().into()), valid: None }
     }
 
     /// A source with a consent that begins with a token of the configuration.
-    fn consented(&self) -> OAuthSource {
+    fn consented(&self) -> CredentialSource {
         let first = self.identity.book().refresh_token("ana");
-        self.source(Grant::Consent { first: Some(first.into()), valid: None })
+        self.source(self.consent(Some(&first)))
     }
 }
 
-async fn word(source: &OAuthSource) -> String {
+/// No jitter.
+pub struct Zero;
+
+impl Random for Zero {
+    fn fill(&self, buffer: &mut [u8]) {
+        buffer.fill(0);
+    }
+}
+
+async fn word(source: &CredentialSource) -> String {
     source.token(None).await.unwrap().secret.expose_secret().to_owned()
 }
 
@@ -168,7 +183,7 @@ async fn a_rotated_refresh_token_is_durable_before_anything_is_done_with_it() {
     let used: Vec<String> = desk.identity.book().asked.iter().map(|fields| fields["refresh_token"].clone()).collect();
     assert_eq!(used, ["refresh-1", "refresh-2", "refresh-4"], "none is used twice");
     // A restart goes on with what was kept, though the configuration still holds the first.
-    let again = desk.source(Grant::Consent { first: Some("refresh-1".to_owned().into()), valid: None });
+    let again = desk.source(desk.consent(Some("refresh-1")));
     word(&again).await;
     assert_eq!(desk.identity.book().asked.last().unwrap()["refresh_token"], "refresh-6");
 }
@@ -191,7 +206,7 @@ async fn a_question_goes_on_when_its_asker_is_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn trouble_is_told_from_a_consent_that_is_gone() {
     let desk = Desk::open().await;
-    let none = desk.source(Grant::Consent { first: None, valid: None });
+    let none = desk.source(desk.consent(None));
     assert_eq!(code(none.token(None).await), (true, Code::LoginNeeded));
     let source = desk.consented();
     let fail = |status: u16, body: Value| desk.identity.book().failures.push_back((status, body));
@@ -223,22 +238,86 @@ async fn trouble_is_told_from_a_consent_that_is_gone() {
     source.adopt(fresh.into(), Some(Duration::from_secs(86_400))).await.unwrap();
     word(&source).await;
     assert_eq!(source.consent_ends().await, Some(desk.clock.now().plus_ms(86_400_000)));
-    let dead = Credential {
-        name: "oauth/dead".to_owned(),
-        token_url: format!("http://{}/token", free_address()).parse().unwrap(),
-        client_id: "omnigate".to_owned(),
-        client_secret: None,
-        scope: "mail".to_owned(),
-        grant: Grant::Client,
-    };
-    let dead = OAuthSource::new(dead, Endpoint::new().unwrap(), desk.keep.clone(), desk.clock.clone());
+    let url = format!("http://{}/token", free_address()).parse().unwrap();
+    let dead = desk.source(Grant::Client(Client::plain(url, "omnigate", None, "mail")));
     assert_eq!(code(dead.token(None).await), (false, Code::Unreachable));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_lost_answer_the_old_refresh_token_is_tried_again_and_then_a_person_is_told_why() {
+    let desk = Desk::open().await;
+    let source = desk.consented();
+    // A provider that does not rotate them, or takes the old one once more: nobody notices.
+    desk.identity.book().cut = 1;
+    assert_eq!(code(source.token(None).await), (false, Code::Unreachable));
+    assert_eq!(code(source.token(None).await), (false, Code::Unreachable), "not asked again at once");
+    desk.clock.forward(Duration::from_secs(6));
+    word(&source).await;
+    // One that takes each only once: the successor was in the answer that is lost.
+    desk.identity.book().rotate = true;
+    desk.identity.book().cut = 1;
+    desk.clock.forward(Duration::from_secs(3600));
+    assert_eq!(code(source.token(None).await), (false, Code::Unreachable));
+    desk.clock.forward(Duration::from_secs(6));
+    let error = source.token(None).await.unwrap_err();
+    assert!(matches!(error, TokenError::Person { code: Code::ConsentExpired, .. }), "{error}");
+    assert!(error.to_string().contains("omnigate channel login") && error.to_string().contains("was lost"), "{error}");
+    assert_eq!(source.trouble(), Some(error));
+    let used: Vec<String> = desk.identity.book().asked.iter().map(|fields| fields["refresh_token"].clone()).collect();
+    assert_eq!(used, ["refresh-1"; 4]);
+    // A process that was killed between the answer and the store is in the same place: it tries what it has.
+    let again = desk.source(desk.consent(Some("refresh-1")));
+    assert_eq!(code(again.token(None).await), (true, Code::ConsentExpired));
+    // A log-in mends both.
+    let fresh = desk.identity.book().refresh_token("ana");
+    source.adopt(fresh.into(), None).await.unwrap();
+    word(&source).await;
+    assert_eq!(source.trouble(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_in_place_of_an_answer_is_trouble_of_the_moment() {
+    let desk = Desk::open().await;
+    let source = desk.consented();
+    desk.identity.book().pages = 1;
+    assert_eq!(code(source.token(None).await), (false, Code::Protocol));
+    desk.clock.forward(Duration::from_secs(6));
+    word(&source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_that_refuses_every_token_does_not_wear_the_provider_out() {
+    let desk = Desk::open().await;
+    let source = desk.consented();
+    let mut last = source.token(None).await.unwrap();
+    let mut given = 1;
+    while let Ok(next) = source.token(Some(&last)).await {
+        (last, given) = (next, given + 1);
+        assert!(given < 20);
+    }
+    assert_eq!((given, desk.identity.asked("refresh_token")), (6, 6));
+    assert_eq!(code(source.token(Some(&last)).await), (true, Code::AuthFailed));
+    desk.clock.forward(Duration::from_secs(61));
+    word(&source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_show_its_secret_in_a_header() {
+    let desk = Desk::open().await;
+    let client = Client { auth: ClientAuth::Basic, ..desk.client(Some("a secret/with:signs")) };
+    let first = desk.identity.book().refresh_token("ana");
+    let source = desk.source(Grant::Consent { client, first: Some(first.into()), valid: None });
+    word(&source).await;
+    let asked = desk.identity.book().asked[0].clone();
+    let expected = base64::engine::general_purpose::STANDARD.encode("omnigate:a+secret%2Fwith%3Asigns");
+    assert_eq!(asked["authorization"], format!("Basic {expected}"));
+    assert!(!asked.contains_key("client_secret") && !asked.contains_key("client_id"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_gets_tokens_by_its_own_secret() {
     let desk = Desk::open().await;
-    let source = desk.source(Grant::Client);
+    let source = desk.source(Grant::Client(desk.client(Some(CLIENT_SECRET))));
     word(&source).await;
     let asked = desk.identity.book().asked[0].clone();
     assert_eq!((asked["scope"].as_str(), asked["client_id"].as_str()), ("mail", "omnigate"));
@@ -261,9 +340,12 @@ async fn a_service_account_signs_for_whom_it_speaks() {
         "type": "service_account", "client_email": "gate@project.example", "private_key_id": "k1",
         "private_key": std::fs::read_to_string(at("key.pem")).unwrap(), "token_uri": desk.identity.url("token"),
     });
-    let account = AccountKey::read(&file.to_string().into()).unwrap();
-    assert_eq!(account.token_url.as_ref().unwrap().as_str(), desk.identity.url("token"));
-    let source = desk.source(Grant::Service { account: Box::new(account), subject: Some("support@acme.example".to_owned()) });
+    let key = SigningKey::read(&file.to_string().into(), Algorithm::RS256).unwrap();
+    assert_eq!(key.token_url.as_ref().unwrap().as_str(), desk.identity.url("token"));
+    let url = desk.identity.url("token");
+    let claims = json!({"iss": key.email, "sub": "support@acme.example", "scope": "mail", "aud": url});
+    let signer = Signer { key_id: key.id.clone(), key, claims: claims.as_object().cloned().unwrap(), life: Duration::from_secs(3600) };
+    let source = desk.source(Grant::Assertion { client: desk.client(None), signer: Box::new(signer) });
     word(&source).await;
     let assertion = desk.identity.book().asked[0]["assertion"].clone();
     let parts: Vec<&str> = assertion.split('.').collect();
@@ -278,7 +360,7 @@ async fn a_service_account_signs_for_whom_it_speaks() {
     let verified = openssl(&["dgst", "-sha256", "-verify", &at("public.pem"), "-signature", &at("signature"), &at("signed")]).unwrap();
     assert!(verified.status.success(), "{verified:?}");
     for bad in ["", "{}", r#"{"client_email":"a","private_key":"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"}"#] {
-        let why = AccountKey::read(&bad.to_owned().into()).unwrap_err();
+        let why = SigningKey::read(&bad.to_owned().into(), Algorithm::RS256).unwrap_err();
         assert!(!why.contains("AAAA"), "{why}");
     }
 }
@@ -334,7 +416,7 @@ async fn the_identity_provider_must_show_a_certificate_that_is_trusted() {
     setup.env = BTreeMap::from([("S".to_owned(), "secret".to_owned())]);
     let check = |setup: &Setup| Daemon::prepare(setup.clone()).command(&["check", "--connect"]).1;
     let refused = check(&setup);
-    assert!(refused.contains("tls: identity provider localhost:") && refused.contains("not trusted: UnknownIssuer"), "{refused}");
+    assert!(refused.contains("tls: identity provider localhost:") && refused.contains("certificate: UnknownIssuer"), "{refused}");
     setup.env.insert("SSL_CERT_FILE".to_owned(), folder.path().join("ca.pem").to_str().unwrap().to_owned());
     let passed = check(&setup);
     assert!(passed.contains("unreachable: connecting to 127.0.0.1:"), "the token was got, the mail server is what is dead: {passed}");

@@ -35,7 +35,7 @@ impl Call {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn compile(spec: &RequestSpec, place: &str, roots: &[&str], scope: &Scope<'_>) -> Result<Self, Vec<Problem>> {
-        let mut compiler = Compiler { place, roots, scope, problems: Vec::new() };
+        let mut compiler = Compiler::new(place, roots, scope);
         let call = compiler.call(spec);
         match call {
             Some(call) if compiler.problems.is_empty() => Ok(call),
@@ -50,32 +50,50 @@ impl Message {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn compile(spec: &Value, place: &str, roots: &[&str], scope: &Scope<'_>) -> Result<Self, Vec<Problem>> {
-        let mut compiler = Compiler { place, roots, scope, problems: Vec::new() };
+        let mut compiler = Compiler::new(place, roots, scope);
         let message = Self(compiler.json(spec));
         if compiler.problems.is_empty() { Ok(message) } else { Err(compiler.problems) }
     }
 }
 
-struct Compiler<'a> {
+/// Checks what stands at one place, and gathers what is wrong with it.
+pub(crate) struct Compiler<'a> {
     place: &'a str,
     roots: &'a [&'a str],
     scope: &'a Scope<'a>,
-    problems: Vec<Problem>,
+    /// It shows secrets though it names no `auth`, so it may only go where a credential may.
+    proven: bool,
+    /// `{token}` is known here.
+    token: bool,
+    /// What is wrong.
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(place: &'a str, roots: &'a [&'a str], scope: &'a Scope<'a>) -> Self {
+        Self { place, roots, scope, proven: false, token: false, problems: Vec::new() }
+    }
+
+    /// For what gets a token.
+    pub(crate) fn for_tokens(place: &'a str, scope: &'a Scope<'a>) -> Self {
+        Self { proven: true, token: true, ..Self::new(place, &["account"], scope) }
+    }
 }
 
 impl Compiler<'_> {
-    fn wrong(&mut self, message: impl std::fmt::Display) {
+    pub(crate) fn wrong(&mut self, message: impl std::fmt::Display) {
         self.problems.push(Problem::whole(self.scope.file, format!("[{}]: {message}", self.place)));
     }
 
-    fn call(&mut self, spec: &RequestSpec) -> Option<Call> {
+    pub(crate) fn call(&mut self, spec: &RequestSpec) -> Option<Call> {
+        self.token |= spec.auth.as_ref().and_then(|name| self.scope.auth.get(name)).is_some_and(|auth| auth.show().is_some());
         let named = [("GET", &spec.get), ("POST", &spec.post), ("PUT", &spec.put), ("PATCH", &spec.patch), ("DELETE", &spec.delete)];
         let named: Vec<(&'static str, &String)> = named.into_iter().filter_map(|(method, url)| Some((method, url.as_ref()?))).collect();
         let [(method, url)] = named.as_slice() else {
             self.wrong("name exactly one of get, post, put, patch, delete");
             return None;
         };
-        let url = self.url(url, spec.auth.is_some());
+        let url = self.url(url, spec.auth.is_some() || self.proven);
         let query = self.table(&spec.query);
         let headers = self.table(&spec.headers).into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
         let auth = spec.auth.as_ref().and_then(|name| self.auth(name));
@@ -94,7 +112,7 @@ impl Compiler<'_> {
     }
 
     /// The address: it begins with a host of `hosts`, with a setting that is a URL, or is a token alone that came from outside.
-    fn url(&mut self, text: &str, proven: bool) -> Option<Template> {
+    pub(crate) fn url(&mut self, text: &str, proven: bool) -> Option<Template> {
         let template = self.template(text)?;
         let setting = match template.first_path() {
             Some([root, name, ..]) if root == "settings" => Some(name.clone()),
@@ -122,7 +140,7 @@ impl Compiler<'_> {
         Some(template)
     }
 
-    fn template(&mut self, text: &str) -> Option<Template> {
+    pub(crate) fn template(&mut self, text: &str) -> Option<Template> {
         match Template::parse(text) {
             Err(message) => {
                 self.wrong(message);
@@ -138,6 +156,9 @@ impl Compiler<'_> {
     fn tokens(&mut self, template: &Template) {
         for name in template.secrets() {
             self.secret(name);
+        }
+        if template.names_token() && !self.token {
+            self.wrong("`{token}` is known only where `auth` names one that gets a token");
         }
         for path in template.paths() {
             match path {
@@ -165,7 +186,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn secret(&mut self, name: &str) {
+    pub(crate) fn secret(&mut self, name: &str) {
         if !self.scope.secrets.contains_key(name) {
             self.wrong(format!("names the secret `{name}`, which is not declared"));
         }
@@ -181,7 +202,7 @@ impl Compiler<'_> {
             self.unknown(format!("[auth.{name}] is missing"), near);
             return None;
         };
-        match Auth::compile(spec) {
+        match Auth::compile(name, spec) {
             Err(message) => {
                 self.wrong(format!("[auth.{name}]: {message}"));
                 None

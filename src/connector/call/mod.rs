@@ -143,6 +143,11 @@ impl Call {
         self.templates().into_iter().flat_map(Template::secrets).chain(of_auth).collect()
     }
 
+    /// The `[auth.NAME]` whose token it needs, where it needs one.
+    pub fn token(&self) -> Option<&str> {
+        self.auth.as_ref().and_then(Auth::token)
+    }
+
     /// Paths into the context that its address, query, headers and form name.
     pub fn paths(&self) -> impl Iterator<Item = &[String]> {
         self.templates().into_iter().flat_map(Template::paths)

@@ -36,8 +36,9 @@ impl Call {
         if named && !written {
             return Err(CallError::Host);
         }
-        let names_secret = |templates: &[(String, Template)]| templates.iter().any(|(_, template)| template.secrets().next().is_some());
-        if !written && (self.url.secrets().next().is_some() || names_secret(&self.query) || names_secret(&self.headers)) {
+        let secret = |template: &Template| template.secrets().next().is_some() || template.names_token();
+        let names_secret = |templates: &[(String, Template)]| templates.iter().any(|(_, template)| secret(template));
+        if !written && (secret(&self.url) || names_secret(&self.query) || names_secret(&self.headers)) {
             return Err(CallError::Host);
         }
         let mut headers = Vec::new();

@@ -21,6 +21,8 @@ enum Part {
     Segments(Vec<String>),
     /// Name of a secret.
     Secret(String),
+    /// The token of the call's auth.
+    Token,
 }
 
 /// How values are written so that they stay what they are.
@@ -91,6 +93,11 @@ impl Template {
         })
     }
 
+    /// Whether it holds the token of its call.
+    pub fn names_token(&self) -> bool {
+        self.0.contains(&Part::Token)
+    }
+
     /// The literal text it begins with.
     pub fn lead(&self) -> &str {
         match self.0.first() {
@@ -141,6 +148,7 @@ impl Template {
                     }
                 }
                 Part::Secret(name) => write(secret(with.secrets, name)?, position, &mut out),
+                Part::Token => write(token(with)?, position, &mut out),
             }
         }
         Ok(out)
@@ -155,6 +163,7 @@ fn part(token: &str) -> Result<Part, String> {
     }
     match path.as_slice() {
         [root, name] if root == "secrets" => Ok(Part::Secret(name.clone())),
+        [root] if root == "token" => Ok(Part::Token),
         [root, ..] if root == "secrets" => Err(format!("`{{{token}}}`: a secret is named `{{secrets.NAME}}`")),
         _ if several => Ok(Part::Segments(path)),
         _ => Ok(Part::Value(path)),
@@ -177,6 +186,14 @@ fn text(context: &Value, path: &[String]) -> Result<String, CallError> {
         Value::Null => Err(CallError::Missing(path.join("."))),
         Value::Array(_) | Value::Object(_) => Err(CallError::NotText(path.join("."))),
     }
+}
+
+/// The token of a call.
+///
+/// # Errors
+/// There is none.
+pub fn token<'t>(with: &'t Filling<'_>) -> Result<&'t str, CallError> {
+    with.token.map(ExposeSecret::expose_secret).ok_or_else(|| CallError::Missing("token".to_owned()))
 }
 
 /// The current value of a secret.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -89,7 +90,16 @@ pub(crate) fn play(connector: &Arc<Connector>, text: &str, stage: &Stage<'_>) ->
     let begin = script.backfill.map_or(Begin::FromNow, Begin::Backfill);
     let lane = Lane::load(poll, script.part.clone().unwrap_or(Value::Null), begin, &script.cursors);
     let session = script.cursors.get("session").and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null);
-    let mut player = Player { poll, stage, lane, session, cursors: script.cursors, asked: Vec::new(), items: Vec::new() };
+    let mut player = Player {
+        poll,
+        stage,
+        lane,
+        session,
+        cursors: script.cursors,
+        token: SecretString::from("a-token"),
+        asked: Vec::new(),
+        items: Vec::new(),
+    };
     for exchange in script.exchange {
         player.exchange(exchange)?;
     }
@@ -105,6 +115,8 @@ struct Player<'a> {
     lane: Lane,
     session: Value,
     cursors: Cursors,
+    /// Whatever would have to be got.
+    token: SecretString,
     asked: Vec<String>,
     items: Vec<Item>,
 }
@@ -120,7 +132,7 @@ impl Player<'_> {
         let registers = self.poll.register.as_ref().filter(|_| self.session.is_null());
         if let Some(register) = registers {
             let context = context(self.stage.reader.settings(), &Value::Null, &Value::Null, &Value::Null, &Value::Null, self.stage.now);
-            let filling = Filling { context: &context, secrets: self.stage.reader.secrets(), token: None, files: &[] };
+            let filling = Filling { context: &context, secrets: self.stage.reader.secrets(), token: Some(&self.token), files: &[] };
             let request = register.call.render(&filling).map_err(|error| error.to_string())?;
             self.asked.push(shown(&request));
             let judged = register.rules.judge(&answer, self.stage.now);
@@ -141,7 +153,7 @@ impl Player<'_> {
         let with = Surroundings {
             settings: reader.settings(),
             secrets: reader.secrets(),
-            token: None,
+            token: Some(&self.token),
             session: &self.session,
             now: self.stage.now,
         };

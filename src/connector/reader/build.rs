@@ -5,7 +5,6 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 
-use crate::connector::call::Call;
 use crate::connector::jq::Filter;
 use crate::connector::load::{Connector, MAP_VARS, settings_with_defaults, undeclared};
 use crate::connector::manifest::Manifest;
@@ -57,7 +56,9 @@ impl Parts {
         let secrets = channels.first().map(|first| first.secrets.clone()).unwrap_or_default();
         let settings = Value::Object(settings);
         let wait_ms = limits.media_wait_ms;
-        let asks = |spec: &&ChannelSpec| !trial && connector.whoami.as_ref().is_some_and(|whoami| given(&whoami.call, spec, &settings));
+        let asks = |spec: &&ChannelSpec| {
+            !trial && connector.whoami.as_ref().is_some_and(|whoami| connector.is_given(&whoami.call, &settings, &spec.secrets))
+        };
         let own = Arc::new(Own::needed_by(channels.iter().filter(asks).map(|spec| spec.id.clone()).collect()));
         let channels = channels.into_iter().map(|spec| known(&connector, spec, &settings, wait_ms, trial)).collect();
         Reader { name, channels, settings, own_map, secrets, digester, limits, connector, own }
@@ -156,19 +157,9 @@ pub(super) fn own_address(manifest: &Manifest, account: &str) -> Option<Address>
     Address::parse(&format!("{}:{account}", manifest.scheme())).ok()
 }
 
-/// Whether a channel has all that a call needs.
-fn given(call: &Call, spec: &ChannelSpec, settings: &Value) -> bool {
-    let set = |name: &str| spec.secrets.get(name).is_some_and(|values| values.iter().any(|value| !value.expose_secret().is_empty()));
-    let known = |path: &[String]| match path {
-        [root, name, ..] if root == "settings" => settings.get(name).is_some_and(|value| !value.is_null()),
-        _ => true,
-    };
-    call.secrets().into_iter().all(set) && call.paths().all(known)
-}
-
 /// The recipes a channel can use: those whose secrets and settings are set. Without them its files are only listed.
 fn media_facts(connector: &Connector, spec: &ChannelSpec, settings: &Value, wait_ms: i64, trial: bool) -> MediaFacts {
-    let fits = |recipe: &Recipe| recipe.steps.iter().all(|step| given(&step.call, spec, settings));
+    let fits = |recipe: &Recipe| recipe.steps.iter().all(|step| connector.is_given(&step.call, settings, &spec.secrets));
     let usable = connector.media.iter().filter(|(_, recipe)| trial || fits(recipe));
     let recipes = usable.map(|(name, recipe)| (name.clone(), i64::try_from(recipe.expires.as_millis()).unwrap_or(i64::MAX)));
     MediaFacts { wait_ms, recipes: recipes.collect() }

@@ -88,6 +88,9 @@ fn load(folder: &Folder, text: &str, limits: Limits) -> Result<TicketSystem, Vec
     if manifest.name != folder.name {
         loader.wrong(format!("`name` is `{}`, the folder is `{}`", manifest.name, folder.name));
     }
+    for (name, _) in manifest.auth.iter().filter(|(_, auth)| auth.show().is_some()) {
+        loader.wrong(format!("[auth.{name}]: a ticket system gets its tokens by [calls.token]"));
+    }
     let caps = loader.caps(&manifest);
     let calls = loader.calls(&manifest);
     let checks = manifest.checks.iter().enumerate().filter_map(|(number, check)| loader.check(number, check)).collect();

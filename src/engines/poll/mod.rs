@@ -13,8 +13,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::connector::call::Call;
+use crate::connector::ask::{Asked, Asker, Unasked};
 use crate::connector::call::answer::{Judged, Meaning, Rules};
+use crate::connector::call::{Call, CallError};
 use crate::connector::load::Connector;
 use crate::connector::poll::lane::{Begin, Lane, Surroundings};
 use crate::connector::poll::limits::Share;
@@ -26,6 +27,7 @@ use crate::ports::clock::{Clock, Random};
 use crate::ports::feed::{Cursors, Feed, FeedSource};
 use crate::ports::http::{Http, HttpError, HttpRequest};
 use crate::ports::pull::PullError;
+use crate::ports::token::{TokenError, Wallet};
 
 /// A look holds no request longer than this.
 const PROBE_WITHIN: Duration = Duration::from_secs(10);
@@ -41,6 +43,8 @@ pub struct PollParts {
     pub settings: Value,
     /// Its secrets.
     pub secrets: BTreeMap<String, Vec<SecretString>>,
+    /// Its tokens.
+    pub wallet: Wallet,
     /// The account that its cursors belong to.
     pub account: String,
     /// What the first look does.
@@ -73,27 +77,37 @@ impl PollParts {
         self.connector.polls.values().filter(|poll| poll.is_on(&self.settings))
     }
 
-    fn surroundings<'a>(&'a self, session: &'a Value) -> Surroundings<'a> {
-        Surroundings { settings: &self.settings, secrets: &self.secrets, token: None, session, now: self.clock.now() }
+    fn surroundings<'a>(&'a self, session: &'a Value, token: Option<&'a SecretString>) -> Surroundings<'a> {
+        Surroundings { settings: &self.settings, secrets: &self.secrets, token, session, now: self.clock.now() }
     }
 
-    /// Sends a request and says what its answer means.
-    async fn ask(&self, request: HttpRequest, rules: &Rules) -> Result<(crate::ports::http::HttpAnswer, Judged), PullError> {
-        let answer = self.http.send(request).await.map_err(|error| lost(&error))?;
-        let judged = rules.judge(&answer, self.clock.now());
-        Ok((answer, judged))
+    /// Sends a request of a poll and says what its answer means.
+    async fn ask(
+        &self,
+        poll: &str,
+        call: &Call,
+        rules: &Rules,
+        render: impl FnMut(Option<&SecretString>) -> Result<HttpRequest, CallError> + Send,
+    ) -> Result<Asked, PullError> {
+        let asker = Asker { http: &*self.http, wallet: &self.wallet, clock: &*self.clock };
+        asker.ask(call, rules, render).await.map_err(|error| match error {
+            Unasked::Call(error) => person(Code::ChannelConfig, format!("[poll.{poll}] {error}")),
+            Unasked::Token(TokenError::Later { code, detail, after }) => PullError::Lost { code, detail, after },
+            Unasked::Token(TokenError::Person { code, detail }) => person(code, detail),
+            Unasked::Http(error) => lost(&error),
+        })
     }
 
     /// A request that is no page: of parts, or of a registration.
-    async fn side(&self, call: &Call, rules: &Rules) -> Result<Judged, PullError> {
+    async fn side(&self, poll: &str, call: &Call, rules: &Rules) -> Result<Judged, PullError> {
         let context = context(&self.settings, &Value::Null, &Value::Null, &Value::Null, &Value::Null, self.clock.now());
-        let filling = crate::connector::call::Filling { context: &context, secrets: &self.secrets, token: None, files: &[] };
-        let request = call.render(&filling).map_err(|error| person(Code::ChannelConfig, error.to_string()))?;
-        let place = request.place();
-        let (_, judged) = self.ask(request, rules).await?;
-        match judged.meaning {
-            Meaning::Ok => Ok(judged),
-            _ => Err(refused(&place, &judged)),
+        let render = |token: Option<&SecretString>| {
+            call.render(&crate::connector::call::Filling { context: &context, secrets: &self.secrets, token, files: &[] })
+        };
+        let asked = self.ask(poll, call, rules, render).await?;
+        match asked.judged.meaning {
+            Meaning::Ok => Ok(asked.judged),
+            _ => Err(refused(&asked.place, &asked.judged)),
         }
     }
 }
@@ -130,7 +144,7 @@ impl PollSource {
     async fn look(&self, poll: &Poll) -> Result<String, PullError> {
         let parts = &self.parts;
         if let Some(register) = &poll.register {
-            parts.side(&register.call, &register.rules).await?;
+            parts.side(&poll.name, &register.call, &register.rules).await?;
             return Ok("registered".to_owned());
         }
         let part = match &poll.parts {
@@ -141,17 +155,19 @@ impl PollSource {
             },
         };
         let mut lane = Lane::load(poll, part, Begin::FromNow, &Cursors::new());
-        let request = lane.request(poll, &parts.surroundings(&Value::Null));
-        let mut request = request.map_err(|error| person(Code::ChannelConfig, error.to_string()))?;
-        request.within = request.within.min(PROBE_WITHIN);
-        let place = request.place();
-        match parts.ask(request, &poll.rules).await {
+        let place = poll.call.server(&parts.settings);
+        let asked = parts.ask(&poll.name, &poll.call, &poll.rules, |token| {
+            let mut request = lane.request(poll, &parts.surroundings(&Value::Null, token))?;
+            request.within = request.within.min(PROBE_WITHIN);
+            Ok(request)
+        });
+        match asked.await {
             Err(PullError::Lost { code: Code::Timeout, .. }) if poll.spec.long_poll => {
                 Ok(format!("{place} holds the request, as it should"))
             }
             Err(error) => Err(error),
-            Ok((_, judged)) if matches!(judged.meaning, Meaning::Ok | Meaning::Ignore) => Ok(format!("{place} answers")),
-            Ok((_, judged)) => Err(refused(&place, &judged)),
+            Ok(asked) if matches!(asked.judged.meaning, Meaning::Ok | Meaning::Ignore) => Ok(format!("{} answers", asked.place)),
+            Ok(asked) => Err(refused(&asked.place, &asked.judged)),
         }
     }
 }

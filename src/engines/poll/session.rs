@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::connector::ask::Asked;
 use crate::connector::call::answer::{Judged, Meaning};
 use crate::connector::poll::Poll;
 use crate::connector::poll::lane::{Lane, Step, weight};
@@ -86,7 +87,7 @@ pub(super) async fn parts_of(parts: &PollParts, poll: &Poll) -> Result<Vec<Value
         return Ok(set.iter().take(PARTS_MAX).cloned().collect());
     }
     let Some((call, rules, from)) = &spec.request else { return Ok(Vec::new()) };
-    let judged = parts.side(call, rules).await?;
+    let judged = parts.side(&poll.name, call, rules).await?;
     let (status, input) = (Value::from(judged.status), crate::connector::jq::Input::Value(&judged.body));
     let found = from.run_of(input, &[&status, &judged.headers]);
     let found = found.map_err(|error| person(Code::Protocol, format!("[poll.{}] parts: {error}", poll.name)))?;
@@ -188,7 +189,7 @@ impl Session {
         let Some(road) = self.roads.get_mut(at) else { return Ok(()) };
         let Some(poll) = self.parts.connector.polls.get(&road.name) else { return Ok(()) };
         let Some(register) = &poll.register else { return Ok(()) };
-        let judged = self.parts.side(&register.call, &register.rules).await?;
+        let judged = self.parts.side(&poll.name, &register.call, &register.rules).await?;
         let mut session = serde_json::Map::new();
         for (name, filter) in &register.take {
             let value = judged.take(filter).map_err(|error| person(Code::Protocol, format!("[poll.{}] register: {error}", poll.name)))?;
@@ -228,10 +229,9 @@ impl Session {
         let alone = self.roads.iter().filter_map(|road| road.lanes.as_ref()).map(Vec::len).sum::<usize>() <= 1;
         let Some(road) = self.roads.get_mut(at) else { return Ok(()) };
         let Some(track) = road.lanes.as_mut().and_then(|lanes| lanes.get_mut(index)) else { return Ok(()) };
-        let request = track.lane.request(poll, &parts.surroundings(&road.session));
-        let request = request.map_err(|error| person(Code::ChannelConfig, format!("[poll.{name}] {error}")))?;
-        let place = request.place();
-        let (answer, judged) = parts.ask(request, &poll.rules).await?;
+        let (lane, session) = (&mut track.lane, &road.session);
+        let asked = parts.ask(&name, &poll.call, &poll.rules, |token| lane.request(poll, &parts.surroundings(session, token)));
+        let Asked { answer, judged, place } = asked.await?;
         let now = parts.clock.monotonic();
         self.used.spend(poll.spec.cost, weight(&answer), parts.clock.now());
         self.unwritten += 1;

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use crate::connector::ask::{Asked, Asker, Unasked, is_spent, refused_afresh};
 use crate::connector::call::answer::{Judged, Meaning, Rules};
 use crate::connector::call::{CallError, Filling};
 use crate::connector::stream::{Opening, StreamKind};
@@ -17,8 +18,9 @@ use crate::http::flow::FlowAnswer;
 use crate::http::socket::{Socket, SocketError};
 use crate::model::codes::Code;
 use crate::ports::feed::Cursors;
-use crate::ports::http::{Egress, Http, HttpAnswer, HttpError, HttpRequest};
+use crate::ports::http::{Egress, HttpAnswer, HttpError, HttpRequest};
 use crate::ports::pull::PullError;
+use crate::ports::token::TokenError;
 
 /// Connects and waits until payloads come.
 pub async fn connect(settings: &StreamSettings, cursors: &Cursors) -> Result<Session, PullError> {
@@ -40,7 +42,9 @@ pub fn server(settings: &StreamSettings) -> Option<String> {
     let call = plan.open.as_ref().map(|open| &open.call).or(plan.connect.as_ref());
     match call {
         Some(call) => {
-            let filling = Filling { context: &context, secrets: &settings.secrets, token: None, files: &[] };
+            // Where it leads does not depend on its token.
+            let none = SecretString::default();
+            let filling = Filling { context: &context, secrets: &settings.secrets, token: Some(&none), files: &[] };
             call.render(&filling).ok().map(|request| request.place())
         }
         None => ["api", "server", "homeserver", "jid"].iter().find_map(|name| settings.settings.get(name)?.as_str().map(str::to_owned)),
@@ -65,27 +69,55 @@ async fn described(settings: &StreamSettings, cursors: &Cursors) -> Result<Sessi
     }
     let call = plan.connect.as_ref().ok_or_else(|| person(Code::Invariant, "a stream without `connect`"))?;
     let filled = Value::Object(context.clone());
-    let request = call.render(&Filling { context: &filled, secrets: &settings.secrets, token: None, files: &[] });
-    let mut request = request.map_err(|error| unfilled("stream.connect", &error))?;
-    let place = request.place();
-    // Where nobody wrote the host down, no secret is said either.
-    let secrets = if request.egress == Egress::Written { settings.secrets.clone() } else { BTreeMap::<String, Vec<SecretString>>::new() };
-    let max = plan.frame_bytes_max;
-    let wire = match plan.kind {
-        StreamKind::Websocket => Wire::Socket(socket(settings, &request, plan.protocol.as_deref()).await?),
-        kind => {
-            let accept = if kind == StreamKind::Sse { "text/event-stream" } else { "application/x-ndjson, application/json" };
-            if !request.headers.iter().any(|(name, _)| name == "accept") {
-                request.headers.push(("accept".to_owned(), accept.to_owned()));
-            }
-            match settings.http.flow(request).await.map_err(unreached)? {
-                FlowAnswer::Flow(flow) => Wire::Flow(flow, if kind == StreamKind::Sse { Cutter::events(max) } else { Cutter::lines(max) }),
-                FlowAnswer::Answer(answer) => return Err(refused(&plan.rules, &answer, settings, &place)),
+    let asker = asker(settings);
+    let mut spent = None;
+    let (wire, place, secrets) = loop {
+        let token = asker.token(call, spent.as_ref()).await.map_err(untold)?;
+        let secret = token.as_ref().map(|token| &token.secret);
+        let request = call.render(&Filling { context: &filled, secrets: &settings.secrets, token: secret, files: &[] });
+        let request = request.map_err(|error| unfilled("stream.connect", &error))?;
+        let place = request.place();
+        // Where nobody wrote the host down, no secret is said either.
+        let written = request.egress == Egress::Written;
+        match wire(settings, request).await? {
+            Ok(wire) => break (wire, place, if written { settings.secrets.clone() } else { BTreeMap::<String, Vec<SecretString>>::new() }),
+            Err(answer) => {
+                let judged = plan.rules.judge(&answer, settings.clock.now());
+                match token.filter(|_| is_spent(&judged)) {
+                    Some(_) if spent.is_some() => return Err(untold(refused_afresh(&place, &judged))),
+                    Some(token) => spent = Some(token),
+                    None => return Err(no_stream(&judged, &place)),
+                }
             }
         }
     };
     let talk = Described::new(plan.clone(), context, secrets, place.clone(), Instant::now());
     Session::begin(wire, Box::new(talk), plan.gather, place)
+}
+
+/// What carries the frames, or the answer that is no stream.
+async fn wire(settings: &StreamSettings, mut request: HttpRequest) -> Result<Result<Wire, HttpAnswer>, PullError> {
+    let (plan, max) = (&settings.plan, settings.plan.frame_bytes_max);
+    if plan.kind == StreamKind::Websocket {
+        return match settings.http.socket(&request, plan.protocol.as_deref(), max).await {
+            Ok(socket) => Ok(Ok(Wire::Socket(socket))),
+            Err(SocketError::Http(error)) => Err(unreached(error)),
+            Err(SocketError::Answer(answer)) => Ok(Err(answer)),
+        };
+    }
+    let events = plan.kind == StreamKind::Sse;
+    if !request.headers.iter().any(|(name, _)| name == "accept") {
+        let accept = if events { "text/event-stream" } else { "application/x-ndjson, application/json" };
+        request.headers.push(("accept".to_owned(), accept.to_owned()));
+    }
+    Ok(match settings.http.flow(request).await.map_err(unreached)? {
+        FlowAnswer::Flow(flow) => Ok(Wire::Flow(flow, if events { Cutter::events(max) } else { Cutter::lines(max) })),
+        FlowAnswer::Answer(answer) => Err(answer),
+    })
+}
+
+fn asker(settings: &StreamSettings) -> Asker<'_> {
+    Asker { http: &settings.http, wallet: &settings.wallet, clock: &*settings.clock }
 }
 
 /// A websocket, or what its refusal means.
@@ -99,11 +131,13 @@ pub async fn socket(settings: &StreamSettings, request: &HttpRequest, protocol: 
 
 /// Asks before the stream, and takes what the manifest wants of the answer.
 async fn opened(settings: &StreamSettings, open: &Opening, context: &Value) -> Result<Map<String, Value>, PullError> {
-    let request = open.call.render(&Filling { context, secrets: &settings.secrets, token: None, files: &[] });
-    let request = request.map_err(|error| unfilled("stream.open", &error))?;
-    let place = request.place();
-    let answer = settings.http.send(request).await.map_err(unreached)?;
-    let judged = open.rules.judge(&answer, settings.clock.now());
+    let render = |token: Option<&SecretString>| open.call.render(&Filling { context, secrets: &settings.secrets, token, files: &[] });
+    let asked = asker(settings).ask(&open.call, &open.rules, render).await;
+    let Asked { judged, place, .. } = asked.map_err(|error| match error {
+        Unasked::Call(error) => unfilled("stream.open", &error),
+        Unasked::Token(error) => untold(error),
+        Unasked::Http(error) => unreached(error),
+    })?;
     if judged.meaning != Meaning::Ok {
         return Err(meant(&judged, &place));
     }
@@ -115,7 +149,10 @@ async fn opened(settings: &StreamSettings, open: &Opening, context: &Value) -> R
 }
 
 fn refused(rules: &Rules, answer: &HttpAnswer, settings: &StreamSettings, place: &str) -> PullError {
-    let judged = rules.judge(answer, settings.clock.now());
+    no_stream(&rules.judge(answer, settings.clock.now()), place)
+}
+
+fn no_stream(judged: &Judged, place: &str) -> PullError {
     match judged.meaning {
         // An answer that is no stream is no success, whatever its status.
         Meaning::Ok | Meaning::Ignore => PullError::Lost {
@@ -123,7 +160,14 @@ fn refused(rules: &Rules, answer: &HttpAnswer, settings: &StreamSettings, place:
             detail: format!("{place} answered {} and no stream", judged.status),
             after: judged.after,
         },
-        _ => meant(&judged, place),
+        _ => meant(judged, place),
+    }
+}
+
+fn untold(error: TokenError) -> PullError {
+    match error {
+        TokenError::Later { code, detail, after } => PullError::Lost { code, detail, after },
+        TokenError::Person { code, detail } => PullError::Person { code, detail },
     }
 }
 

@@ -34,6 +34,7 @@ use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Random};
 use crate::ports::feed::{Cursors, Feed, FeedNews, FeedSource};
 use crate::ports::pull::PullError;
+use crate::ports::token::Wallet;
 
 /// A question waits this long for something to come.
 const QUIET_WITHIN: Duration = Duration::from_secs(50);
@@ -52,6 +53,8 @@ pub struct StreamSettings {
     pub settings: Value,
     /// Its secrets.
     pub secrets: BTreeMap<String, Vec<SecretString>>,
+    /// Its tokens.
+    pub wallet: Wallet,
     /// What calls out.
     pub http: HttpClient,
     /// Time of day, for limits that a platform tells as one.

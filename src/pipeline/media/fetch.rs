@@ -6,11 +6,13 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use secrecy::SecretString;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::connector::call::answer::Meaning;
-use crate::connector::call::{CallError, Filling};
+use crate::connector::ask::{Asker, Unasked, is_spent};
+use crate::connector::call::CallError;
+use crate::connector::call::answer::{Judged, Meaning};
 use crate::connector::mail::sniff;
 use crate::connector::media::{Recipe, Redirect, Step};
 use crate::connector::text::hex;
@@ -22,6 +24,7 @@ use crate::pipeline::media::slots::Slot;
 use crate::pipeline::raws::blob_key;
 use crate::ports::blobs::{BlobError, Incoming};
 use crate::ports::http::{HttpAnswer, HttpError, HttpOpened, HttpRead, HttpRequest};
+use crate::ports::token::{AccessToken, TokenError};
 
 /// Redirects followed.
 const REDIRECTS_MAX: usize = 5;
@@ -66,7 +69,7 @@ pub async fn file(channel: &MediaChannel, task: &FetchTask) -> Result<Fetched, F
     }
     if recipe.is_inline() {
         attempt.ask(last, &mut context).await?;
-        let bytes = recipe.inline(&channel.kit.filling(&context)).map_err(|_| Failure::Never(Code::MediaRefused))?;
+        let bytes = recipe.inline(&channel.kit.filling(&context, None)).map_err(|_| Failure::Never(Code::MediaRefused))?;
         return attempt.keep(Opening::inline(bytes), &context).await;
     }
     let opened = attempt.open(last, &context).await?;
@@ -98,6 +101,28 @@ impl Opening {
     }
 }
 
+/// Why the last request gave no file.
+enum Refused {
+    /// Its token is no longer good.
+    Spent,
+    Failed(Failure),
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Refused {
+    fn failure(self) -> Failure {
+        match self {
+            Self::Spent => Failure::Denied,
+            Self::Failed(failure) => failure,
+        }
+    }
+}
+
 struct Attempt<'a> {
     channel: &'a MediaChannel,
     task: &'a FetchTask,
@@ -105,17 +130,24 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn filling<'c>(&'c self, context: &'c Value) -> Filling<'c> {
-        self.channel.kit.filling(context)
+    fn asker(&self) -> Asker<'_> {
+        let parts = &self.channel.parts;
+        Asker { http: &*parts.http, wallet: &self.channel.kit.wallet, clock: &*parts.clock }
     }
 
     /// A request whose answer is JSON.
     async fn ask(&self, step: &Step, context: &mut Value) -> Result<(), Failure> {
-        let mut request = step.call.render(&self.filling(context)).map_err(|error| unrendered(&error))?;
-        request.answer_bytes_max = self.json_bytes_max();
-        let _slot = self.channel.parts.slots.take(&request.place()).await;
-        let answer = self.channel.parts.http.send(request).await.map_err(|error| unanswered(&error))?;
-        let judged = step.rules.judge(&answer, self.channel.parts.clock.now());
+        // Where it leads does not depend on its token.
+        let somewhere = self.channel.kit.render(&step.call, context, Some(&SecretString::default()));
+        let place = somewhere.map_err(|error| unrendered(&error))?.place();
+        let _slot = self.channel.parts.slots.take(&place).await;
+        let asker = self.asker();
+        let asked = asker.ask(&step.call, &step.rules, |token| {
+            let mut request = self.channel.kit.render(&step.call, context, token)?;
+            request.answer_bytes_max = self.json_bytes_max();
+            Ok(request)
+        });
+        let judged = asked.await.map_err(unasked)?.judged;
         meant(judged.meaning, judged.after)?;
         step.take(&judged, context).map_err(|_| Failure::Never(Code::MediaRefused))
     }
@@ -132,24 +164,44 @@ impl Attempt<'_> {
         self.recipe.bytes_max.unwrap_or(u64::MAX).min(self.channel.parts.bytes_max)
     }
 
-    /// The request whose answer is the file; redirects are followed as the recipe says.
+    /// The request whose answer is the file; a token that is no longer good is replaced once.
     async fn open(&self, step: &Step, context: &Value) -> Result<Opening, Failure> {
-        let mut request = step.call.render(&self.filling(context)).map_err(|error| unrendered(&error))?;
+        let asker = self.asker();
+        let token = asker.token(&step.call, None).await.map_err(|error| unasked(error.into()))?;
+        match self.open_with(step, context, token.as_ref()).await {
+            Err(Refused::Spent) => {
+                let fresh = asker.token(&step.call, token.as_ref()).await.map_err(|error| unasked(error.into()))?;
+                self.open_with(step, context, fresh.as_ref()).await.map_err(Refused::failure)
+            }
+            opened => opened.map_err(Refused::failure),
+        }
+    }
+
+    /// The same with this token; redirects are followed as the recipe says.
+    async fn open_with(&self, step: &Step, context: &Value, token: Option<&AccessToken>) -> Result<Opening, Refused> {
+        let secret = token.map(|token| &token.secret);
+        let mut request = self.channel.kit.render(&step.call, context, secret).map_err(|error| unrendered(&error))?;
         for _ in 0..=REDIRECTS_MAX {
             let slot = self.channel.parts.slots.take(&request.place()).await;
             let opened = self.channel.parts.http.open(request.clone()).await.map_err(|error| unanswered(&error))?;
             match opened.status {
-                200 | 203 => return self.checked(opened, slot),
+                200 | 203 => return Ok(self.checked(opened, slot)?),
                 // Not ready yet.
-                202 => return Err(Failure::Later(Code::MediaMissing, None)),
+                202 => return Err(Failure::Later(Code::MediaMissing, None).into()),
                 301 | 302 | 303 | 307 | 308 if self.recipe.redirect == Redirect::DropAuth => {
                     request = follow(step, &request, &opened, context)?;
                 }
-                300..400 => return Err(Failure::Never(Code::MediaRefused)),
-                _ => return Err(self.refused(step, opened).await),
+                300..400 => return Err(Failure::Never(Code::MediaRefused).into()),
+                _ => {
+                    let judged = self.refused(step, opened).await;
+                    if token.is_some() && is_spent(&judged) {
+                        return Err(Refused::Spent);
+                    }
+                    return Err(meant(judged.meaning, judged.after).err().unwrap_or(Failure::Later(Code::Unknown, None)).into());
+                }
             }
         }
-        Err(Failure::Never(Code::MediaRefused))
+        Err(Failure::Never(Code::MediaRefused).into())
     }
 
     fn checked(&self, opened: HttpOpened, slot: Slot) -> Result<Opening, Failure> {
@@ -165,7 +217,7 @@ impl Attempt<'_> {
     }
 
     /// What an answer that is not the file means.
-    async fn refused(&self, step: &Step, mut opened: HttpOpened) -> Failure {
+    async fn refused(&self, step: &Step, mut opened: HttpOpened) -> Judged {
         let mut body = BytesMut::new();
         while body.len() < ERROR_BYTES_MAX
             && let Ok(Ok(Some(piece))) = tokio::time::timeout(SILENCE_MAX, opened.body.next()).await
@@ -173,8 +225,7 @@ impl Attempt<'_> {
             body.extend_from_slice(piece.get(..piece.len().min(ERROR_BYTES_MAX)).unwrap_or_default());
         }
         let answer = HttpAnswer { status: opened.status, headers: opened.headers, body: body.freeze() };
-        let judged = step.rules.judge(&answer, self.channel.parts.clock.now());
-        meant(judged.meaning, judged.after).err().unwrap_or(Failure::Later(Code::Unknown, None))
+        step.rules.judge(&answer, self.channel.parts.clock.now())
     }
 
     /// Reads the body into the blob store.
@@ -217,7 +268,7 @@ impl Attempt<'_> {
             return Err(Failure::Later(Code::MediaMismatch, None));
         }
         let sha256 = hex(&digest.finalize());
-        if self.recipe.sha256(&self.filling(context)).is_some_and(|told| told != sha256) {
+        if self.recipe.sha256(&self.channel.kit.filling(context, None)).is_some_and(|told| told != sha256) {
             return Err(Failure::Later(Code::MediaMismatch, None));
         }
         let media_type = self.media_type(opening.media_type.as_deref(), &first);
@@ -263,6 +314,15 @@ fn meant(meaning: Meaning, after: Option<Duration>) -> Result<(), Failure> {
 fn unrendered(error: &CallError) -> Failure {
     tracing::warn!(error = %error, "file not asked for");
     Failure::Never(Code::MediaNotFetched)
+}
+
+fn unasked(error: Unasked) -> Failure {
+    match error {
+        Unasked::Call(error) => unrendered(&error),
+        Unasked::Http(error) => unanswered(&error),
+        Unasked::Token(TokenError::Later { code, after, .. }) => Failure::Later(code, after),
+        Unasked::Token(TokenError::Person { .. }) => Failure::Denied,
+    }
 }
 
 fn unanswered(error: &HttpError) -> Failure {

@@ -5,11 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Held, Keeper};
+use crate::connector::ask::{Asker, Unasked};
 use crate::connector::call::answer::{Judged, Meaning};
 use crate::connector::subscribe::{GrantedBy, Step, Subscribe, There, Told};
 use crate::logic::subscription::{Errand, Phase};
 use crate::model::codes::Code;
 use crate::ports::store::StoreError;
+use crate::ports::token::TokenError;
 
 /// Why a step came to no good end.
 pub(super) struct Failure {
@@ -231,18 +233,23 @@ impl Keeper {
             "subscription": Value::Object(held.state.values.clone()),
         });
         let failed = |failure| Undone::Failed(failure);
-        let request = self.kit.render(&step.call, &context);
-        let request = request.map_err(|error| failed(Failure::plain(Code::ChannelConfig, error.to_string())))?;
-        let answer = self
-            .http
-            .send(request)
-            .await
-            .map_err(|error| failed(Failure { code: error.code, detail: error.detail, after: None, person: false, meaning: None }))?;
-        let judged = step.rules.judge(&answer, self.clock.now());
+        let asker = Asker { http: &*self.http, wallet: &self.kit.wallet, clock: &*self.clock };
+        let asked = asker.ask(&step.call, &step.rules, |token| self.kit.render(&step.call, &context, token)).await;
+        let judged = asked.map_err(|error| failed(unasked(error)))?.judged;
         if judged.meaning != Meaning::Ok {
             return Err(failed(refused(&judged)));
         }
         step.told(&judged, hook).map_err(|error| failed(Failure::plain(Code::Protocol, error.to_string())))
+    }
+}
+
+fn unasked(error: Unasked) -> Failure {
+    let plain = |code, detail, after, person| Failure { code, detail, after, person, meaning: None };
+    match error {
+        Unasked::Call(error) => plain(Code::ChannelConfig, error.to_string(), None, true),
+        Unasked::Token(TokenError::Later { code, detail, after }) => plain(code, detail, after, false),
+        Unasked::Token(TokenError::Person { code, detail }) => plain(code, detail, None, true),
+        Unasked::Http(error) => plain(error.code, error.detail, None, false),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -38,6 +38,12 @@ pub struct Book {
     pub failures: VecDeque<(u16, Value)>,
     /// What the token endpoint was asked.
     pub asked: Vec<Fields>,
+    /// So many answers are lost: what was asked is done, and the connection ends.
+    pub cut: u32,
+    /// So many answers are a page for people.
+    pub pages: u32,
+    /// What it gives is not known to it: APIs refuse it.
+    pub forgetful: bool,
     /// How long the token endpoint takes to answer.
     pub slow: Duration,
     /// How often the person has not yet said yes to the device.
@@ -54,7 +60,9 @@ impl Book {
     fn access_token(&mut self, user: &str) -> String {
         self.made += 1;
         let token = format!("access-{}", self.made);
-        self.access.insert(token.clone(), user.to_owned());
+        if !self.forgetful {
+            self.access.insert(token.clone(), user.to_owned());
+        }
         token
     }
 
@@ -118,8 +126,11 @@ fn refused(error: &str) -> Response {
     (StatusCode::BAD_REQUEST, Json(body)).into_response()
 }
 
-async fn token(State(shared): Shared, body: String) -> Response {
-    let fields = form(&body);
+async fn token(State(shared): Shared, headers: HeaderMap, body: String) -> Response {
+    let mut fields = form(&body);
+    if let Some(value) = headers.get("authorization") {
+        fields.insert("authorization".to_owned(), value.to_str().unwrap().to_owned());
+    }
     let slow = shared.lock().unwrap().slow;
     tokio::time::sleep(slow).await;
     let mut book = shared.lock().unwrap();
@@ -127,6 +138,10 @@ async fn token(State(shared): Shared, body: String) -> Response {
     book.asked.push(fields.clone());
     if let Some((status, body)) = book.failures.pop_front() {
         return (StatusCode::from_u16(status).unwrap(), [("retry-after", "3")], Json(body)).into_response();
+    }
+    if book.pages > 0 {
+        book.pages -= 1;
+        return axum::response::Html("<html><body>Please log in</body></html>").into_response();
     }
     let user = book.user.clone();
     let granted = match field("grant_type").as_str() {
@@ -170,6 +185,11 @@ async fn token(State(shared): Shared, body: String) -> Response {
     }
     if let Some(seconds) = book.refresh_expires_in {
         answer["refresh_token_expires_in"] = seconds.into();
+    }
+    if book.cut > 0 {
+        book.cut -= 1;
+        let broken = futures_util::stream::iter([Ok("{".to_owned()), Err(std::io::Error::other("cut"))]);
+        return Response::builder().header("content-length", "1000").body(axum::body::Body::from_stream(broken)).unwrap();
     }
     Json(answer).into_response()
 }

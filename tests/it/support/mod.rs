@@ -30,5 +30,6 @@ pub mod refusing;
 pub mod servers;
 pub mod subscriptions;
 pub mod ticketing;
+pub mod token_api;
 pub mod virtual_time;
 pub mod whatsapp;

@@ -178,6 +178,7 @@ pub(super) fn source(stream: &str, api: &str, gap: Option<Arc<dyn FeedSource>>) 
         plan: Arc::new(plan(stream).unwrap_or_else(|problems| panic!("{problems}"))),
         settings: json!({"api": api, "intents": 37_377}),
         secrets: BTreeMap::from([("token".to_owned(), secret("s3cret")), ("bot_token".to_owned(), secret("b0t"))]),
+        wallet: crate::ports::token::Wallet::default(),
         http: HttpClient::new(false).unwrap(),
         clock: Arc::new(Frozen),
         random: Arc::new(Zero),
