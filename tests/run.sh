@@ -148,8 +148,11 @@ node_clients() { node_packages . standardwebhooks@1.1.1; }
 # A Matrix homeserver.
 matrix_server() { python_packages synapse matrix-synapse==1.163.2; }
 
-# A ticket server of Python's registry. It runs as nobody, who must be able to read it.
-ticket_servers() { python_packages desks-venv roundup==2.6.0; }
+# Ticket servers of Python's registry. Roundup runs as nobody, who must be able to read it.
+ticket_servers() {
+    python_packages desks-venv roundup==2.6.0
+    python_packages helpdesk-venv django-helpdesk==2.6.1 django-bootstrap4-form==4.0.2 packaging==25.0
+}
 
 # SDKs of platforms, which sign requests and judge signatures: the other side of our hooks.
 python_sdks() {

@@ -1,4 +1,5 @@
-//! Ticket systems, the real ones: Request Tracker 5 and Redmine 5 as Debian packages them. The same facts for each.
+//! Ticket systems, the real ones: Request Tracker 5 and Redmine 5 as Debian packages them, Roundup and django-helpdesk of Python's
+//! registry. The same facts for each.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::support::ticketing::{System, check, conversations, post_form, post_wh
 /// A create that something on the way repeats makes a second ticket, which is found and joined. An entry that is repeated nobody can
 /// tell from one that was said twice: these systems have no key for it.
 fn may_repeat(asked: &Message) -> bool {
-    let creates = ["POST /REST/2.0/ticket ", "POST /issues.json ", "POST /t/rest/data/issue ", "GET "];
+    let creates = ["POST /REST/2.0/ticket ", "POST /issues.json ", "POST /t/rest/data/issue ", "POST /api/tickets/ ", "GET "];
     creates.iter().any(|start| asked.start.starts_with(start))
 }
 
@@ -44,6 +45,9 @@ async fn conversations_become_tickets(system: System, desk: Desk) {
     post_whatsapp(&daemon, 2, "w3", "Somebody else").await;
     daemon.settled(Duration::from_secs(60)).await;
     let escapes = system != System::Roundup;
+    // What looks like a template of the system is what the customer wrote.
+    post_whatsapp(&daemon, 2, "w4", "Curly {{ ticket.id }} and {% now %} {# no #} end").await;
+    daemon.settled(Duration::from_secs(60)).await;
     // What dialects add and escape is not part of what is compared.
     let conversations = conversations(&daemon).await;
     assert_eq!(conversations.len(), 3);
@@ -57,8 +61,15 @@ async fn conversations_become_tickets(system: System, desk: Desk) {
             assert_eq!(entry.files.len(), names.len());
             assert!(entry.files.iter().all(|(name, bytes)| files[name] == *bytes));
             plain += usize::from(entry.text.contains("Größe 38") && (!escapes || !entry.text.contains("<b>dringend")));
-            assert!(!escapes || !entry.text.contains("\nh1. no"));
+            // No markup where the system reads Markdown.
+            assert!(!escapes || system == System::Django || !entry.text.contains("\nh1. no"));
         }
+    }
+    let (conversation, _) = conversations.iter().find(|(_, said)| said.iter().any(|(text, _)| text.starts_with("Curly"))).unwrap();
+    let ticket = system.tickets(&desk, conversation).await.remove(0);
+    let curly = system.entries(&desk, &ticket).await.remove(1).text;
+    for word in ["ticket.id", "now", "no", "end"] {
+        assert!(curly.contains(word), "{curly}");
     }
     assert_eq!(plain, 1, "umlauts arrive, markup of the customer does nothing");
 
@@ -107,8 +118,8 @@ async fn every_lost_answer_is_looked_for(system: System, desk: Desk) {
 }
 
 async fn nothing_is_doubled_by_a_bad_link_and_kills(system: System, desk: Desk) {
-    // Roundup takes one call after the other.
-    let usual = if system == System::Roundup { 10 } else { 24 };
+    // These take one call after the other.
+    let usual = if matches!(system, System::Roundup | System::Django) { 10 } else { 24 };
     let count: u64 = std::env::var("OMNIGATE_TICKETS").ok().and_then(|value| value.parse().ok()).unwrap_or(usual);
     let files = files();
     let seed = std::env::var("SIM_SEED").ok().and_then(|value| value.parse().ok()).unwrap_or(20_261_123);
@@ -157,8 +168,11 @@ async fn a_check_says_what_is_missing(system: System, desk: Desk) {
     assert!(status.success(), "{shown}{errors}");
     assert!(shown.contains("login"), "{shown}");
     let mut bad = setup(system, &desk, &desk.url(), "");
-    bad.rest =
-        bad.rest.replace("queue = \"Support\"", "queue = \"Bare\"").replace("conversation_field_id = 1", "conversation_field_id = 7");
+    bad.rest = bad
+        .rest
+        .replace("queue = \"Support\"", "queue = \"Bare\"")
+        .replace("conversation_field_id = 1", "conversation_field_id = 7")
+        .replace("queue = 1 }", "queue = 1, conversation_field = \"other\" }");
     let bad = Daemon::prepare(bad);
     let (status, shown, errors) = bad.command(&["check", "--connect"]);
     assert!(!status.success() && format!("{shown}{errors}").contains("custom field"), "{shown}{errors}");
@@ -234,6 +248,15 @@ of!(roundup, roundup, Roundup:
     conversations_become_tickets,
     every_lost_answer_is_looked_for,
     nothing_is_doubled_by_a_bad_link_and_kills,
+    a_closed_ticket_is_followed_by_another_that_names_it,
+    a_lost_ticket_is_made_anew,
+);
+
+of!(django, django, Django:
+    conversations_become_tickets,
+    every_lost_answer_is_looked_for,
+    nothing_is_doubled_by_a_bad_link_and_kills,
+    a_check_says_what_is_missing,
     a_closed_ticket_is_followed_by_another_that_names_it,
     a_lost_ticket_is_made_anew,
 );

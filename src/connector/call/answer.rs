@@ -181,8 +181,18 @@ impl Judged {
             "/errors/0",
             "/detail",
         ];
-        let found = places.iter().find_map(|place| self.body.pointer(place)?.as_str());
+        let found = places.iter().find_map(|place| self.body.pointer(place)?.as_str()).or_else(|| first_text(&self.body, 3));
         let clean: String = found?.chars().map(|char| if char.is_control() { ' ' } else { char }).take(WORDS_CHARS_MAX).collect();
         (!clean.trim().is_empty()).then_some(clean)
+    }
+}
+
+/// The first text in an answer that has no usual place for it: `{"queue": ["Invalid pk"]}`.
+fn first_text(body: &Value, depth: usize) -> Option<&str> {
+    match body {
+        Value::String(text) if depth < 3 => Some(text),
+        Value::Array(list) if depth > 0 => list.iter().find_map(|one| first_text(one, depth - 1)),
+        Value::Object(fields) if depth > 0 => fields.values().find_map(|one| first_text(one, depth - 1)),
+        _ => None,
     }
 }

@@ -269,7 +269,12 @@ fn sorted(list: &[Value], with: &Composing<'_>) -> (Vec<EntryFile>, Vec<String>)
         let bytes = file.get("bytes").and_then(Value::as_u64);
         let id = text(file, "/id").and_then(|id| id.parse().ok());
         let stored = text(file, "/state") == Some("stored");
-        let fits = bytes.is_some_and(|bytes| bytes > 0 && ticket.file_bytes_max.is_none_or(|max| bytes <= max) && bytes <= room);
+        let known = |list: &[String]| {
+            let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+            list.is_empty() || extension.is_some_and(|extension| list.contains(&extension))
+        };
+        let fits = bytes.is_some_and(|bytes| bytes > 0 && ticket.file_bytes_max.is_none_or(|max| bytes <= max) && bytes <= room)
+            && known(&ticket.file_extensions);
         match id {
             Some(id) if stored && fits && with.files && ticket.files != FilesWay::Link => {
                 room -= bytes.unwrap_or(0).min(room);

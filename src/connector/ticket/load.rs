@@ -205,10 +205,9 @@ impl Loader<'_> {
 
     fn check(&mut self, number: usize, check: &CheckSpec) -> Option<TicketCheck> {
         let place = format!("checks.{number}");
-        let CheckSpec { what, when, request, take, advice, make } = check.clone();
-        let look = self.call(&place, &CallSpec { when, request, take, rules: Vec::new() });
-        let make =
-            make.map(|request| self.call(&format!("{place}.make"), &CallSpec { when: None, request, take: None, rules: Vec::new() }));
+        let CheckSpec { what, when, request, take, advice, rules, make, make_when } = check.clone();
+        let look = self.call(&place, &CallSpec { when, request, take, rules: rules.clone() });
+        let make = make.map(|request| self.call(&format!("{place}.make"), &CallSpec { when: make_when, request, take: None, rules }));
         if make.as_ref().is_some_and(Option::is_none) {
             return None;
         }

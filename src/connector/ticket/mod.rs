@@ -119,6 +119,9 @@ pub struct TicketSpec {
     /// Largest file it takes, bytes.
     #[serde(default)]
     pub file_bytes_max: Option<u64>,
+    /// Extensions of the files it takes, in lower case and without the dot; all if empty. Others are named in the text.
+    #[serde(default)]
+    pub file_extensions: Vec<String>,
     /// Bodies hold the files themselves: `files[].base64` and `file.base64` of the context.
     #[serde(default)]
     pub base64: bool,
@@ -294,9 +297,15 @@ pub struct CheckSpec {
     /// What to do when it is missing, for people.
     #[serde(default)]
     pub advice: Option<String>,
+    /// What answers to looking and making mean.
+    #[serde(default)]
+    pub rules: Vec<RuleSpec>,
     /// Makes it.
     #[serde(default)]
     pub make: Option<RequestSpec>,
+    /// jq over the context (`settings` alone): whether it can be made.
+    #[serde(default)]
+    pub make_when: Option<String>,
 }
 
 /// Variables of a call's `take`.

@@ -19,7 +19,8 @@ impl TicketDesk {
                 continue;
             }
             let mut seen = self.see(check, &context).await?;
-            if let (false, true, Some(call)) = (seen.ok, make, &check.make) {
+            let makes = check.make.as_ref().filter(|call| call.is_made(&context).unwrap_or(false));
+            if let (false, true, Some(call)) = (seen.ok, make, makes) {
                 match self.call(call, &context, &[]).await {
                     Ok(_) => {
                         seen = self.see(check, &context).await?;
@@ -36,9 +37,10 @@ impl TicketDesk {
     async fn see(&self, check: &TicketCheck, context: &Value) -> Result<Prepared, DeliverError> {
         let prepared = |ok: bool, line: String| Prepared { what: check.what.clone(), ok, made: false, line };
         let missing = || {
-            let make = if check.make.is_some() { "`omnigate destination prepare` makes it" } else { "" };
-            let advice = check.advice.as_deref().unwrap_or(make);
-            if advice.is_empty() { "missing".to_owned() } else { format!("missing; {advice}") }
+            let makes = check.make.as_ref().is_some_and(|call| call.is_made(context).unwrap_or(false));
+            let make = makes.then_some("`omnigate destination prepare` makes it");
+            let ways: Vec<&str> = make.into_iter().chain(check.advice.as_deref()).collect();
+            if ways.is_empty() { "missing".to_owned() } else { format!("missing; {}", ways.join(", or ")) }
         };
         let judged = match self.call(&check.look, context, &[]).await {
             Ok(judged) => judged,

@@ -50,10 +50,14 @@ fn kept(name: &str) -> PathBuf {
 }
 
 fn start(script: &str, name: &str, more: &[String]) -> (tempfile::TempDir, Child, SocketAddr) {
+    start_by("bash", script, name, more)
+}
+
+fn start_by(program: &str, script: &str, name: &str, more: &[String]) -> (tempfile::TempDir, Child, SocketAddr) {
     let folder = tempfile::Builder::new().prefix(&format!("omnigate-{name}-")).tempdir().unwrap();
     let address = free_address();
     let log = std::fs::File::create(folder.path().join("server.log")).unwrap();
-    let child = Command::new("bash")
+    let child = Command::new(program)
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(script))
         .arg(folder.path())
         .arg(address.port().to_string())
@@ -121,6 +125,23 @@ impl Desk {
         Some(desk)
     }
 
+    /// django-helpdesk; `None`, loudly, where it is not installed.
+    pub async fn django() -> Option<Self> {
+        let python = kept("helpdesk-venv").join("bin/python");
+        if !python.exists() {
+            missing("django-helpdesk in a virtual environment");
+            return None;
+        }
+        let more = [kept("helpdesk").display().to_string()];
+        let (folder, child, address) = start_by(python.to_str().unwrap(), "django_desk.py", "helpdesk", &more);
+        let mut desk = Self { address, proof: (String::new(), String::new()), beside: Vec::new(), folder, child };
+        desk.answers("/api/tickets/").await;
+        let token = std::fs::read_to_string(desk.folder.path().join("token")).unwrap();
+        desk.proof = ("authorization".into(), format!("Token {token}"));
+        desk.answers("/api/tickets/").await;
+        Some(desk)
+    }
+
     /// Waits until it answers at all; with a proof, until it takes it.
     async fn answers(&mut self, path: &str) {
         let from = Instant::now();
@@ -143,9 +164,9 @@ impl Desk {
         format!("http://{}", self.address)
     }
 
-    /// The token of Request Tracker.
+    /// The token of Request Tracker or django-helpdesk.
     pub fn token(&self) -> String {
-        self.proof.1.trim_start_matches("token ").to_owned()
+        self.proof.1.trim_start_matches("token ").trim_start_matches("Token ").to_owned()
     }
 
     /// A call of the gateway's user.

@@ -17,6 +17,7 @@ pub enum System {
     Rt,
     Redmine,
     Roundup,
+    Django,
 }
 
 /// An entry as it stands in the system.
@@ -31,9 +32,9 @@ pub struct Seen {
 }
 
 impl System {
-    /// How long the gateway waits for an answer of it. One Ruby process does one thing after the other.
+    /// How long the gateway waits for an answer of it. One Ruby process, or Python behind one lock, does one thing after the other.
     pub fn patience(self) -> Duration {
-        Duration::from_secs(if self == Self::Redmine { 6 } else { 3 })
+        Duration::from_secs(if matches!(self, Self::Redmine | Self::Django) { 6 } else { 3 })
     }
 
     /// `settings` and `secrets` of a destination.
@@ -46,6 +47,9 @@ impl System {
                 "system = \"roundup\"\nsettings = {{ url = \"{url}/t\", origin = \"http://{}\", user = \"admin\" }}\nsecrets = {{ password = {{ env = \"DESK_SECRET\" }} }}\n",
                 desk.address
             ),
+            Self::Django => format!(
+                "system = \"django-helpdesk\"\nsettings = {{ url = \"{url}\", queue = 1 }}\nsecrets = {{ token = {{ env = \"DESK_SECRET\" }} }}\n"
+            ),
             Self::Redmine => format!(
                 "system = \"redmine\"\nsettings = {{ url = \"{url}\", project = \"support\", conversation_field_id = 1 }}\nsecrets = {{ api_key = {{ env = \"DESK_SECRET\" }} }}\n"
             ),
@@ -54,6 +58,11 @@ impl System {
 
     /// Ids of the tickets of a conversation, the first first.
     pub async fn tickets(self, desk: &Desk, external: &str) -> Vec<String> {
+        if self == Self::Django {
+            let found = desk.get("/api/tickets/?page_size=2000").await;
+            let ours = |one: &&Value| one["custom_conversation_id"] == external && one["merged_to"].is_null();
+            return found["results"].as_array().unwrap().iter().filter(ours).map(|one| text(&one["id"])).collect();
+        }
         let (found, list) = match self {
             Self::Rt => {
                 let query = format!("CF.%7BConversation%20ID%7D%3D%27{external}%27");
@@ -63,6 +72,7 @@ impl System {
                 let found = desk.get(&format!("/t/rest/data/issue?title=%5B{external}%5D")).await;
                 (found["data"].clone(), "collection")
             }
+            Self::Django => return Vec::new(),
             Self::Redmine => (desk.get(&format!("/issues.json?cf_1={external}&status_id=*&sort=id")).await, "issues"),
         };
         // Second ones are closed.
@@ -78,9 +88,11 @@ impl System {
         let (target, body) = match self {
             Self::Rt => (format!("/REST/2.0/ticket/{ticket}"), json!({"Status": "resolved"})),
             Self::Redmine => (format!("/issues/{ticket}.json"), json!({"issue": {"status_id": 5}})),
+            Self::Django => (format!("/api/tickets/{ticket}/"), json!({"status": 4})),
             Self::Roundup => return,
         };
-        assert!(desk.ask("PUT", &target, body.to_string().as_bytes()).await.unwrap().success());
+        let method = if self == Self::Django { "PATCH" } else { "PUT" };
+        assert!(desk.ask(method, &target, body.to_string().as_bytes()).await.unwrap().success());
     }
 
     /// An agent deletes a ticket.
@@ -88,6 +100,7 @@ impl System {
         let answer = match self {
             Self::Rt => desk.ask("PUT", &format!("/REST/2.0/ticket/{ticket}"), b"{\"Status\":\"deleted\"}").await,
             Self::Redmine => desk.ask("DELETE", &format!("/issues/{ticket}.json"), b"").await,
+            Self::Django => desk.ask("DELETE", &format!("/api/tickets/{ticket}/"), b"").await,
             Self::Roundup => {
                 let target = format!("/t/rest/data/issue/{ticket}");
                 let seen = desk.ask("GET", &target, b"").await.unwrap();
@@ -103,6 +116,7 @@ impl System {
             Self::Rt => desk.get(&format!("/REST/2.0/ticket/{ticket}")).await["_hyperlinks"].to_string(),
             Self::Redmine => desk.get(&format!("/issues/{ticket}.json")).await["issue"]["description"].to_string(),
             Self::Roundup => desk.get(&format!("/t/rest/data/issue/{ticket}")).await["data"]["attributes"]["title"].to_string(),
+            Self::Django => desk.get(&format!("/api/tickets/{ticket}/")).await["description"].to_string(),
         }
     }
 
@@ -112,6 +126,7 @@ impl System {
             Self::Rt => rt_entries(desk, ticket).await,
             Self::Redmine => redmine_entries(desk, ticket).await,
             Self::Roundup => roundup_entries(desk, ticket).await,
+            Self::Django => django_entries(desk, ticket).await,
         }
     }
 }
@@ -196,6 +211,22 @@ async fn roundup_entries(desk: &Desk, ticket: &str) -> Vec<Seen> {
     seen
 }
 
+async fn django_entries(desk: &Desk, ticket: &str) -> Vec<Seen> {
+    let found = desk.get(&format!("/api/tickets/{ticket}/")).await;
+    let mut seen = Vec::new();
+    // The first is the ticket's own.
+    for one in found["followup_set"].as_array().unwrap().iter().skip(1) {
+        let mut files = BTreeMap::new();
+        for file in one["followupattachment_set"].as_array().unwrap() {
+            let target = format!("/media/{}", text(&file["file"]).split_once("/media/").unwrap().1);
+            files.insert(text(&file["filename"]), desk.ask("GET", &target, b"").await.unwrap().body.to_vec());
+        }
+        let kind = if one["public"] == true { "Correspond" } else { "Comment" };
+        seen.push(Seen { kind: kind.to_owned(), text: text(&one["comment"]), files });
+    }
+    seen
+}
+
 /// Adds the channel `form`: conversations by who writes, with files.
 pub fn forms_channel(setup: &mut Setup) {
     let map = "'.fields as $f | {kind: \"message\", key: $f.id, from: {address: (\"form:\" + $f.who), name: $f.name}, text: $f.text, attachments: [.files[] | {file: .index, name, type, bytes}]}'";
@@ -215,7 +246,7 @@ pub fn setup(system: System, desk: &Desk, url: &str, more: &str) -> Setup {
          [[route]]\nto = [\"desk\"]\ndirection = \"any\"\n"
     );
     let secret = match system {
-        System::Rt => desk.token(),
+        System::Rt | System::Django => desk.token(),
         System::Redmine => desk.proof.1.clone(),
         System::Roundup => "admin".to_owned(),
     };
