@@ -124,7 +124,7 @@ impl Gateway {
     async fn read_fed(&self, loaded: &load::Loaded, raw: Raw) -> Result<Vec<Item>, ControlError> {
         let file = loaded.channels.get(&raw.source).and_then(|channel| channel.as_ref().ok());
         let file = file.ok_or_else(|| ControlError::Missing(format!("the channel `{}` is no longer configured", raw.source)))?;
-        let connector = Connectors::of(&loaded.config, &Disk).get(&file.connector).and_then(Result::ok);
+        let connector = Connectors::of(&loaded.config, &Disk).of_channel(file).and_then(Result::ok);
         let connector = connector.ok_or_else(|| ControlError::Missing(format!("there is no connector `{}`", file.connector)))?;
         let limits = channel_set::limits(&loaded.config);
         let reader = Reader::build(connector, channel_set::spec(file), &[], self.parts.digester.clone(), limits);

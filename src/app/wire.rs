@@ -149,7 +149,7 @@ pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digeste
             continue;
         }
         let connector =
-            connectors.get(&file.connector).unwrap_or_else(|| Err(vec![Problem::whole(&file.connector, "there is no such connector")]));
+            connectors.of_channel(&file).unwrap_or_else(|| Err(vec![Problem::whole(&file.connector, "there is no such connector")]));
         match connector {
             Err(problems) => out.failed.push(failed(&file, &problems)),
             Ok(connector) if connector.manifest.is_mail() => match mail_channel(&file, tokens) {
@@ -276,6 +276,7 @@ pub fn facts(file: &ChannelFile) -> ChannelFacts {
         public: Channel { id: file.id.clone(), connector: file.connector.clone(), labels: file.labels.clone() },
         priority: file.priority,
         new_after_ms: i64::try_from(file.new_after.as_millis()).ok(),
+        back: file.back,
     }
 }
 

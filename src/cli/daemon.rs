@@ -8,6 +8,7 @@ use crate::cli::Context;
 use crate::cli::exit::Failure;
 use crate::cli::output::{or_dash, print, table};
 use crate::cli::reach::{Reach, daemon};
+use crate::model::turns::Span;
 use crate::model::view::{DestinationMode, DestinationRow, Totals};
 use crate::ports::control::Reloaded;
 use crate::server::api::reads::StatusView;
@@ -150,7 +151,36 @@ fn totals_text(totals: &Totals) -> String {
             fate("pending"),
         ]
     });
-    table(&["items of", "received", "published", "duplicate", "ignored", "quarantined", "pending"], rows)
+    let mut text = table(&["items of", "received", "published", "duplicate", "ignored", "quarantined", "pending"], rows);
+    if !totals.spans.is_empty() {
+        text.push('\n');
+        text.push_str(&answers_text(totals));
+    }
+    text
+}
+
+/// How channels are answered: counts and means.
+fn answers_text(totals: &Totals) -> String {
+    let rows = totals.spans.iter().map(|(channel, spans)| {
+        let of = |span: Span| match spans.get(span.as_str()) {
+            Some(spans) if spans.count() > 0 => format!("{} in {}", spans.count(), spell(spans.mean_ms().unwrap_or(0))),
+            _ => "-".to_owned(),
+        };
+        let waiting = totals.waiting.get(channel).copied().unwrap_or(0).to_string();
+        vec![channel.clone(), waiting, of(Span::FirstResponse), of(Span::NextResponse), of(Span::Resolution)]
+    });
+    table(&["answers of", "waiting", "first response", "next response", "resolution"], rows)
+}
+
+/// A span for people: its two greatest units.
+fn spell(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
 }
 
 /// Something was done and has no more to say than this.

@@ -10,6 +10,26 @@ Each conversation becomes one ticket, each message one entry. What was sent with
 *duplicates* says how it is found. *Proved* is what the tests of this repository run against: the real server, a strict fake made from the vendor's\n\
 description, or nothing but the rendered requests. How to set a system up stands in the README of its folder under `connectors/`.\n\n";
 
+const BACK: &str = "\n## What comes back\n\n\
+With `back = [\"poll\"]` or `back = [\"webhook\"]` (`/hooks/<destination>`) in `[destination.x]`, where the system knows it, the gateway hears what happens to\n\
+the tickets that it made; all others are ignored and counted (`ticket_unknown`). With both roads a thing that comes by each is one.\n\n\
+- **Agents' entries** that the customer may see become `message.created` with `direction = \"outbound\"`, `author = \"agent\"` and `ticket`. Routes with\n  \
+`direction = \"any\"` or `\"outbound\"` get them, but never the destination they came from. Entries that the gateway wrote itself are recognised by their id or ours\n  \
+(`ticket_echo`). Notes between agents are ignored.\n\
+- **States** become `ticket.updated`: `open`, `pending`, `resolved` or `closed`, as the settings of the system say.\n\
+- **A ticket that is resolved or closed ends its conversation** (`on_closed = \"follow_up\"`): the customer's next message opens another one that `continues` it, with a\n  \
+ticket that names the old one. With `on_closed = \"reopen\"` the conversation and the ticket go on, for `reopen_within` if that is set. With `\"append\"` nothing ends. A message that was\n  \
+on its way when the ticket was closed goes into the next ticket of the same conversation, and does not end it. Edits and deletions of what was said before are noted in the old ticket.\n\
+- **Joined tickets** are followed: an answer in one that holds several conversations goes to the one in which something was said last, a state to all.\n\n\
+How long answers took is measured by the times the systems and platforms give, not by when news arrived, and counted once, durably\n\
+(`omnigate_first_response_seconds`, `omnigate_next_response_seconds`, `omnigate_resolution_seconds`, `omnigate_conversations_waiting`, `omnigate status`, `/v1/tickets`):\n\n\
+- *First response*: from the first message of the customer in a conversation to the first words of an agent after it, in a ticket or in the channel itself. What a program wrote\n  \
+(`automated`, `author = \"bot\"` or `\"system\"`), private notes and what an agent said before the customer do not count.\n\
+- *Next response*: from the customer's first message that waits to the next words of an agent, of later turns.\n\
+- *Resolution*: from the first message to the ticket being resolved or closed; once more from the first message each time after it was opened again.\n\
+- *Waiting*: conversations whose customer said something after the last answer, until an answer, the end of the conversation or its ticket being done. Shown for channels on which an answer\n  \
+was ever heard of. Messages of a backfill count nowhere.\n";
+
 /// The page.
 pub fn markdown() -> String {
     let folders = folder::every();
@@ -30,6 +50,7 @@ pub fn markdown() -> String {
         }
         page.push_str(&format!("| {} |\n", manifest.proved.as_str()));
     }
+    page.push_str(BACK);
     page.push_str("\n## Settings\n");
     for TicketSystem { manifest, .. } in &systems {
         page.push_str(&format!("\n### {}\n\n{}\n\n| setting | default | what |\n|---|---|---|\n", manifest.title, manifest.about));

@@ -47,6 +47,7 @@ pub fn read(reading: &mut Reading<'_>, id: &str, file: &Path) -> Option<ChannelF
         limits: root.table("limits").map(limits).unwrap_or_default(),
         imap,
         oauth: root.table("oauth").filter(|_| root.written("oauth")).map(|section| oauth::read(reading, section)),
+        back: None,
         fingerprint: digest.finalize().into(),
     })
 }

@@ -85,7 +85,7 @@ fn against_connector(
     text: &str,
 ) -> Result<Arc<Connector>, Vec<Problem>> {
     let shown = channel.file.display().to_string();
-    let loaded = match connectors.get(&channel.connector) {
+    let loaded = match connectors.of_channel(channel) {
         Some(loaded) => loaded,
         None => return Err(vec![unknown_connector(connectors, &channel.connector, &shown, text)]),
     };
@@ -241,6 +241,7 @@ pub fn spec(channel: &ChannelFile) -> ChannelSpec {
         verify_none: channel.verify_none,
         map: channel.map.clone().map(|map| (shown.clone(), map)),
         new_after_ms: i64::try_from(channel.new_after.as_millis()).ok(),
+        back: channel.back,
         file: shown,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::settings::{Config, Mapping};
+use crate::config::settings::{ChannelFile, Config, Mapping};
 use crate::config::source::Source;
 use crate::connector::folder::{self, Files, Folder, MANIFEST_FILE};
 use crate::connector::jq::Limits;
@@ -23,6 +23,7 @@ pub struct Connectors {
     desks: BTreeMap<String, Folder>,
     limits: Limits,
     loaded: BTreeMap<String, Result<Arc<Connector>, Vec<Problem>>>,
+    backs: BTreeMap<String, Result<Arc<Connector>, Vec<Problem>>>,
 }
 
 impl Connectors {
@@ -49,7 +50,7 @@ impl Connectors {
         let with = |file: &str| {
             all.iter().filter(|(_, folder)| folder.files.contains_key(file)).map(|(name, folder)| (name.clone(), folder.clone())).collect()
         };
-        Self { folders: with(MANIFEST_FILE), desks: with(DESTINATION_FILE), limits, loaded: BTreeMap::new() }
+        Self { folders: with(MANIFEST_FILE), desks: with(DESTINATION_FILE), limits, loaded: BTreeMap::new(), backs: BTreeMap::new() }
     }
 
     /// Names of the ticket systems, sorted.
@@ -79,6 +80,21 @@ impl Connectors {
             self.loaded.insert(name.to_owned(), Connector::load(folder, self.limits).map(Arc::new));
         }
         self.loaded.get(name).cloned()
+    }
+
+    /// That of a channel: also of the way back from a ticket system.
+    pub fn of_channel(&mut self, channel: &ChannelFile) -> Option<Result<Arc<Connector>, Vec<Problem>>> {
+        if channel.back.is_none() {
+            return self.get(&channel.connector);
+        }
+        if !self.backs.contains_key(&channel.connector) {
+            let back = match self.desk(&channel.connector)? {
+                Ok(system) => Ok(system.back.clone()?),
+                Err(problems) => Err(problems),
+            };
+            self.backs.insert(channel.connector.clone(), back);
+        }
+        self.backs.get(&channel.connector).cloned()
     }
 
     /// What a mistaken name was probably meant to be.

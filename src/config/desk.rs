@@ -1,17 +1,26 @@
 //! Desks: `[destination.x] kind = "ticket"`, checked against the folder of its ticket system.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
 
 use crate::config::connectors::Connectors;
 use crate::config::read::{Reading, Section};
-use crate::config::settings::TicketSettings;
+use crate::config::settings::{ChannelFile, ChannelLimits, FirstRun, TicketSettings};
 use crate::connector::jq::Limits;
+use crate::connector::mode::Mode;
 use crate::connector::problem::did_you_mean;
+use crate::connector::ticket::TicketSystem;
 use crate::connector::ticket::compose::Forms;
 use crate::logic::ticket::{OnClosed, OnGone, TicketPolicy};
+use crate::model::event::Priority;
+use crate::model::ticket::BackRules;
 
 /// Reads what a ticket destination is given; what is wrong is in `reading`.
-pub fn read(reading: &mut Reading<'_>, section: &Section, dir: &Path) -> Option<TicketSettings> {
+pub fn read(reading: &mut Reading<'_>, id: &str, section: &Section, dir: &Path) -> Option<TicketSettings> {
     let name = section.text("system").filter(|_| section.written("system"))?;
     let folders = Connectors::read(dir, Limits::default(), reading.source);
     let system = match folders.desk(&name) {
@@ -61,7 +70,11 @@ pub fn read(reading: &mut Reading<'_>, section: &Section, dir: &Path) -> Option<
         _ => OnClosed::FollowUp,
     };
     let on_gone = if is("on_gone", "dead") { OnGone::Dead } else { OnGone::Recreate };
+    let written = section.free("settings").unwrap_or_default();
+    let back = back(reading, section, &system, on_closed);
+    let back = back.map(|(modes, rules)| Arc::new(as_channel(reading, id, section, (modes, rules), (&system, written, secrets.clone()))));
     Some(TicketSettings {
+        back,
         system,
         settings,
         secrets,
@@ -69,4 +82,72 @@ pub fn read(reading: &mut Reading<'_>, section: &Section, dir: &Path) -> Option<
         forms: Forms { edits: is("edits", "note"), deletions: is("deletions", "note"), reactions: is("reactions", "note") },
         contact_domain: section.text("contact_domain").unwrap_or_default(),
     })
+}
+
+/// How long a hook of a ticket system may wait for its commit: as the default of channels.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// By which roads news of the system come back, and what a done ticket does to its conversation.
+fn back(reading: &mut Reading<'_>, section: &Section, system: &TicketSystem, on_closed: OnClosed) -> Option<(Vec<Mode>, BackRules)> {
+    let modes: Vec<Mode> = section.texts("back").unwrap_or_default().iter().filter_map(|word| Mode::parse(word)).collect();
+    let within = section.duration("reopen_within").filter(|_| section.written("reopen_within"));
+    if within.is_some() && (on_closed != OnClosed::Reopen || modes.is_empty()) {
+        let message = "`reopen_within` does nothing here: it is for tickets that are opened again, and needs to hear when one was closed";
+        reading.warn(section.key_span("reopen_within"), message, "set `on_closed = \"reopen\"` and `back`");
+    }
+    if modes.is_empty() {
+        return None;
+    }
+    let Some(connector) = &system.back else {
+        let message = format!("nothing comes back from the ticket system `{}` in this version", system.manifest.name);
+        reading.wrong(section.span("back"), message, None);
+        return None;
+    };
+    let known = connector.manifest.modes();
+    if let Some(mode) = modes.iter().find(|mode| !known.contains(mode)) {
+        let list: Vec<&str> = known.iter().map(|mode| mode.as_str()).collect();
+        let message = format!("the ticket system `{}` knows no {} back", system.manifest.name, mode.as_str());
+        reading.wrong(section.span("back"), message, Some(format!("it knows {}", list.join(", "))));
+        return None;
+    }
+    let ends_after_ms = match on_closed {
+        OnClosed::FollowUp => Some(0),
+        OnClosed::Reopen => within.map(|span| i64::try_from(span.as_millis()).unwrap_or(i64::MAX)),
+        OnClosed::Append => None,
+    };
+    Some((modes, BackRules { ends_after_ms }))
+}
+
+/// What comes back, as a channel of the destination's name.
+fn as_channel(
+    reading: &Reading<'_>,
+    id: &str,
+    section: &Section,
+    (modes, rules): (Vec<Mode>, BackRules),
+    (system, settings, secrets): (&TicketSystem, serde_json::Map<String, serde_json::Value>, BTreeMap<String, Vec<SecretString>>),
+) -> ChannelFile {
+    ChannelFile {
+        id: id.to_owned(),
+        file: std::path::PathBuf::from(&reading.file),
+        connector: system.manifest.name.clone(),
+        enabled: true,
+        account: None,
+        modes,
+        first_run: FirstRun::FromNow,
+        backfill_items_max: 1,
+        hook: id.to_owned(),
+        labels: BTreeMap::new(),
+        priority: Priority::Normal,
+        new_after: Duration::ZERO,
+        verify_none: false,
+        map: None,
+        accept_timeout: ACCEPT_TIMEOUT,
+        settings,
+        secrets,
+        limits: ChannelLimits::default(),
+        imap: None,
+        oauth: None,
+        back: Some(rules),
+        fingerprint: section.fingerprint(),
+    }
 }

@@ -274,11 +274,24 @@ pub const DESTINATION: &[Key] = &[
     key("settings", Free, Unset("{ url = \"https://rt.example.org\", queue = \"Support\" }"), "Ticket: settings the system declares."),
     key("secrets", SecretMap, Unset("{ token = { env = \"RT_TOKEN\" } }"), "Ticket: secrets the system declares, one or several each."),
     key(
+        "back",
+        Choices(&["webhook", "poll"]),
+        Unset("[\"poll\"]"),
+        "Ticket: by which roads the system's news come back (agents' entries, states of tickets); `docs/ticket-systems.md` says which it knows. A \
+         webhook is `/hooks/<destination>`.",
+    ),
+    key(
         "on_closed",
         Choice(&["follow_up", "reopen", "append"]),
         Is("\"follow_up\""),
         "Ticket: when a message comes for a closed ticket: a new one that names it, open it again, or append to it as it is. Systems that tell nothing \
          of closed tickets, and open them by themselves, do that.",
+    ),
+    key(
+        "reopen_within",
+        Duration(MINUTE, 10 * 365 * DAY),
+        Unset("\"7d\""),
+        "Ticket: with `on_closed = \"reopen\"` and `back`: a message later than this after the ticket was closed opens another conversation, and ticket.",
     ),
     key(
         "on_gone",

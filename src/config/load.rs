@@ -91,7 +91,7 @@ fn read_channels(config: &Config, source: &dyn Source, warnings: &mut Vec<Proble
                 std::io::ErrorKind::NotFound => warnings.push(problem.warning()),
                 _ => problems.push(problem),
             }
-            return channels;
+            Vec::new()
         }
     };
     let mut texts = BTreeMap::new();
@@ -105,6 +105,14 @@ fn read_channels(config: &Config, source: &dyn Source, warnings: &mut Vec<Proble
         }
         let channel = read_channel(source, id, &file, warnings, &mut texts);
         channels.insert(id.to_owned(), channel);
+    }
+    for back in config.destinations.values().filter_map(|destination| destination.back()) {
+        if channels.contains_key(&back.id) {
+            let message = format!("what comes back from destination `{0}` is known as `{0}`, and so is a channel", back.id);
+            problems.push(Problem::whole(&back.file.display().to_string(), message).suggest("rename one of them"));
+            continue;
+        }
+        channels.insert(back.id.clone(), Ok(back.clone()));
     }
     channel_set::check(config, &mut Connectors::of(config, source), &mut channels, &texts);
     channels

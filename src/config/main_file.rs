@@ -190,7 +190,9 @@ const OF_KIND: &[(&str, &[&str])] = &[
     ("system", &["ticket"]),
     ("settings", &["ticket"]),
     ("secrets", &["ticket"]),
+    ("back", &["ticket"]),
     ("on_closed", &["ticket"]),
+    ("reopen_within", &["ticket"]),
     ("on_gone", &["ticket"]),
     ("edits", &["ticket", "smtp"]),
     ("deletions", &["ticket", "smtp"]),
@@ -243,7 +245,7 @@ fn destination(reading: &mut Reading<'_>, name: &str, section: &Section, dir: &P
         }
         "ticket" => {
             missing(reading, "system", "\"rt\"");
-            desk::read(reading, section, dir).map(|ticket| DestinationKind::Ticket(Box::new(ticket)))
+            desk::read(reading, name, section, dir).map(|ticket| DestinationKind::Ticket(Box::new(ticket)))
         }
         "smtp" => {
             for (key, example) in [("host", "\"mail.example.org\""), ("from", "\"gateway@example.org\""), ("to", "\"support@example.org\"")]

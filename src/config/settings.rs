@@ -18,6 +18,7 @@ use crate::connector::ticket::compose::Forms;
 use crate::logic::ticket::TicketPolicy;
 use crate::model::codes::Code;
 use crate::model::event::Priority;
+use crate::model::ticket::BackRules;
 use crate::ports::destination::SmtpTls;
 use crate::ports::store::Retention;
 
@@ -293,6 +294,18 @@ pub struct TicketSettings {
     pub forms: Forms,
     /// Domain of the addresses that contacts without a mail address get.
     pub contact_domain: String,
+    /// What comes back from it, as a channel of its own name.
+    pub back: Option<Arc<ChannelFile>>,
+}
+
+impl DestinationSettings {
+    /// What comes back from it.
+    pub fn back(&self) -> Option<&Arc<ChannelFile>> {
+        match &self.kind {
+            DestinationKind::Ticket(ticket) => ticket.back.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 impl DestinationKind {
@@ -399,6 +412,8 @@ pub struct ChannelFile {
     pub imap: Option<ImapSettings>,
     /// `[oauth]`.
     pub oauth: Option<OAuth>,
+    /// It is the way back from the ticket system of the destination of this name.
+    pub back: Option<BackRules>,
     /// Digest of all of it.
     pub fingerprint: Fingerprint,
 }

@@ -27,12 +27,16 @@ pub enum DraftKind {
     Status,
     /// A whole mail, to be read as one from a mailbox.
     Mail,
+    /// Somebody wrote an entry in a ticket that the customer may see. Of the way back from a ticket system.
+    Entry,
+    /// A ticket changed its state. Of the way back from a ticket system.
+    Ticket,
     /// Authentic, nothing for a person.
     Ignore,
 }
 
 /// All draft kinds as a map writes them.
-pub const DRAFT_KINDS: [&str; 7] = ["message", "edit", "delete", "reaction", "status", "mail", "ignore"];
+pub const DRAFT_KINDS: [&str; 9] = ["message", "edit", "delete", "reaction", "status", "mail", "entry", "ticket", "ignore"];
 
 /// One draft.
 #[derive(Debug, Clone, Deserialize)]
@@ -112,9 +116,21 @@ pub struct Draft {
     /// The author changed it before we first saw it.
     #[serde(default)]
     pub edited: Option<bool>,
-    /// State of something we sent.
+    /// State of something we sent; of a ticket: `open`, `pending`, `resolved`, `closed` or `merged`.
     #[serde(default)]
     pub state: Option<String>,
+    /// The ticket system's id of the ticket.
+    #[serde(default)]
+    pub ticket: Option<Text>,
+    /// Our id of the ticket, where the system repeats it.
+    #[serde(default)]
+    pub ours: Option<Text>,
+    /// Our id of the entry, where it carries one.
+    #[serde(default)]
+    pub mark: Option<Text>,
+    /// The ticket that goes on in place of a merged one.
+    #[serde(default)]
+    pub into: Option<Text>,
     /// Its error.
     #[serde(default)]
     pub error: Option<Text>,

@@ -25,6 +25,7 @@ use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
 use crate::model::event::{Event, Priority};
 use crate::model::item::{Item, ItemBody};
 use crate::model::raw::{RawHead, Via};
+use crate::model::ticket::TicketNews;
 use crate::model::time::Time;
 use crate::ports::intake::{HookAnswer, HookRequest};
 
@@ -133,6 +134,7 @@ fn spec(id: &str, input: &TryInput) -> ChannelSpec {
         verify_none: input.skip_verify,
         map: input.map.clone().map(|code| ("map.jq".to_owned(), code)),
         new_after_ms: None,
+        back: None,
     }
 }
 
@@ -442,6 +444,8 @@ fn produces(item: &Item) -> String {
         ItemBody::Delete { .. } => "delete".to_owned(),
         ItemBody::Reaction(_) => "reaction".to_owned(),
         ItemBody::Receipt { .. } => "status".to_owned(),
+        ItemBody::Ticket(told) if matches!(told.news, TicketNews::Entry { .. }) => "entry".to_owned(),
+        ItemBody::Ticket(_) => "ticket".to_owned(),
         ItemBody::Ignored { code } => code.clone(),
         ItemBody::Quarantined { code, .. } => code.as_str().to_owned(),
     }

@@ -93,6 +93,11 @@ impl Connector {
         let file = folder.place(MANIFEST_FILE);
         let text = folder.text(MANIFEST_FILE).ok_or_else(|| vec![Problem::whole(&file, "missing, or not UTF-8")])?;
         let manifest = Manifest::parse(&file, text)?;
+        Self::of(folder, file, manifest, limits)
+    }
+
+    /// Loads what `manifest` describes, which stands in `file`; the other files are those of `folder`.
+    pub(crate) fn of(folder: Folder, file: String, manifest: Manifest, limits: Limits) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         if manifest.name != folder.name {
             problems.push(Problem::whole(&file, format!("`name` is `{}`, the folder is `{}`", manifest.name, folder.name)));

@@ -103,6 +103,10 @@ pub struct Manifest {
     /// How a stream is listened to.
     #[serde(default)]
     pub stream: Option<StreamSpec>,
+    /// It is the way back from a ticket system: made of a `destination.toml`.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub is_back: bool,
 }
 
 fn text_kind() -> String {
@@ -372,6 +376,13 @@ impl Manifest {
     /// Everything that is wrong with it.
     pub fn parse(file: &str, text: &str) -> Result<Self, Vec<Problem>> {
         let manifest: Self = toml::from_str(text).map_err(|error| vec![toml_problem(file, text, &error)])?;
+        let problems = manifest.check(file);
+        if problems.is_empty() { Ok(manifest) } else { Err(problems) }
+    }
+
+    /// What is wrong with it.
+    pub(crate) fn check(&self, file: &str) -> Vec<Problem> {
+        let manifest = self;
         let mut problems = Vec::new();
         let mut wrong = |message: String| problems.push(Problem::whole(file, message));
         manifest.check_modes(&mut wrong);
@@ -405,7 +416,7 @@ impl Manifest {
                 wrong(format!("{what} names the setting `{name}`, which is not declared"));
             }
         }
-        if problems.is_empty() { Ok(manifest) } else { Err(problems) }
+        problems
     }
 
     /// What `mode` names is described, and what is described is named.

@@ -3,6 +3,8 @@
 //! What must stay true: equal drafts of the same account give equal keys, whatever channel file they came by; nothing that
 //! leaves here is larger than its cap.
 
+mod back;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -94,7 +96,14 @@ pub fn item(source: &Source<'_>, target: &Target, draft: Draft, blobs: &mut Vec<
         let made = enclosed::item(source, target, &draft, blobs);
         return made.unwrap_or_else(|detail| quarantined(&target.facts, Code::BadDraft, detail));
     }
+    let of_tickets = matches!(draft.kind, DraftKind::Entry | DraftKind::Ticket);
+    if of_tickets != source.manifest.is_back && draft.kind != DraftKind::Ignore {
+        let detail = "`entry` and `ticket` are for the way back from a ticket system, which knows nothing else";
+        return quarantined(&target.facts, Code::BadDraft, detail);
+    }
     let made = match draft.kind {
+        DraftKind::Entry => back::entry(source, target, draft, blobs),
+        DraftKind::Ticket => back::ticket(source, target, &draft),
         DraftKind::Ignore => ignored(source, &draft),
         DraftKind::Message | DraftKind::Mail => message(source, target, draft, blobs),
         DraftKind::Edit => edit(source, target, draft, blobs),
@@ -332,6 +341,7 @@ fn content(
         hints: Vec::new(),
         hold,
         gather,
+        ticket: None,
     })
 }
 

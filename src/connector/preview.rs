@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use crate::model::codes::Code;
 use crate::model::event::{
     Body, Contact, Conversation, ConversationRef, Event, InReplyTo, Message, MessageCreated, MessageDeleted, MessageEdited, MessageRef,
-    Reaction, Thread,
+    Reaction, Thread, TicketUpdated,
 };
 use crate::model::id::{ContactId, ConversationId, EventId, MessageId};
 use crate::model::item::{Item, ItemBody, MessageItem, ReactionItem};
 use crate::model::key::KeyDigest;
+use crate::model::ticket::{TicketItem, TicketNews, TicketSource};
 use crate::model::time::Time;
 
 /// Stands for every id that a store would make.
@@ -88,8 +89,34 @@ fn body(item: &Item, known: &mut BTreeSet<KeyDigest>) -> Option<Body> {
             channel,
         })),
         ItemBody::Reaction(reaction) => reacted(reaction, conversation, item),
+        ItemBody::Ticket(told) => return ticket(item, told, conversation, known),
         ItemBody::Receipt { .. } | ItemBody::Ignored { .. } | ItemBody::Quarantined { .. } => return None,
     })
+}
+
+/// What a ticket system tells. A merge is remembered and not told on.
+fn ticket(whole: &Item, told: &TicketItem, conversation: ConversationRef, known: &mut BTreeSet<KeyDigest>) -> Option<Body> {
+    let (destination, system) = (whole.channel.public.id.clone(), whole.channel.public.connector.clone());
+    match &told.news {
+        TicketNews::Entry { message, .. } => {
+            let mut created = created(whole, message, known);
+            created.message.ticket = Some(TicketSource { destination, system, ticket: told.ticket.clone() });
+            Some(Body::MessageCreated(Box::new(created)))
+        }
+        TicketNews::Status(status) => Some(Body::TicketUpdated(Box::new(TicketUpdated {
+            sequence: SEQUENCE,
+            conversation,
+            destination,
+            system,
+            ticket: told.ticket.clone(),
+            url: None,
+            status: *status,
+            previous_status: None,
+            changed_at: told.at.unwrap_or_default(),
+            ended: false,
+        }))),
+        TicketNews::Merged(_) => None,
+    }
 }
 
 fn reacted(reaction: &ReactionItem, conversation: ConversationRef, item: &Item) -> Body {
@@ -163,6 +190,7 @@ fn message(item: &MessageItem, key: Option<KeyDigest>) -> Message {
         sent_at: item.sent_at,
         received_at: item.received_at,
         extra: item.extra.clone(),
+        ticket: None,
     }
 }
 

@@ -136,12 +136,15 @@ impl<'a> Facts<'a> {
             Body::MessageCreated(created) => {
                 facts.direction = created.message.direction;
                 facts.historic = created.message.historic;
+                // It was read there.
+                facts.echo = created.message.ticket.as_ref().map(|source| source.destination.as_str());
             }
             Body::ChannelDegraded(_) | Body::ChannelRecovered(_) | Body::DestinationPaused(_) | Body::DestinationResumed(_) => {
                 facts.operator = true;
             }
             // Who opened the ticket knows it.
             Body::TicketLinked(linked) => facts.echo = Some(linked.destination.as_str()),
+            Body::TicketUpdated(updated) => facts.echo = Some(updated.destination.as_str()),
             Body::DeliveryDead(dead) => {
                 facts.operator = true;
                 facts.echo = is_operator_type(&dead.event_type).then_some(dead.destination.as_str());

@@ -98,6 +98,12 @@ codes! {
     Empty = "empty",
     /// A part that joined the message it is a part of.
     Gathered = "gathered",
+    /// A ticket system tells of a ticket that is none of ours.
+    TicketUnknown = "ticket_unknown",
+    /// A ticket system tells of an entry that the gateway wrote itself.
+    TicketEcho = "ticket_echo",
+    /// A ticket system tells what is known already, or what something later has overtaken.
+    TicketStale = "ticket_stale",
 
     // Channels.
     /// The channel's file cannot be used.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::address::Address;
 use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId};
+use crate::model::ticket::{TicketSource, TicketStatus};
 use crate::model::time::Time;
 
 /// One event. Its bytes are made once, at publish, and never change (I5).
@@ -46,6 +47,8 @@ pub enum Body {
     ContactMerged(ContactMerged),
     /// A conversation has a ticket.
     TicketLinked(Box<TicketLinked>),
+    /// The ticket of a conversation changed its state in the ticket system.
+    TicketUpdated(Box<TicketUpdated>),
     /// A channel no longer works as it should.
     ChannelDegraded(Box<ChannelState>),
     /// A channel works again.
@@ -58,8 +61,8 @@ pub enum Body {
     DestinationResumed(Box<DestinationState>),
 }
 
-/// Every event type, in the order of the documentation.
-pub const EVENT_TYPES: [&str; 14] = [
+/// Every event type, in the order of the documentation. A store keeps the place in this list: append only.
+pub const EVENT_TYPES: [&str; 15] = [
     "message.created",
     "message.updated",
     "message.edited",
@@ -74,6 +77,7 @@ pub const EVENT_TYPES: [&str; 14] = [
     "delivery.dead",
     "destination.paused",
     "destination.resumed",
+    "ticket.updated",
 ];
 
 impl Body {
@@ -89,6 +93,7 @@ impl Body {
             Self::ContactUpdated(_) => "contact.updated",
             Self::ContactMerged(_) => "contact.merged",
             Self::TicketLinked(_) => "ticket.linked",
+            Self::TicketUpdated(_) => "ticket.updated",
             Self::ChannelDegraded(_) => "channel.degraded",
             Self::ChannelRecovered(_) => "channel.recovered",
             Self::DeliveryDead(_) => "delivery.dead",
@@ -133,6 +138,7 @@ impl<'de> Deserialize<'de> for Event {
             "contact.updated" => Body::ContactUpdated(of(data)?),
             "contact.merged" => Body::ContactMerged(of(data)?),
             "ticket.linked" => Body::TicketLinked(of(data)?),
+            "ticket.updated" => Body::TicketUpdated(of(data)?),
             "channel.degraded" => Body::ChannelDegraded(of(data)?),
             "channel.recovered" => Body::ChannelRecovered(of(data)?),
             "delivery.dead" => Body::DeliveryDead(of(data)?),
@@ -218,6 +224,9 @@ pub struct Message {
     pub received_at: Time,
     /// What the platform says beyond this, namespaced by the connector.
     pub extra: serde_json::Map<String, serde_json::Value>,
+    /// It was written in a ticket system and came back from there: which ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<TicketSource>,
 }
 
 /// Who spoke.
@@ -581,6 +590,31 @@ pub struct TicketLinked {
     pub ticket: String,
     /// Where a person can see it.
     pub url: Option<String>,
+}
+
+/// Data of `ticket.updated`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TicketUpdated {
+    /// As in `message.created`.
+    pub sequence: u64,
+    /// The conversation.
+    pub conversation: ConversationRef,
+    /// The destination whose ticket it is.
+    pub destination: String,
+    /// The kind of ticket system.
+    pub system: String,
+    /// The id of the ticket there.
+    pub ticket: String,
+    /// Where a person can see it.
+    pub url: Option<String>,
+    /// What it is now.
+    pub status: TicketStatus,
+    /// What it was before; null where that was never heard.
+    pub previous_status: Option<TicketStatus>,
+    /// When it changed, as the ticket system says.
+    pub changed_at: Time,
+    /// The conversation ended by it: the customer's next message opens another one that continues it.
+    pub ended: bool,
 }
 
 /// Data of `channel.degraded` and `channel.recovered`.

@@ -13,6 +13,7 @@ use crate::model::address::Address;
 use crate::model::codes::Code;
 use crate::model::event::{Attachment, Authentication, Author, Automated, Call, Channel, Direction, Feedback, Party, Priority, Recipient};
 use crate::model::key::KeyDigest;
+use crate::model::ticket::{BackRules, TicketItem, TicketSource};
 use crate::model::time::Time;
 
 /// One item, ready to be admitted.
@@ -36,6 +37,9 @@ pub struct ChannelFacts {
     pub priority: Priority,
     /// A `sender` conversation ends after this much silence; `None`: it never ends by silence.
     pub new_after_ms: Option<i64>,
+    /// It is the way back from a ticket system, whose destination has this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<BackRules>,
 }
 
 /// What an item is.
@@ -56,6 +60,8 @@ pub enum ItemBody {
     },
     /// A reaction.
     Reaction(Box<ReactionItem>),
+    /// A ticket system tells of one of its tickets.
+    Ticket(Box<TicketItem>),
     /// A receipt of something we sent: recorded in the ledger, no event.
     Receipt {
         /// The platform's state, such as `delivered`, `read`, `failed`.
@@ -144,6 +150,9 @@ pub struct MessageItem {
     /// It is a part of a message that comes in several (an album, a long SMS).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gather: Option<Box<Gather>>,
+    /// It was written in a ticket system, and came back from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Box<TicketSource>>,
 }
 
 /// A part of a message, and while parts are gathered what came so far.

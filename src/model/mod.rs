@@ -15,4 +15,5 @@ pub mod raw;
 pub mod schema;
 pub mod ticket;
 pub mod time;
+pub mod turns;
 pub mod view;

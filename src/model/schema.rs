@@ -66,6 +66,7 @@ fn data_schemas(generator: &mut SchemaGenerator) -> Vec<(&'static str, Schema)> 
                 "contact.updated" => of::<event::ContactUpdated>(generator),
                 "contact.merged" => of::<event::ContactMerged>(generator),
                 "ticket.linked" => of::<event::TicketLinked>(generator),
+                "ticket.updated" => of::<event::TicketUpdated>(generator),
                 "channel.degraded" | "channel.recovered" => of::<event::ChannelState>(generator),
                 "delivery.dead" => of::<event::DeliveryDead>(generator),
                 "destination.paused" | "destination.resumed" => of::<event::DestinationState>(generator),

@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::{ConversationId, EventId};
+use crate::model::item::MessageItem;
 use crate::model::time::Time;
+use crate::model::turns::TurnsView;
 
 /// How far a ticket is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -59,6 +61,101 @@ macro_rules! numbered {
 
 numbered!(TicketState { Intended = 0 "intended", Linked = 1 "linked", Ended = 2 "ended" });
 numbered!(EntryState { Intended = 0 "intended", Written = 1 "written", Found = 2 "found", Skipped = 3 "skipped" });
+
+/// What a ticket system says of its ticket, in words that all systems share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TicketStatus {
+    /// Somebody is to work on it.
+    Open,
+    /// It waits for the customer, a time or somebody else.
+    Pending,
+    /// The agent is done with it.
+    Resolved,
+    /// It is done with for good.
+    Closed,
+}
+
+numbered!(TicketStatus { Open = 0 "open", Pending = 1 "pending", Resolved = 2 "resolved", Closed = 3 "closed" });
+
+impl TicketStatus {
+    /// The state behind the word of [`Self::as_str`].
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Open, Self::Pending, Self::Resolved, Self::Closed].into_iter().find(|status| status.as_str() == word)
+    }
+
+    /// Nobody works on it any more.
+    pub fn is_done(self) -> bool {
+        matches!(self, Self::Resolved | Self::Closed)
+    }
+}
+
+/// What the destination wants of conversations whose ticket is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BackRules {
+    /// So long after its ticket was done a conversation goes on if the customer writes again; 0: it ends at once; `None`: it never
+    /// ends by that.
+    pub ends_after_ms: Option<i64>,
+}
+
+/// Where our side spoke in a ticket system, of a message that came back from there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TicketSource {
+    /// The destination whose ticket it is.
+    pub destination: String,
+    /// The kind of ticket system.
+    pub system: String,
+    /// The id of the ticket there.
+    pub ticket: String,
+}
+
+/// What a ticket system tells us of one of its tickets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TicketItem {
+    /// The system's id of the ticket.
+    pub ticket: String,
+    /// Our id of the ticket, where the system repeats it: it may tell of a ticket whose making it has not answered yet.
+    pub ours: Option<String>,
+    /// When it happened.
+    pub at: Option<Time>,
+    /// What happened.
+    pub news: TicketNews,
+}
+
+/// What happened to a ticket.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum TicketNews {
+    /// Somebody wrote an entry that the customer may see.
+    Entry {
+        /// The system's id of it.
+        entry: Option<String>,
+        /// Our id of it, where it carries one.
+        mark: Option<String>,
+        /// What was written.
+        message: Box<MessageItem>,
+    },
+    /// Its state is this.
+    Status(TicketStatus),
+    /// It was joined with another, which goes on in its place.
+    Merged(String),
+}
+
+/// A ticket that the system tells of, and its conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FollowedTicket {
+    /// Row of its conversation.
+    pub conversation: i64,
+    /// The kind of ticket system.
+    pub system: String,
+    /// The ticket.
+    pub link: TicketLink,
+    /// No later one of its conversation is there.
+    pub newest: bool,
+    /// Its state, as the system said last.
+    pub status: Option<TicketStatus>,
+    /// Since when.
+    pub status_at: Option<Time>,
+}
 
 /// What was sent and may have been done without our knowing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -156,6 +253,15 @@ pub struct TicketRow {
     pub url: Option<String>,
     /// How far it is.
     pub state: TicketState,
+    /// What the system says of it; null where it was never heard.
+    #[serde(default)]
+    pub status: Option<TicketStatus>,
+    /// Since when.
+    #[serde(default)]
+    pub status_at: Option<Time>,
+    /// How its conversation was answered.
+    #[serde(default)]
+    pub turns: TurnsView,
     /// When it last changed.
     pub at: Time,
 }

@@ -11,6 +11,7 @@ use crate::model::item::Fate;
 use crate::model::raw::Via;
 use crate::model::ticket::{TicketEntryRow, TicketRow};
 use crate::model::time::Time;
+use crate::model::turns::SPAN_BUCKETS_S;
 
 /// One row of the ledger: what became of one item.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -263,6 +264,39 @@ pub struct Totals {
     pub due: BTreeMap<String, u64>,
     /// Deliveries by destination and state word.
     pub deliveries: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Conversations that wait for an answer, of channels whose answers were ever heard of.
+    #[serde(default)]
+    pub waiting: BTreeMap<String, u64>,
+    /// How long answers took, by channel and `first_response`, `next_response` or `resolution`.
+    #[serde(default)]
+    pub spans: BTreeMap<String, BTreeMap<String, Spans>>,
+}
+
+/// Spans of time, counted in buckets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Spans {
+    /// How many lie in each bucket of [`SPAN_BUCKETS_S`], and beyond the last.
+    pub buckets: [u64; SPAN_BUCKETS_S.len() + 1],
+    /// Their sum, ms.
+    pub sum_ms: u64,
+}
+
+impl Default for Spans {
+    fn default() -> Self {
+        Self { buckets: [0; SPAN_BUCKETS_S.len() + 1], sum_ms: 0 }
+    }
+}
+
+impl Spans {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The mean, ms.
+    pub fn mean_ms(&self) -> Option<u64> {
+        self.sum_ms.checked_div(self.count())
+    }
 }
 
 /// What a retention pass did.

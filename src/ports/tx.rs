@@ -11,8 +11,9 @@ use crate::model::event::{Attachment, Contact};
 use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId, RawId};
 use crate::model::item::{Fate, FilePlace, HoldReason};
 use crate::model::key::KeyDigest;
-use crate::model::ticket::{TicketEntry, TicketLink};
+use crate::model::ticket::{FollowedTicket, TicketEntry, TicketLink, TicketStatus};
 use crate::model::time::Time;
+use crate::model::turns::{Span, Turns};
 use crate::model::view::DestinationMode;
 use crate::ports::store::{CursorCommit, RawRecord, SourceCommit, StoreError};
 
@@ -54,7 +55,7 @@ pub struct LedgerEntry<'a> {
 }
 
 /// Words for the kind of an item. A store keeps the place in this list: append only.
-pub const ITEM_KINDS: [&str; 8] = ["message", "edit", "delete", "reaction", "receipt", "ignored", "quarantined", "raw"];
+pub const ITEM_KINDS: [&str; 9] = ["message", "edit", "delete", "reaction", "receipt", "ignored", "quarantined", "raw", "ticket"];
 
 /// How the fate of an item changes: only from pending or quarantined (I1).
 #[derive(Debug, Clone)]
@@ -107,10 +108,25 @@ pub struct ConversationRow {
     pub continues: Option<ConversationId>,
     /// It ended: the next message opens another.
     pub ended: bool,
+    /// It ends at this time, because its ticket is done; `None`: not by that.
+    pub ends_at: Option<Time>,
+    /// Who waits for whom.
+    pub turns: Turns,
     /// Items of it are pending: new ones queue behind.
     pub pending: bool,
     /// Sequence of the last event each destination got of it, by destination name.
     pub last_sent: BTreeMap<String, u64>,
+}
+
+/// How a conversation began.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// Its channel.
+    pub channel: String,
+    /// Its customer; 0 if nobody can be named.
+    pub contact: RowNumber,
+    /// The event that opened it, unless it was erased or is too old.
+    pub event: Option<Vec<u8>>,
 }
 
 /// A message's row.
@@ -232,7 +248,16 @@ pub trait Tx {
     /// Opens a conversation; `row` of the argument is ignored, the new row is returned.
     fn open_conversation(&mut self, conversation: &ConversationRow, channel: &str) -> Result<RowNumber, StoreError>;
 
-    /// Writes back what changed: sequence, activity, pending, ended, last_sent.
+    /// How a conversation began.
+    fn opening(&mut self, row: RowNumber) -> Result<Opening, StoreError>;
+
+    /// Counts how long an answer took, in the totals of a channel.
+    fn count_span(&mut self, channel: &str, span: Span, ms: i64) -> Result<(), StoreError>;
+
+    /// Changes how many conversations of a channel wait for an answer, in the totals.
+    fn count_waiting(&mut self, channel: &str, delta: i64) -> Result<(), StoreError>;
+
+    /// Writes back what changed: sequence, activity, pending, ended, ends_at, turns, last_sent.
     fn write_conversation(&mut self, conversation: &ConversationRow) -> Result<(), StoreError>;
 
     /// Binds a key to a conversation; a key that is bound moves to it.
@@ -337,6 +362,31 @@ pub trait Tx {
 
     /// Writes an entry's row whole.
     fn write_ticket_entry(&mut self, destination: &str, conversation: RowNumber, entry: &TicketEntry) -> Result<(), StoreError>;
+
+    /// The tickets that have this id in the system of a destination (several conversations have one after tickets were joined), else the
+    /// one that has this id of ours.
+    fn followed(&mut self, destination: &str, ticket: &str, ours: Option<&str>) -> Result<Vec<FollowedTicket>, StoreError>;
+
+    /// Whether the gateway wrote the entry of one of these conversations: by the system's id of it, or by ours.
+    fn is_own_entry(
+        &mut self,
+        destination: &str,
+        conversations: &[RowNumber],
+        entry: Option<&str>,
+        mark: Option<&str>,
+    ) -> Result<bool, StoreError>;
+
+    /// Writes what the system says of a ticket: of a conversation, by its generation.
+    fn write_ticket_status(
+        &mut self,
+        destination: &str,
+        ticket: (RowNumber, u32),
+        status: TicketStatus,
+        at: Time,
+    ) -> Result<(), StoreError>;
+
+    /// Whether deliveries of a conversation to a destination wait.
+    fn is_owed(&mut self, destination: &str, conversation: RowNumber) -> Result<bool, StoreError>;
 
     /// Writes a folder's state and rows. Refused with [`StoreError::Fenced`] by a newer lease.
     fn write_source(&mut self, commit: &SourceCommit) -> Result<(), StoreError>;

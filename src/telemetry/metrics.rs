@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::codes::Code;
 use crate::model::time::Time;
+use crate::model::turns::{SPAN_BUCKETS_S, Span};
 use crate::model::view::{DestinationMode, Totals};
 use crate::telemetry::names::Metric;
 use crate::telemetry::process;
@@ -267,6 +268,10 @@ impl Metrics {
                 (Metric::Items, Some(totals)) => write_nested(metric, &totals.fates, &mut out),
                 (Metric::DeliveriesDue, Some(totals)) => write_flat(metric, &totals.due, &mut out),
                 (Metric::Deliveries, Some(totals)) => write_nested(metric, &totals.deliveries, &mut out),
+                (Metric::ConversationsWaiting, Some(totals)) => write_flat(metric, &totals.waiting, &mut out),
+                (Metric::FirstResponse, Some(totals)) => write_spans(metric, Span::FirstResponse, totals, &mut out),
+                (Metric::NextResponse, Some(totals)) => write_spans(metric, Span::NextResponse, totals, &mut out),
+                (Metric::Resolution, Some(totals)) => write_spans(metric, Span::Resolution, totals, &mut out),
                 _ => match process.as_ref().and_then(|process| process.value(metric)) {
                     Some(value) => {
                         write_head(metric, &mut out);
@@ -331,6 +336,21 @@ fn write_flat(metric: Metric, values: &BTreeMap<String, u64>, out: &mut String) 
     write_head(metric, out);
     for (name, value) in values {
         write_sample(metric, "", (name, ""), None, *value as f64, out);
+    }
+}
+
+fn write_spans(metric: Metric, span: Span, totals: &Totals, out: &mut String) {
+    write_head(metric, out);
+    for (channel, all) in &totals.spans {
+        let Some(spans) = all.get(span.as_str()) else { continue };
+        let mut count = 0;
+        for (place, number) in spans.buckets.iter().enumerate() {
+            count += number;
+            let bound = SPAN_BUCKETS_S.get(place).map_or_else(|| "+Inf".to_owned(), ToString::to_string);
+            write_sample(metric, "_bucket", (channel, ""), Some(&bound), count as f64, out);
+        }
+        write_sample(metric, "_sum", (channel, ""), None, spans.sum_ms as f64 / 1_000.0, out);
+        write_sample(metric, "_count", (channel, ""), None, count as f64, out);
     }
 }
 

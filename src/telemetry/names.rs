@@ -18,6 +18,8 @@ pub enum Kind {
     StoredCounter,
     /// Goes up and down, kept in the store: one snapshot for all of them (I3).
     StoredGauge,
+    /// A histogram of long spans whose counts come from the store's totals.
+    StoredSpans,
 }
 
 impl Kind {
@@ -26,13 +28,13 @@ impl Kind {
         match self {
             Self::Counter | Self::StoredCounter => "counter",
             Self::Gauge | Self::StoredGauge => "gauge",
-            Self::Seconds | Self::Counts => "histogram",
+            Self::Seconds | Self::Counts | Self::StoredSpans => "histogram",
         }
     }
 
     /// Whether the value comes from the store's totals.
     pub fn stored(self) -> bool {
-        matches!(self, Self::StoredCounter | Self::StoredGauge)
+        matches!(self, Self::StoredCounter | Self::StoredGauge | Self::StoredSpans)
     }
 }
 
@@ -77,6 +79,12 @@ metrics! {
     Items = StoredGauge "omnigate_items" ["channel", "fate"] "Items by what became of them: published, duplicate, ignored, quarantined, pending.";
     DeliveriesDue = StoredCounter "omnigate_deliveries_due_total" ["destination"] "Deliveries ever owed. Equals the sum of omnigate_deliveries over its states.";
     Deliveries = StoredGauge "omnigate_deliveries" ["destination", "state"] "Deliveries by state: waiting, delivered, dead, discarded, erased.";
+
+    // Who waits for whom, by the times things were said. Of channels whose answers are heard of.
+    ConversationsWaiting = StoredGauge "omnigate_conversations_waiting" ["channel"] "Conversations whose customer waits for an answer, of channels whose answers were ever heard of.";
+    FirstResponse = StoredSpans "omnigate_first_response_seconds" ["channel"] "From the customer's first message to the first answer of an agent.";
+    NextResponse = StoredSpans "omnigate_next_response_seconds" ["channel"] "From the customer's first message that waits to the next answer of an agent, after the first answer.";
+    Resolution = StoredSpans "omnigate_resolution_seconds" ["channel"] "From the customer's first message to the ticket being resolved or closed; once more each time after it was opened again.";
 
     // Receiving.
     Requests = Counter "omnigate_requests_total" ["hook", "status"] "Requests to the public listener by hook (`unknown` where there is none, `files` for file downloads) and HTTP status answered.";

@@ -39,7 +39,7 @@ impl Cell {
         };
         match kind {
             Kind::Counter | Kind::StoredCounter => Self::Counter(AtomicU64::new(0)),
-            Kind::Gauge | Kind::StoredGauge => Self::Gauge(AtomicU64::new(0)),
+            Kind::Gauge | Kind::StoredGauge | Kind::StoredSpans => Self::Gauge(AtomicU64::new(0)),
             Kind::Seconds => spread(SECONDS_BUCKETS),
             Kind::Counts => spread(COUNTS_BUCKETS),
         }

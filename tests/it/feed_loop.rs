@@ -109,6 +109,7 @@ fn reader() -> Arc<Reader> {
         verify_none: false,
         map: None,
         new_after_ms: None,
+        back: None,
     };
     let built = Reader::build(Arc::new(connector), spec, &[Mode::Poll], Digester::new(&[1; 32]), ReadLimits::default());
     Arc::new(built.unwrap())

@@ -59,6 +59,7 @@ fn reader(poll: &str, platform: &Platform, settings: Value) -> Arc<Reader> {
         verify_none: false,
         map: None,
         new_after_ms: None,
+        back: None,
     };
     Arc::new(Reader::build(Arc::new(connector), spec, &[Mode::Poll], Digester::new(&[1; 32]), ReadLimits::default()).unwrap())
 }

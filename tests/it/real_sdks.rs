@@ -141,6 +141,7 @@ fn hook(signed: &Signed) -> Hook {
         verify_none: false,
         map: None,
         new_after_ms: None,
+        back: None,
     };
     let connector = connector(&signed.connector);
     let hook = Hook::build("hook", connector, vec![spec], Digester::new(&[1; 32]), ReadLimits::default());

@@ -40,6 +40,7 @@ fn spec(id: &str, secrets: &[(&str, &str)], settings: Value) -> ChannelSpec {
         verify_none: false,
         map: None,
         new_after_ms: None,
+        back: None,
     }
 }
 

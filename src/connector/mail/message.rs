@@ -108,6 +108,7 @@ pub fn build(raw: &Raw, scan: &Scan, context: &MailContext, answers: Option<&Ans
         aliases: Vec::new(),
         hold: None,
         gather: None,
+        ticket: None,
     };
     Item { channel: Arc::clone(&context.channel), key: Some(key), body: ItemBody::Message(Box::new(message)) }
 }

@@ -21,6 +21,7 @@ pub fn read(connector: &str, declared: &Map<String, Value>, bytes: &[u8], now: T
         public: Channel { id: id.clone(), connector: connector.to_owned(), labels: BTreeMap::new() },
         priority: Priority::Normal,
         new_after_ms: None,
+        back: None,
     };
     let mailboxes = settings::addresses(declared);
     let context = MailContext {

@@ -19,7 +19,7 @@ use crate::connector::call::Call;
 use crate::connector::call::answer::{ANSWER_VARS, Rules};
 use crate::connector::call::compile::Scope;
 use crate::connector::call::template::Template;
-use crate::connector::jq::Filter;
+use crate::connector::jq::{Filter, Input, JqError};
 use crate::connector::manifest::duration;
 use crate::connector::poll::spec::{FromNow, Order, PageSpec, PollSpec, Take};
 use crate::connector::problem::Problem;
@@ -47,6 +47,8 @@ pub struct Poll {
     pub register: Option<Register>,
     /// What is asked for one by one.
     pub parts: Option<Parts>,
+    /// What is asked of each thing that is new.
+    pub follow: Option<Follow>,
     id: Option<Filter>,
     skip: Option<Filter>,
     each: Option<Filter>,
@@ -81,6 +83,26 @@ pub struct Parts {
     pub every: Duration,
 }
 
+/// What is asked of each thing that is new, compiled.
+#[derive(Debug)]
+pub struct Follow {
+    /// How.
+    pub call: Call,
+    /// What its answers mean.
+    pub rules: Rules,
+    when: Option<Filter>,
+}
+
+impl Follow {
+    /// Whether a thing is asked.
+    ///
+    /// # Errors
+    /// Its jq failed.
+    pub fn asks(&self, item: &Value) -> Result<bool, JqError> {
+        self.when.as_ref().map_or(Ok(true), |when| when.truthy_of(Input::Value(item), &[]))
+    }
+}
+
 impl Poll {
     /// Compiles `[poll.NAME]`.
     ///
@@ -109,6 +131,7 @@ impl Poll {
             start: compiler.start(spec),
             register: compiler.register(spec),
             parts: compiler.parts(spec),
+            follow: compiler.follow(spec),
             spec: spec.clone(),
             call: call.ok_or_else(|| std::mem::take(&mut compiler.problems))?,
             rules,
@@ -146,7 +169,8 @@ impl Poll {
 
 /// What fills a poll's requests.
 pub fn context(settings: &Value, part: &Value, cursor: &Value, page: &Value, session: &Value, now: Time) -> Value {
-    let moment = json!({"s": now.seconds(), "ms": now.0, "iso": now.to_string()});
+    let iso_s = Time(now.seconds().saturating_mul(1_000)).to_string().replace(".000Z", "Z");
+    let moment = json!({"s": now.seconds(), "ms": now.0, "iso": now.to_string(), "iso_s": iso_s});
     json!({"settings": settings, "part": part, "cursor": cursor, "page": page, "session": session, "now": moment})
 }
 
@@ -240,6 +264,16 @@ impl Compiler<'_> {
         }
         let rules = self.rules(&spec.errors);
         Some(Register { call: self.call("register", &spec.request, &["now"])?, rules, take, cursor: spec.cursor.clone() })
+    }
+
+    fn follow(&mut self, spec: &PollSpec) -> Option<Follow> {
+        let follow = spec.follow.as_ref()?;
+        if spec.items.is_none() {
+            self.wrong("`follow` needs `items`");
+        }
+        let (rules, when) = (self.rules(&follow.errors), self.filter(follow.when.as_ref(), &[]));
+        let roots = [ROOTS.as_slice(), &["item"]].concat();
+        Some(Follow { call: self.call("follow", &follow.request, &roots)?, rules, when })
     }
 
     fn parts(&mut self, spec: &PollSpec) -> Option<Parts> {

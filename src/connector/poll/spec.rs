@@ -9,7 +9,7 @@ use crate::connector::call::RequestSpec;
 use crate::connector::call::answer::RuleSpec;
 use crate::connector::manifest::{Decode, OneOrMore};
 
-/// `[poll.NAME]`. The request's context has the roots `part`, `cursor`, `page`, `session` and `now` (`now.s`, `now.ms`, `now.iso`).
+/// `[poll.NAME]`. The request's context has the roots `part`, `cursor`, `page`, `session` and `now` (`now.s`, `now.ms`, `now.iso`, and `now.iso_s` without a fraction).
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PollSpec {
@@ -78,6 +78,9 @@ pub struct PollSpec {
     /// What is asked for one by one.
     #[serde(default)]
     pub parts: Option<PartsSpec>,
+    /// What is asked of each thing that is new.
+    #[serde(default)]
+    pub follow: Option<FollowSpec>,
     /// Name of the setting (true or false, a text, a list) without which it does not run.
     #[serde(default)]
     pub when: Option<String>,
@@ -223,6 +226,20 @@ pub struct PartsSpec {
     #[serde(default = "hour")]
     pub every: String,
     /// What its answers mean.
+    #[serde(default)]
+    pub errors: Vec<RuleSpec>,
+}
+
+/// What is asked of each thing of a list that is new, where the list only names it: the answer's body becomes its member `follow`.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FollowSpec {
+    /// jq over one item: whether it is asked; always if missing.
+    #[serde(default)]
+    pub when: Option<String>,
+    /// How. Its context has the root `item` beside those of the poll.
+    pub request: RequestSpec,
+    /// What its answers mean. `missing`: it is gone meanwhile, and `follow` is null.
     #[serde(default)]
     pub errors: Vec<RuleSpec>,
 }

@@ -173,6 +173,7 @@ fn known(connector: &Connector, spec: ChannelSpec, settings: &Value, wait_ms: i6
         public: Channel { id: spec.id, connector: manifest.name.clone(), labels: spec.labels },
         priority: spec.priority,
         new_after_ms: spec.new_after_ms,
+        back: spec.back,
     };
     let own_address = spec.account.as_deref().and_then(|account| own_address(manifest, account));
     Known { account: spec.account, target: Target { facts: Arc::new(facts), account, own_address, media } }

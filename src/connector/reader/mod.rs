@@ -30,6 +30,7 @@ use crate::model::event::{Channel, Priority};
 use crate::model::item::{ChannelFacts, Item};
 use crate::model::key::KeyDigest;
 use crate::model::raw::{RawHead, Via};
+use crate::model::ticket::BackRules;
 use crate::model::time::Time;
 
 /// A channel as its file says, in plain values.
@@ -55,6 +56,8 @@ pub struct ChannelSpec {
     pub map: Option<(String, String)>,
     /// A `sender` conversation ends after this much silence, ms.
     pub new_after_ms: Option<i64>,
+    /// It is the way back from a ticket system, whose destination has this name.
+    pub back: Option<BackRules>,
 }
 
 /// Limits of what is read, from the main file.
@@ -344,7 +347,7 @@ impl Reader {
     fn nobody(&self) -> Arc<ChannelFacts> {
         let connector = self.connector.manifest.name.clone();
         let public = Channel { id: String::new(), connector, labels: BTreeMap::new() };
-        Arc::new(ChannelFacts { public, priority: Priority::Normal, new_after_ms: None })
+        Arc::new(ChannelFacts { public, priority: Priority::Normal, new_after_ms: None, back: None })
     }
 }
 

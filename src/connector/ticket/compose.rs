@@ -51,6 +51,8 @@ pub struct Entry {
     pub external: String,
     /// It opened the conversation.
     pub opened: bool,
+    /// It only says something of what was said before.
+    pub minor: bool,
     /// Who may see it.
     pub seen: Seen,
     /// Files that go with it.
@@ -127,7 +129,8 @@ pub fn compose(id: EventId, event: &Value, with: &Composing<'_>) -> Option<Entry
         "event": event,
     });
     let opened = data.pointer("/conversation/opened").and_then(Value::as_bool).unwrap_or(false);
-    Some(Entry { conversation, external, opened, seen, files, context })
+    let minor = matches!(name, "edit" | "deletion" | "reaction");
+    Some(Entry { conversation, external, opened, minor, seen, files, context })
 }
 
 struct Said {

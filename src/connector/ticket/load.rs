@@ -1,6 +1,7 @@
 //! Loading `destination.toml`: everything that is wrong with it at once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -13,6 +14,7 @@ use crate::connector::jq::{Filter, Limits};
 use crate::connector::manifest::duration;
 use crate::connector::problem::Problem;
 use crate::connector::setting::toml_problem;
+use crate::connector::ticket::back;
 use crate::connector::ticket::{
     CallSpec, Calls, CheckSpec, CreateWay, DESTINATION_FILE, FilesWay, ROOTS, Repeatable, TAKE_VARS, TicketCall, TicketCheck,
     TicketManifest, TicketSystem,
@@ -101,9 +103,11 @@ fn load(folder: &Folder, text: &str, limits: Limits) -> Result<TicketSystem, Vec
             None
         }
     });
+    let back = manifest.back.as_ref().map(|spec| back::load(folder, &manifest, spec, limits));
+    let back = back.and_then(|made| loader.kept(made)).map(Arc::new);
     let problems = loader.problems;
     match (calls, problems.is_empty()) {
-        (Some(calls), true) => Ok(TicketSystem { calls, checks, caps, url, manifest }),
+        (Some(calls), true) => Ok(TicketSystem { calls, checks, caps, url, back, manifest }),
         _ => Err(problems),
     }
 }

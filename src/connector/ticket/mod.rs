@@ -4,6 +4,7 @@
 //! Everything that can be wrong with a folder is told when it is loaded. What must stay true: a system whose calls cannot be repeated
 //! safely must say how to look for what was sent, or it is refused here.
 
+mod back;
 pub mod compose;
 pub mod dialect;
 mod load;
@@ -11,6 +12,7 @@ mod load;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -20,7 +22,10 @@ use crate::connector::call::answer::{RuleSpec, Rules};
 use crate::connector::call::auth::AuthSpec;
 use crate::connector::call::{Call, RequestSpec};
 use crate::connector::jq::{Filter, Input, JqError};
-use crate::connector::manifest::{Secret, Setting};
+use crate::connector::load::Connector;
+use crate::connector::manifest::{Secret, Setting, Webhook};
+use crate::connector::own::WhoamiSpec;
+use crate::connector::poll::spec::{LimitsSpec, PollSpec};
 use crate::connector::ticket::dialect::Dialect;
 use crate::logic::ticket::Caps;
 
@@ -69,6 +74,31 @@ pub struct TicketManifest {
     /// What must be there for it to work.
     #[serde(default)]
     pub checks: Vec<CheckSpec>,
+    /// What comes back: agents' entries and states of tickets.
+    #[serde(default)]
+    pub back: Option<BackSpec>,
+}
+
+/// The way back: how the system's news reach us, read by `back/map.jq`. Tables as in `connector.toml`; settings, secrets, auth and hosts
+/// are the destination's.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackSpec {
+    /// Codes the map may give to what it ignores: code → what it means.
+    #[serde(default)]
+    pub codes: BTreeMap<String, String>,
+    /// How the system is asked who we are there: `$own` of the map.
+    #[serde(default)]
+    pub whoami: Option<WhoamiSpec>,
+    /// How requests are taken.
+    #[serde(default)]
+    pub webhook: Option<Webhook>,
+    /// What is asked for, by name.
+    #[serde(default)]
+    pub poll: BTreeMap<String, PollSpec>,
+    /// How much may be asked.
+    #[serde(default)]
+    pub limits: LimitsSpec,
 }
 
 /// What a folder was tried against.
@@ -408,6 +438,8 @@ pub struct TicketSystem {
     pub checks: Vec<TicketCheck>,
     /// What it can do.
     pub caps: Caps,
+    /// What comes back, as a connector whose map tells of tickets.
+    pub back: Option<Arc<Connector>>,
     /// Where a person sees a ticket.
     pub(crate) url: Option<crate::connector::call::template::Template>,
 }

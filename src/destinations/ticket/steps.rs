@@ -41,7 +41,14 @@ struct Walk<'a> {
 pub(super) async fn walk(desk: &TicketDesk, event: EventId, entry: Entry) -> Result<Receipt, DeliverError> {
     let caps = &desk.options.system.caps;
     let files = if caps.attaches { entry.files.iter().map(|file| file.id.to_string()).collect() } else { Vec::new() };
-    let piece = Piece { conversation: entry.conversation, event, external: entry.external.clone(), files, opened: entry.opened };
+    let piece = Piece {
+        conversation: entry.conversation,
+        event,
+        external: entry.external.clone(),
+        files,
+        opened: entry.opened,
+        minor: entry.minor,
+    };
     let known = desk.ports.book.known(&desk.options.name, piece.conversation, event).await.map_err(stored)?;
     let now = || desk.ports.clock.now();
     let mut flow = Flow::new(caps, desk.options.policy, &piece, known, now());

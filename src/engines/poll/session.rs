@@ -7,17 +7,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::connector::ask::Asked;
+use crate::connector::call::Filling;
 use crate::connector::call::answer::{Judged, Meaning};
-use crate::connector::poll::Poll;
 use crate::connector::poll::lane::{Lane, Step, weight};
 use crate::connector::poll::limits::Used;
+use crate::connector::poll::{Follow, Poll, context};
 use crate::engines::poll::{PollParts, person, refused};
 use crate::model::codes::Code;
 use crate::ports::BoxFuture;
-use crate::ports::feed::{Cursors, Feed, FeedBatch, FeedNews};
+use crate::ports::feed::{Cursors, Feed, FeedBatch, FeedNews, Payload};
 use crate::ports::pull::PullError;
 
 /// Parts of one poll at most.
@@ -254,9 +257,15 @@ impl Session {
                 self.ready.push_back(FeedNews::Batch(FeedBatch { payloads: Vec::new(), cursors }));
             }
             Meaning::Ok => {
-                let step =
+                let mut step =
                     track.lane.answer(poll, &answer, &judged).map_err(|why| person(Code::Protocol, format!("[poll.{name}] {why}")))?;
                 (track.told, self.throttled) = (false, 0);
+                if let Some(follow) = &poll.follow {
+                    let session = road.session.clone();
+                    for payload in step.batches.iter_mut().flat_map(|batch| &mut batch.payloads) {
+                        self.follow(poll, follow, &session, payload).await?;
+                    }
+                }
                 self.stepped(at, index, step, now);
             }
             Meaning::Ignore => track.due = now + track.pause.max(Duration::from_secs(1)),
@@ -272,6 +281,38 @@ impl Session {
             }
         }
         self.write_used();
+        Ok(())
+    }
+
+    /// Asks for what a list only names. If that fails the session ends, and goes on from what is durable.
+    async fn follow(&mut self, poll: &Poll, follow: &Follow, session: &Value, payload: &mut Payload) -> Result<(), PullError> {
+        let parts = self.parts.clone();
+        let broken = |what: String| person(Code::Protocol, format!("[poll.{}] follow: {what}", poll.name));
+        let mut page: Value = serde_json::from_slice(&payload.body).map_err(|_| broken("the list is no JSON".to_owned()))?;
+        let items = poll.spec.items.as_deref().and_then(|pointer| page.pointer_mut(pointer)).and_then(Value::as_array_mut);
+        for item in items.into_iter().flatten() {
+            if !follow.asks(item).map_err(|error| broken(error.to_string()))? {
+                continue;
+            }
+            let mut context = context(&parts.settings, &Value::Null, &Value::Null, &Value::Null, session, parts.clock.now());
+            if let Some(context) = context.as_object_mut() {
+                context.insert("item".to_owned(), item.clone());
+            }
+            let render = |token: Option<&SecretString>| {
+                follow.call.render(&Filling { context: &context, secrets: &parts.secrets, token, files: &[] })
+            };
+            let Asked { answer, judged, place } = parts.ask(&poll.name, &follow.call, &follow.rules, render).await?;
+            self.used.spend(poll.spec.cost, weight(&answer), parts.clock.now());
+            let said = match judged.meaning {
+                Meaning::Ok => judged.body,
+                Meaning::Missing | Meaning::Ignore => Value::Null,
+                _ => return Err(refused(&place, &judged)),
+            };
+            if let Some(item) = item.as_object_mut() {
+                item.insert("follow".to_owned(), said);
+            }
+        }
+        payload.body = Bytes::from(page.to_string());
         Ok(())
     }
 

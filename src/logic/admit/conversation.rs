@@ -1,12 +1,14 @@
 //! Thread: which conversation a message belongs to (design §4).
 //!
-//! Candidates are tried in order. A `sender` conversation ends by silence; what comes after it opens another one that continues it.
+//! Candidates are tried in order. A `sender` conversation ends by silence, any when its ticket is done; what comes after it opens another
+//! one that continues it.
 
 use super::Verb;
 use crate::model::event::Thread;
 use crate::model::id::ConversationId;
 use crate::model::item::{ChannelFacts, Threading};
 use crate::model::key::KeyDigest;
+use crate::model::turns::Turns;
 use crate::ports::store::StoreError;
 use crate::ports::tx::{ConversationRow, RowNumber};
 
@@ -32,12 +34,14 @@ impl Verb<'_> {
                 continue;
             }
             let thread = Thread { rule: candidate.rule.clone(), evidence: candidate.evidence.clone() };
-            if !found.ended && !self.fell_silent(&found, threading, channel) {
+            let done = found.ends_at.is_some_and(|at| self.context.now >= at && !found.pending);
+            if !found.ended && !done && !self.fell_silent(&found, threading, channel) {
                 self.offer(&threading.registers, candidate.key, found.row)?;
                 return Ok((found, thread));
             }
             if !found.ended {
                 found.ended = true;
+                self.give_up(&mut found, &channel.public.id)?;
                 self.tx.write_conversation(&found)?;
             }
             let opening = Opening { channel: &channel.public.id, subject, continues: Some(found.id) };
@@ -66,6 +70,8 @@ impl Verb<'_> {
             active_at: self.context.now,
             continues: opening.continues,
             ended: false,
+            ends_at: None,
+            turns: Turns::default(),
             pending: false,
             last_sent: std::collections::BTreeMap::new(),
         };
@@ -76,6 +82,15 @@ impl Verb<'_> {
     fn offer(&mut self, keys: &[KeyDigest], matched: KeyDigest, row: RowNumber) -> Result<(), StoreError> {
         for key in keys.iter().filter(|key| **key != matched) {
             self.tx.offer_conversation_key(*key, row)?;
+        }
+        Ok(())
+    }
+
+    /// The conversation ended: nobody waits for an answer in it any more.
+    pub(super) fn give_up(&mut self, conversation: &mut ConversationRow, channel: &str) -> Result<(), StoreError> {
+        if conversation.turns.waiting_since().is_some() {
+            conversation.turns.given_up();
+            self.tx.count_waiting(channel, -1)?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! gets exactly one fate (I1), unique keys inside the write decide what is a duplicate (never look-then-write), and the sequence
 //! of a conversation is gapless in publish order (I4).
 
+mod back;
 mod contact;
 mod conversation;
 mod gather;
@@ -226,6 +227,12 @@ impl<'a> Verb<'a> {
         match body {
             ItemBody::Ignored { code } => return Ok(Outcome::ignored(kind, code)),
             ItemBody::Quarantined { code, detail } => return Ok(quarantined(kind, code, detail)),
+            ItemBody::Ticket(told) => {
+                return match key {
+                    Some(key) => self.back(number, raw, channel, key, *told),
+                    None => Ok(quarantined(kind, Code::Invariant, "an item without a key".to_owned())),
+                };
+            }
             _ => {}
         }
         let Some(key) = key else {
@@ -254,7 +261,7 @@ impl<'a> Verb<'a> {
             ItemBody::Edit(edit) => self.edit(coming, *edit),
             ItemBody::Delete { target, external_id, sent_at } => self.delete(coming, target, external_id, sent_at),
             ItemBody::Reaction(reaction) => self.reaction(coming, *reaction),
-            ItemBody::Receipt { .. } | ItemBody::Ignored { .. } | ItemBody::Quarantined { .. } => {
+            ItemBody::Receipt { .. } | ItemBody::Ticket(_) | ItemBody::Ignored { .. } | ItemBody::Quarantined { .. } => {
                 Ok(Outcome::ignored(kind, Code::Receipt.as_str()))
             }
         }
@@ -338,6 +345,7 @@ fn kind_of(body: &ItemBody) -> &'static str {
         ItemBody::Edit(_) => "edit",
         ItemBody::Delete { .. } => "delete",
         ItemBody::Reaction(_) => "reaction",
+        ItemBody::Ticket(_) => "ticket",
         ItemBody::Receipt { .. } => "receipt",
         ItemBody::Ignored { .. } => "ignored",
         ItemBody::Quarantined { .. } => "quarantined",

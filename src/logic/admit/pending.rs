@@ -162,7 +162,7 @@ impl Verb<'_> {
                 Target::Known(target, conversation) => self.publish_reaction(&coming, conversation, &target, *reaction),
                 other => Ok(too_late(kind, &other)),
             },
-            ItemBody::Receipt { .. } | ItemBody::Ignored { .. } | ItemBody::Quarantined { .. } => {
+            ItemBody::Receipt { .. } | ItemBody::Ticket(_) | ItemBody::Ignored { .. } | ItemBody::Quarantined { .. } => {
                 Ok(Outcome::ignored(kind, Code::Receipt.as_str()))
             }
         }

@@ -106,6 +106,7 @@ impl Verb<'_> {
         let opened = conversation.sequence == 0;
         conversation.sequence += 1;
         conversation.active_at = self.context.now;
+        self.take_turn(&mut conversation, &coming.channel.public.id, &message)?;
         let body = Body::MessageCreated(Box::new(MessageCreated {
             sequence: conversation.sequence,
             message: public_message(id, coming.key.public(), in_reply_to, message),
@@ -290,5 +291,6 @@ fn public_message(id: MessageId, key: String, in_reply_to: Option<InReplyTo>, it
         sent_at: item.sent_at,
         received_at: item.received_at,
         extra: item.extra,
+        ticket: item.ticket.map(|source| *source),
     }
 }

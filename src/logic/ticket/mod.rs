@@ -84,6 +84,8 @@ pub struct Piece {
     pub files: Vec<String>,
     /// It opened the conversation: a ticket that is found holds it already.
     pub opened: bool,
+    /// It only says something of what was said before, such as an edit: no ticket is opened for it, or opened again.
+    pub minor: bool,
 }
 
 /// What is to be done next.
@@ -207,7 +209,10 @@ enum Target {
 
 impl<'a> Flow<'a> {
     /// Goes on from what is known.
-    pub fn new(caps: &'a Caps, policy: TicketPolicy, piece: &'a Piece, known: TicketKnown, now: Time) -> Self {
+    pub fn new(caps: &'a Caps, mut policy: TicketPolicy, piece: &'a Piece, known: TicketKnown, now: Time) -> Self {
+        if piece.minor {
+            policy.on_closed = OnClosed::Append;
+        }
         let TicketKnown { mut link, before, mut entries } = known;
         // The clock was set back: what was sent in its future is as old as now, or it would be waited for until then.
         let mut dirty = false;
@@ -541,6 +546,7 @@ impl<'a> Flow<'a> {
         let Some(link) = &mut self.link else { return false };
         match (shown, self.policy.on_closed, self.policy.on_gone) {
             (Shown::Open, ..) => {}
+            (Shown::Closed | Shown::Gone, ..) if self.piece.minor && refused => self.skip(),
             // It was shown to be open, or opened again, and refuses all the same: only another ticket helps.
             (Shown::Closed, OnClosed::FollowUp, _) | (Shown::Closed, OnClosed::Append, _) if refused => link.state = TicketState::Ended,
             (Shown::Closed, OnClosed::FollowUp, _) => link.state = TicketState::Ended,
@@ -559,6 +565,13 @@ impl<'a> Flow<'a> {
             }
         }
         true
+    }
+
+    /// The ticket takes nothing any more, and it is not worth another one.
+    fn skip(&mut self) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.piece == 0) {
+            entry.state = EntryState::Skipped;
+        }
     }
 
     fn written(&mut self, piece: u32, id: Option<String>, state: EntryState, now: Time) -> bool {

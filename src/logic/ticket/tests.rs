@@ -96,6 +96,7 @@ fn piece(number: u32) -> Piece {
         external: format!("msg_{number}"),
         files: Vec::new(),
         opened: number == 1,
+        minor: false,
     }
 }
 

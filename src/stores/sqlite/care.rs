@@ -6,7 +6,8 @@
 use rusqlite::{Connection, params};
 
 use super::error::closed;
-use super::state::Total;
+use super::rows;
+use super::state::{State, Total};
 use super::tx::SqlTx;
 use super::writer::Writer;
 use crate::logic::admit;
@@ -14,6 +15,7 @@ use crate::model::delivery::DeliveryState;
 use crate::model::id::{ContactId, RawId};
 use crate::model::item::FilePlace;
 use crate::model::time::Time;
+use crate::model::turns::Turns;
 use crate::model::view::{Erased, Swept};
 use crate::ports::store::{Retention, StoreError};
 use crate::ports::tx::Tx;
@@ -191,6 +193,7 @@ fn erase_in(writer: &mut Writer, contact: ContactId) -> Result<Option<(Erased, V
     let conn = &writer.conn;
     for conversation in conversations {
         conn.prepare_cached("UPDATE conversations SET subject = NULL WHERE row = ?1")?.execute([conversation])?;
+        give_up(conn, &mut writer.state, conversation)?;
     }
     conn.prepare_cached("DELETE FROM contact_addresses WHERE contact = ?1")?.execute([row])?;
     conn.prepare_cached("UPDATE contacts SET name = NULL WHERE row = ?1")?.execute([row])?;
@@ -278,5 +281,20 @@ pub(super) fn tidy(main: &Connection, raws: &Connection) -> rusqlite::Result<()>
     if !ids.is_empty() {
         main.execute("DELETE FROM parsed_batches", [])?;
     }
+    Ok(())
+}
+
+/// Nobody waits for an answer in a conversation that was erased.
+fn give_up(conn: &Connection, state: &mut State, conversation: i64) -> Result<(), StoreError> {
+    let sql = "SELECT channel, turns FROM conversations WHERE row = ?1";
+    let (channel, mut turns): (i64, Turns) =
+        conn.prepare_cached(sql)?.query_row([conversation], |row| Ok((row.get(0)?, rows::turns(row, 1)?)))?;
+    if turns.waiting_since().is_none() {
+        return Ok(());
+    }
+    turns.given_up();
+    let sql = "UPDATE conversations SET turns = ?2 WHERE row = ?1";
+    conn.prepare_cached(sql)?.execute(params![conversation, rows::turns_text(&turns)?])?;
+    state.add(Total::Waiting(channel), -1);
     Ok(())
 }

@@ -19,6 +19,7 @@ const MAIN_MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
+    include_str!("migrations/0005.sql"),
 ];
 const RAWS_MIGRATIONS: &[&str] = &[include_str!("migrations/raws_0001.sql")];
 

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::rows;
-use super::state::find_destination;
+use super::state::{SPAN_WORDS, find_destination};
 use crate::model::delivery::{DeliveryState, Due, Outgoing, Position};
 use crate::model::id::{ConversationId, EventId, RawId};
 use crate::model::item::Fate;
 use crate::model::time::Time;
+use crate::model::turns::Span;
 use crate::model::view::{DestinationRow, Retrying, Totals};
 use crate::ports::store::{ParseBatch, SourceRow, SourceState, StoreError};
 use crate::ports::tx::MediaRow;
@@ -132,7 +133,7 @@ pub(super) fn destinations(conn: &Connection) -> Result<Vec<DestinationRow>, Sto
 
 /// All totals.
 pub(super) fn totals(conn: &Connection) -> Result<Totals, StoreError> {
-    let sql = "SELECT t.kind, coalesce(CASE WHEN t.kind < 2 THEN n.name ELSE d.name END, ''), t.word, t.value
+    let sql = "SELECT t.kind, coalesce(CASE WHEN t.kind < 2 OR t.kind > 3 THEN n.name ELSE d.name END, ''), t.word, t.value
                FROM totals t LEFT JOIN names n ON n.id = t.name LEFT JOIN destinations d ON d.id = t.name";
     let mut list = conn.prepare_cached(sql)?;
     let mut totals = Totals::default();
@@ -148,6 +149,16 @@ pub(super) fn totals(conn: &Connection) -> Result<Totals, StoreError> {
                 }
             }
             2 => drop(totals.due.insert(name, value)),
+            4 => drop(totals.waiting.insert(name, value)),
+            5 | 6 => {
+                let (of, bucket) = if kind == 5 { (word / SPAN_WORDS, usize::try_from(word % SPAN_WORDS).ok()) } else { (word, None) };
+                let Some(span) = Span::ALL.into_iter().find(|span| span.number() == of) else { continue };
+                let spans = totals.spans.entry(name).or_default().entry(span.as_str().to_owned()).or_default();
+                match bucket.and_then(|bucket| spans.buckets.get_mut(bucket)) {
+                    Some(count) => *count = value,
+                    None => spans.sum_ms = value,
+                }
+            }
             _ => {
                 if let Some(state) = DeliveryState::from_number(word) {
                     totals.deliveries.entry(name).or_default().insert(state.as_str().to_owned(), value);
@@ -155,6 +166,8 @@ pub(super) fn totals(conn: &Connection) -> Result<Totals, StoreError> {
             }
         }
     }
+    // Where answers reach us by no road, everybody would be said to wait.
+    totals.waiting.retain(|channel, _| totals.spans.contains_key(channel));
     Ok(totals)
 }
 

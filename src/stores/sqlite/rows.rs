@@ -9,8 +9,9 @@ use crate::model::item::HoldReason;
 use crate::model::key::KeyDigest;
 use crate::model::raw::Via;
 use crate::model::time::Time;
+use crate::model::turns::Turns;
 use crate::model::view::DestinationMode;
-use crate::ports::store::SourceRowState;
+use crate::ports::store::{SourceRowState, StoreError};
 use crate::ports::tx::{ConversationRow, ITEM_KINDS, MediaRow};
 
 const VIAS: [Via; 4] = [Via::Webhook, Via::Poll, Via::Stream, Via::Imap];
@@ -114,7 +115,7 @@ pub(super) fn media(row: &Row<'_>) -> rusqlite::Result<MediaRow> {
     Ok(MediaRow { item: row.get(0)?, raw: row.get(1)?, channel: row.get(2)?, message: row.get(3)?, at: time(row, 4)?, body: row.get(5)? })
 }
 
-/// A conversation from its columns row, id, subject, sequence, active_at, continues, ended, pending, last_sent.
+/// A conversation from its columns row, id, subject, sequence, active_at, continues, ended, pending, last_sent, ends_at, turns.
 pub(super) fn conversation(row: &Row<'_>) -> rusqlite::Result<ConversationRow> {
     let last_sent = row.get_ref(8)?.as_str()?;
     Ok(ConversationRow {
@@ -127,7 +128,23 @@ pub(super) fn conversation(row: &Row<'_>) -> rusqlite::Result<ConversationRow> {
         ended: row.get(6)?,
         pending: row.get(7)?,
         last_sent: serde_json::from_str(last_sent).map_err(|e| rusqlite::Error::FromSqlConversionFailure(8, Type::Text, Box::new(e)))?,
+        ends_at: row.get::<_, Option<i64>>(9)?.map(Time),
+        turns: turns(row, 10)?,
     })
+}
+
+/// Who waits for whom; nothing was ever said of it in rows of an earlier version.
+pub(super) fn turns(row: &Row<'_>, column: usize) -> rusqlite::Result<Turns> {
+    let Some(text) = row.get_ref(column)?.as_str_or_null()? else { return Ok(Turns::default()) };
+    serde_json::from_str(text).map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(e)))
+}
+
+/// The stored form of [`turns`].
+pub(super) fn turns_text(turns: &Turns) -> Result<Option<String>, StoreError> {
+    if *turns == Turns::default() {
+        return Ok(None);
+    }
+    serde_json::to_string(turns).map(Some).map_err(|e| StoreError::Invariant { detail: format!("turns of a conversation: {e}") })
 }
 
 /// Where the cursors of an account begin among the memos. A line break stands in no account and no name.

@@ -9,6 +9,7 @@ use crate::model::delivery::{DeliveryState, Position};
 use crate::model::id::RawId;
 use crate::model::item::Fate;
 use crate::model::time::Time;
+use crate::model::turns::Span;
 use crate::ports::store::StoreError;
 
 /// Which total.
@@ -22,6 +23,12 @@ pub(super) enum Total {
     Due(i64),
     /// Deliveries by destination and state.
     Delivery(i64, DeliveryState),
+    /// Conversations that wait for an answer, by channel.
+    Waiting(i64),
+    /// Spans that ended, by channel, span and bucket.
+    Span(i64, Span, usize),
+    /// Their sum, ms, by channel and span.
+    SpanSum(i64, Span),
 }
 
 impl Total {
@@ -31,9 +38,15 @@ impl Total {
             Self::Fate(name, fate) => (1, name, fate.number()),
             Self::Due(name) => (2, name, 0),
             Self::Delivery(name, state) => (3, name, state.number()),
+            Self::Waiting(name) => (4, name, 0),
+            Self::Span(name, span, bucket) => (5, name, span.number() * SPAN_WORDS + i64::try_from(bucket).unwrap_or(SPAN_WORDS - 1)),
+            Self::SpanSum(name, span) => (6, name, span.number()),
         }
     }
 }
+
+/// Words of one span in the totals: more than it has buckets.
+pub(super) const SPAN_WORDS: i64 = 16;
 
 /// Deltas of totals, written once a transaction.
 pub(super) type Deltas = BTreeMap<Total, i64>;

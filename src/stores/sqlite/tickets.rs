@@ -8,11 +8,19 @@ use super::rows;
 use super::state::find_destination;
 use super::tx::SqlTx;
 use crate::model::id::{ConversationId, EventId};
-use crate::model::ticket::{EntryState, Sent, TicketEntry, TicketEntryRow, TicketFilter, TicketKnown, TicketLink, TicketRow, TicketState};
+use crate::model::ticket::{
+    EntryState, FollowedTicket, Sent, TicketEntry, TicketEntryRow, TicketFilter, TicketKnown, TicketLink, TicketRow, TicketState,
+    TicketStatus,
+};
 use crate::model::time::Time;
+use crate::model::turns::TurnsView;
 use crate::ports::store::StoreError;
-use crate::ports::tx::RowNumber;
+use crate::ports::tx::{Opening, RowNumber};
 
+/// Conversations whose tickets were joined into one, at most.
+const FOLLOWED_MAX: usize = 50;
+/// Characters of a conversation's id as it is written.
+const CONVERSATION_CHARS: usize = 30;
 const LINK: &str = "generation, external, ticket, url, requester, state, times, sent_at, checked";
 
 fn sent(row: &Row<'_>, column: usize) -> rusqlite::Result<Sent> {
@@ -132,6 +140,93 @@ pub(super) fn known(conn: &Connection, destination: &str, conversation: Conversa
     Ok(TicketKnown { link: newest, before, entries: entries.collect::<Result<_, _>>()? })
 }
 
+/// The tickets that a system tells of.
+pub(super) fn followed(conn: &Connection, destination: &str, ticket: &str, ours: Option<&str>) -> Result<Vec<FollowedTicket>, StoreError> {
+    let Some(id) = find_destination(conn, destination)? else { return Ok(Vec::new()) };
+    let columns = LINK.split(", ").map(|column| format!("t.{column}")).collect::<Vec<_>>().join(", ");
+    let head = format!(
+        "SELECT {columns}, t.conversation, n.name, t.status, t.status_at,
+           NOT EXISTS (SELECT 1 FROM tickets o WHERE o.destination = t.destination AND o.conversation = t.conversation
+             AND o.generation > t.generation)
+         FROM tickets t JOIN names n ON n.id = t.system"
+    );
+    let read = |row: &Row<'_>| {
+        Ok(FollowedTicket {
+            link: link(row)?,
+            conversation: row.get(9)?,
+            system: row.get(10)?,
+            status: row.get::<_, Option<i64>>(11)?.and_then(TicketStatus::from_number),
+            status_at: row.get::<_, Option<i64>>(12)?.map(Time),
+            newest: row.get(13)?,
+        })
+    };
+    let mut list =
+        conn.prepare_cached(&format!("{head} WHERE t.ticket = ?2 AND t.destination = ?1 ORDER BY t.row LIMIT {FOLLOWED_MAX}"))?;
+    let found: Vec<FollowedTicket> = list.query_map(params![id, ticket], read)?.collect::<Result<_, _>>()?;
+    let Some(ours) = ours.filter(|_| found.is_empty()) else { return Ok(found) };
+    // Our id of a ticket begins with that of its conversation.
+    let Some(conversation) = ours.get(..CONVERSATION_CHARS).and_then(|id| id.parse::<ConversationId>().ok()) else { return Ok(found) };
+    let sql = format!(
+        "{head} WHERE t.destination = ?1 AND t.conversation = (SELECT row FROM conversations WHERE id = ?2) AND t.external = ?3
+         AND t.ticket IS NULL"
+    );
+    let mut list = conn.prepare_cached(&sql)?;
+    let found = list.query_map(params![id, conversation.to_bytes(), ours], read)?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// Whether the gateway wrote an entry. A text that only quotes our id of one is another entry.
+pub(super) fn is_own_entry(
+    conn: &Connection,
+    destination: &str,
+    conversations: &[RowNumber],
+    entry: Option<&str>,
+    mark: Option<&str>,
+) -> Result<bool, StoreError> {
+    let Some(id) = find_destination(conn, destination)? else { return Ok(false) };
+    let sql = "SELECT 1 FROM ticket_entries WHERE destination = ?1 AND conversation = ?2
+               AND (entry = ?3 OR (external = ?4 AND (entry IS NULL OR ?3 IS NULL))) LIMIT 1";
+    let mut look = conn.prepare_cached(sql)?;
+    for conversation in conversations {
+        if look.exists(params![id, conversation, entry, mark])? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Writes what the system says of a ticket.
+pub(super) fn write_status(
+    conn: &Connection,
+    destination: &str,
+    (conversation, generation): (RowNumber, u32),
+    status: TicketStatus,
+    at: Time,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE tickets SET status = ?4, status_at = ?5 WHERE conversation = ?2 AND generation = ?3
+               AND destination = (SELECT id FROM destinations WHERE name = ?1)";
+    conn.prepare_cached(sql)?.execute(params![destination, conversation, generation, status.number(), at.0])?;
+    Ok(())
+}
+
+/// Whether deliveries of a conversation to a destination wait.
+pub(super) fn is_owed(conn: &Connection, destination: &str, conversation: RowNumber) -> Result<bool, StoreError> {
+    let Some(id) = find_destination(conn, destination)? else { return Ok(false) };
+    let sql = "SELECT 1 FROM deliveries WHERE destination = ?1 AND lane = ?2 AND state = 0 LIMIT 1";
+    Ok(conn.prepare_cached(sql)?.exists([id, conversation])?)
+}
+
+/// How a conversation began.
+pub(super) fn opening(conn: &Connection, conversation: RowNumber) -> Result<Opening, StoreError> {
+    let sql = "SELECT n.name FROM conversations c JOIN names n ON n.id = c.channel WHERE c.row = ?1";
+    let channel = conn.prepare_cached(sql)?.query_row([conversation], |row| row.get(0))?;
+    let sql = "SELECT coalesce(m.contact, 0), e.bytes FROM events e LEFT JOIN messages m ON m.row = e.message
+               WHERE e.conversation = ?1 AND e.message <> 0 ORDER BY e.sequence LIMIT 1";
+    let first = conn.prepare_cached(sql)?.query_row([conversation], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let (contact, event) = first.unwrap_or_default();
+    Ok(Opening { channel, contact, event })
+}
+
 /// The newest ticket of the conversation that this one continues.
 fn continued(conn: &Connection, destination: i64, conversation: ConversationId) -> Result<Option<TicketLink>, StoreError> {
     let sql = format!(
@@ -147,7 +242,7 @@ pub(super) fn tickets(conn: &Connection, asked: &TicketFilter) -> Result<Vec<Tic
     let mut conditions = filter::tickets(asked);
     conditions.values.push(Value::Integer(filter::limit(asked.limit)));
     let sql = format!(
-        "SELECT d.name, n.name, c.id, t.generation, t.external, t.ticket, t.url, t.state, t.at
+        "SELECT d.name, n.name, c.id, t.generation, t.external, t.ticket, t.url, t.state, t.at, t.status, t.status_at, c.turns
          FROM tickets t JOIN destinations d ON d.id = t.destination JOIN names n ON n.id = t.system
          JOIN conversations c ON c.row = t.conversation WHERE {} ORDER BY t.row DESC LIMIT ?",
         conditions.all()
@@ -164,6 +259,9 @@ pub(super) fn tickets(conn: &Connection, asked: &TicketFilter) -> Result<Vec<Tic
             url: row.get(6)?,
             state: TicketState::from_number(row.get(7)?).unwrap_or(TicketState::Ended),
             at: rows::time(row, 8)?,
+            status: row.get::<_, Option<i64>>(9)?.and_then(TicketStatus::from_number),
+            status_at: row.get::<_, Option<i64>>(10)?.map(Time),
+            turns: TurnsView::from(&rows::turns(row, 11)?),
         })
     })?;
     Ok(found.collect::<Result<_, _>>()?)

@@ -12,13 +12,14 @@ use crate::model::event::{Attachment, Contact};
 use crate::model::id::{AttachmentId, ContactId, ConversationId, EventId, MessageId, RawId};
 use crate::model::item::{Fate, FilePlace, HoldReason};
 use crate::model::key::KeyDigest;
-use crate::model::ticket::{TicketEntry, TicketLink};
+use crate::model::ticket::{FollowedTicket, TicketEntry, TicketLink, TicketStatus};
 use crate::model::time::Time;
+use crate::model::turns::{self, Span};
 use crate::model::view::DestinationMode;
 use crate::ports::store::{CURSOR_BYTES_MAX, CursorCommit, RawRecord, SourceCommit, StoreError, pull_lease};
 use crate::ports::tx::{
     Claim, ConversationRow, DeliveryChange, DeliveryRow, DestinationFacts, EventEntry, FateChange, LedgerEntry, LedgerItem, MediaRow,
-    MessageRow, PendingRow, RowNumber, Tx,
+    MessageRow, Opening, PendingRow, RowNumber, Tx,
 };
 
 /// The open transaction.
@@ -205,18 +206,18 @@ impl Tx for SqlTx<'_> {
     }
 
     fn conversation_by_key(&mut self, key: KeyDigest) -> Result<Option<ConversationRow>, StoreError> {
-        let sql = "SELECT c.row, c.id, c.subject, c.sequence, c.active_at, c.continues, c.ended, c.pending, c.last_sent
+        let sql = "SELECT c.row, c.id, c.subject, c.sequence, c.active_at, c.continues, c.ended, c.pending, c.last_sent, c.ends_at, c.turns
                    FROM conversation_keys k JOIN conversations c ON c.row = k.conversation WHERE k.digest = ?1";
         self.conversation_where(sql, key.0)
     }
 
     fn conversation_by_id(&mut self, id: ConversationId) -> Result<Option<ConversationRow>, StoreError> {
-        let sql = "SELECT row, id, subject, sequence, active_at, continues, ended, pending, last_sent FROM conversations WHERE id = ?1";
+        let sql = "SELECT row, id, subject, sequence, active_at, continues, ended, pending, last_sent, ends_at, turns FROM conversations WHERE id = ?1";
         self.conversation_where(sql, id.to_bytes())
     }
 
     fn conversation(&mut self, row: RowNumber) -> Result<Option<ConversationRow>, StoreError> {
-        let sql = "SELECT row, id, subject, sequence, active_at, continues, ended, pending, last_sent FROM conversations WHERE row = ?1";
+        let sql = "SELECT row, id, subject, sequence, active_at, continues, ended, pending, last_sent, ends_at, turns FROM conversations WHERE row = ?1";
         self.conversation_where(sql, row)
     }
 
@@ -239,7 +240,9 @@ impl Tx for SqlTx<'_> {
     }
 
     fn write_conversation(&mut self, conversation: &ConversationRow) -> Result<(), StoreError> {
-        let sql = "UPDATE conversations SET sequence = ?2, active_at = ?3, ended = ?4, pending = ?5, last_sent = ?6 WHERE row = ?1";
+        let sql =
+            "UPDATE conversations SET sequence = ?2, active_at = ?3, ended = ?4, pending = ?5, last_sent = ?6, ends_at = ?7, turns = ?8
+                   WHERE row = ?1";
         self.conn.prepare_cached(sql)?.execute(params![
             conversation.row,
             rows::signed(conversation.sequence),
@@ -247,7 +250,26 @@ impl Tx for SqlTx<'_> {
             conversation.ended,
             conversation.pending,
             last_sent(conversation)?,
+            conversation.ends_at.map(|at| at.0),
+            rows::turns_text(&conversation.turns)?,
         ])?;
+        Ok(())
+    }
+
+    fn opening(&mut self, row: RowNumber) -> Result<Opening, StoreError> {
+        tickets::opening(self.conn, row)
+    }
+
+    fn count_span(&mut self, channel: &str, span: Span, ms: i64) -> Result<(), StoreError> {
+        let name = self.state.name(self.conn, channel)?;
+        self.state.add(Total::Span(name, span, turns::bucket(ms)), 1);
+        self.state.add(Total::SpanSum(name, span), ms);
+        Ok(())
+    }
+
+    fn count_waiting(&mut self, channel: &str, delta: i64) -> Result<(), StoreError> {
+        let name = self.state.name(self.conn, channel)?;
+        self.state.add(Total::Waiting(name), delta);
         Ok(())
     }
 
@@ -505,6 +527,34 @@ impl Tx for SqlTx<'_> {
 
     fn write_ticket_entry(&mut self, destination: &str, conversation: RowNumber, entry: &TicketEntry) -> Result<(), StoreError> {
         tickets::write_entry(self, destination, conversation, entry)
+    }
+
+    fn followed(&mut self, destination: &str, ticket: &str, ours: Option<&str>) -> Result<Vec<FollowedTicket>, StoreError> {
+        tickets::followed(self.conn, destination, ticket, ours)
+    }
+
+    fn is_own_entry(
+        &mut self,
+        destination: &str,
+        conversations: &[RowNumber],
+        entry: Option<&str>,
+        mark: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        tickets::is_own_entry(self.conn, destination, conversations, entry, mark)
+    }
+
+    fn write_ticket_status(
+        &mut self,
+        destination: &str,
+        ticket: (RowNumber, u32),
+        status: TicketStatus,
+        at: Time,
+    ) -> Result<(), StoreError> {
+        tickets::write_status(self.conn, destination, ticket, status, at)
+    }
+
+    fn is_owed(&mut self, destination: &str, conversation: RowNumber) -> Result<bool, StoreError> {
+        tickets::is_owed(self.conn, destination, conversation)
     }
 
     fn write_source(&mut self, commit: &SourceCommit) -> Result<(), StoreError> {

@@ -241,6 +241,7 @@ pub fn totals() -> Totals {
         fates: BTreeMap::from([("acme-slack".into(), nested(&[("published", 7), ("duplicate", 2), ("quarantined", 1)]))]),
         due: BTreeMap::from([("desk".into(), 7)]),
         deliveries: BTreeMap::from([("desk".into(), nested(&[("delivered", 4), ("waiting", 2), ("dead", 1)]))]),
+        ..Totals::default()
     }
 }
 

@@ -164,7 +164,7 @@ impl Gate {
             digester: Digester::new(&[7; 32]),
             random: Arc::new(Dice::new(1)),
             raws: AtomicU64::new(0),
-            channel: Arc::new(ChannelFacts { public, priority: Priority::Normal, new_after_ms: Some(14 * DAY_MS) }),
+            channel: Arc::new(ChannelFacts { public, priority: Priority::Normal, new_after_ms: Some(14 * DAY_MS), back: None }),
             store: Mutex::new(None),
         }
     }

@@ -2,6 +2,7 @@
 //! SQLite can show (its files, its errors) is in `sqlite`.
 
 mod admission;
+mod back;
 mod care;
 mod delivery;
 pub mod gate;

@@ -100,8 +100,8 @@ pub struct Bench {
 /// The folder of a system as it lies in the repository.
 fn folder(name: &str) -> Folder {
     let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors").join(name);
-    let bytes = std::fs::read(at.join("destination.toml")).unwrap();
-    let files = BTreeMap::from([("destination.toml".to_owned(), bytes.into())]);
+    let file = |path: &str| std::fs::read(at.join(path)).ok().map(|bytes| (path.to_owned(), bytes.into()));
+    let files = ["destination.toml", "back/map.jq"].into_iter().filter_map(file).collect();
     Folder { name: name.to_owned(), origin: format!("connectors/{name}"), files }
 }
 

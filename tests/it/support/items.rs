@@ -44,5 +44,6 @@ pub fn said(digester: &Digester, address: &str, name: &str, thread: &str, text: 
         hints: Vec::new(),
         hold: None,
         gather: None,
+        ticket: None,
     }
 }

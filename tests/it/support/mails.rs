@@ -23,6 +23,7 @@ pub fn context() -> MailContext {
             public: Channel { id: "support".to_owned(), connector: "imap".to_owned(), labels: Default::default() },
             priority: Priority::Normal,
             new_after_ms: None,
+            back: None,
         }),
         namespace: mail::NAMESPACE.to_owned(),
         account: String::new(),
