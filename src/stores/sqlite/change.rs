@@ -10,8 +10,9 @@ use super::rows;
 use super::state::{Total, find_destination};
 use super::tx::SqlTx;
 use crate::model::delivery::{DeliveryState, Position};
+use crate::model::id::RawId;
 use crate::model::view::DeliveryFilter;
-use crate::ports::store::{StoreError, Written, pull_lease};
+use crate::ports::store::{SourceCommit, StoreError, Written, pull_lease};
 use crate::ports::tx::Tx;
 
 /// Bytes of a memo at most.
@@ -33,6 +34,42 @@ pub(super) fn settled(tx: &mut SqlTx<'_>, source: &(String, String, u64), uids: 
         count += settle.execute(params![account, folder, rows::signed(*epoch), rows::signed(*uid)])?;
     }
     Ok(counted(count))
+}
+
+/// The state of a source, and what became of its things.
+pub(super) fn source(tx: &mut SqlTx<'_>, commit: &SourceCommit) -> Result<(), StoreError> {
+    let state = &commit.state;
+    tx.fence(&pull_lease(&state.account), commit.lease_epoch)?;
+    let sql = "INSERT INTO sources (account, folder, epoch, epoch_name, low_water, first_run_top, memo)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (account, folder, epoch) DO UPDATE SET
+               epoch_name = excluded.epoch_name, low_water = excluded.low_water,
+               first_run_top = excluded.first_run_top, memo = excluded.memo RETURNING row";
+    let values = params![
+        state.account,
+        state.folder,
+        rows::signed(state.epoch),
+        rows::signed(state.epoch_name),
+        rows::signed(state.low_water),
+        rows::signed(state.first_run_top),
+        state.memo,
+    ];
+    let source: i64 = tx.conn.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
+    // What is settled stays settled: the platform need not be told twice.
+    let sql = "INSERT INTO source_rows (source, uid, state, raw, print) VALUES (?1, ?2, ?3, ?4, ?5)
+               ON CONFLICT (source, uid) DO UPDATE SET state = iif(state = 3, 3, excluded.state), raw = coalesce(excluded.raw, raw),
+               print = coalesce(excluded.print, print)";
+    let mut write = tx.conn.prepare_cached(sql)?;
+    for row in &commit.rows {
+        let raw = row.raw.map(RawId::to_bytes);
+        let print = row.print.map(u64::cast_signed);
+        write.execute(params![source, rows::signed(row.uid), rows::source_state_number(row.state), raw, print])?;
+    }
+    if let Some(batch) = commit.parsed {
+        let sql = "INSERT INTO parsed_batches (id) VALUES (?1) ON CONFLICT DO NOTHING";
+        tx.conn.prepare_cached(sql)?.execute([batch.to_bytes()])?;
+        tx.state.parsed.push(batch);
+    }
+    Ok(())
 }
 
 /// A small value of an engine or connector.

@@ -558,38 +558,7 @@ impl Tx for SqlTx<'_> {
     }
 
     fn write_source(&mut self, commit: &SourceCommit) -> Result<(), StoreError> {
-        let state = &commit.state;
-        self.fence(&pull_lease(&state.account), commit.lease_epoch)?;
-        let sql = "INSERT INTO sources (account, folder, epoch, epoch_name, low_water, first_run_top, memo)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (account, folder, epoch) DO UPDATE SET
-                   epoch_name = excluded.epoch_name, low_water = excluded.low_water,
-                   first_run_top = excluded.first_run_top, memo = excluded.memo RETURNING row";
-        let values = params![
-            state.account,
-            state.folder,
-            rows::signed(state.epoch),
-            rows::signed(state.epoch_name),
-            rows::signed(state.low_water),
-            rows::signed(state.first_run_top),
-            state.memo,
-        ];
-        let source: i64 = self.conn.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
-        // What is settled stays settled: the platform need not be told twice.
-        let sql = "INSERT INTO source_rows (source, uid, state, raw, print) VALUES (?1, ?2, ?3, ?4, ?5)
-                   ON CONFLICT (source, uid) DO UPDATE SET state = iif(state = 3, 3, excluded.state), raw = coalesce(excluded.raw, raw),
-                   print = coalesce(excluded.print, print)";
-        let mut write = self.conn.prepare_cached(sql)?;
-        for row in &commit.rows {
-            let raw = row.raw.map(RawId::to_bytes);
-            let print = row.print.map(u64::cast_signed);
-            write.execute(params![source, rows::signed(row.uid), rows::source_state_number(row.state), raw, print])?;
-        }
-        if let Some(batch) = commit.parsed {
-            let sql = "INSERT INTO parsed_batches (id) VALUES (?1) ON CONFLICT DO NOTHING";
-            self.conn.prepare_cached(sql)?.execute([batch.to_bytes()])?;
-            self.state.parsed.push(batch);
-        }
-        Ok(())
+        change::source(self, commit)
     }
 
     fn write_cursors(&mut self, commit: &CursorCommit) -> Result<(), StoreError> {
