@@ -53,12 +53,10 @@ async fn cyrus_tells_arrivals_in_idle_and_a_poll_finds_them() {
     cyrus.deliver("ana", "Support", [mail(1)]);
     let (idling, mut polling) = (with(cyrus.port, "ana"), with(cyrus.port, "ana"));
     (polling.idle, polling.poll_interval) = (false, Duration::from_millis(100));
-    let mut number = 1;
-    for settings in [idling, polling] {
+    for (number, settings) in [(2, idling), (3, polling)] {
         let (idles, source) = (settings.idle, source(settings));
         let mut desk = Desk::default();
         let mut pull = desk.persist(&source, 1).await;
-        number += 1;
         let (before, later) = (desk.things.len(), async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             cyrus.deliver("ana", "Support", [mail(number)]);
