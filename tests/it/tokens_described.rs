@@ -75,6 +75,7 @@ impl Desk {
             verify_none: false,
             map: None,
             new_after_ms: None,
+            back: None,
         };
         ChannelKit::of(Arc::new(connector), &spec)
     }
