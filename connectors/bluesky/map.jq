@@ -5,7 +5,7 @@ def obj: if isobject then . else {} end;
 def rows: if isarray then .[] | objects else empty end;
 def id: if isnumber or (isstring and . != "") then tostring else null end;
 
-def ours($did): $did == $settings.own_did or any($settings.agents[]; . == $did);
+def ours($did): $did == $settings.own_did or any($settings.agents[], $own.did[]?; . == $did);
 
 def pictures: [.embed | obj | (.images, (.media | obj | .images)) | rows | .image | obj
   | {id: (.ref | obj | ."$link" | str), type: (.mimeType | str), bytes: (if .size | isnumber and . >= 0 then .size | floor else null end)}];

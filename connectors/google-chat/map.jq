@@ -15,6 +15,7 @@ def person: (.name | word) as $id | (.email | word | if . then email_addr else n
 def agent: (.name | word) as $name | (.email | word) as $email | ($settings.agents | index($name) // index($email)) != null;
 
 def files: [.attachment | list[] | object | {
+  recipe: (if .attachmentDataRef | object | .resourceName | word then "upload" else null end),
   id: ((.attachmentDataRef | object | .resourceName | word) // (.driveDataRef | object | .driveFileId | word)),
   name: .contentName | word, type: .contentType | word
 }];

@@ -16,7 +16,7 @@ def content($kind): (.name | id) as $name | .author as $author | (post // (.pare
   thread: (if $kind == "t4" then null elif $kind == "t3" then $name else $post end),
   in_reply_to: (.parent_id | id),
   from: {address: "reddit:\($author)", handle: $author},
-  direction: (if any($settings.agents[]; . == $author) then "outbound" else "inbound" end),
+  direction: (if any($settings.agents[], $own.user[]?; . == $author) then "outbound" else "inbound" end),
   subject: (.title // .subject | str),
   text: (if $kind == "t3" then ([.title, .selftext | str | values] | join("\n\n") | str) else .body | str end),
   message_kind: (if $kind == "t4" then "text" elif $kind == "t3" then "post" else null end),

@@ -29,9 +29,9 @@ def text: .textFormat as $format | words | if $format == "xml" or $format == "ht
 # What a person sent: no cards, no HTML form of the text.
 def files: [.attachments | rows
   | if .contentType == "application/vnd.microsoft.teams.file.download.info" then
-      (.content | obj) as $file | {id: ($file.uniqueId | str), url: (($file.downloadUrl // .contentUrl) | str), name: (.name | str)}
+      (.content | obj) as $file | {recipe: (if $file.downloadUrl | str then "file" else null end), id: ($file.uniqueId | str), url: (($file.downloadUrl // .contentUrl) | str), name: (.name | str)}
     elif .contentType == "text/html" or (.contentUrl | str) == null then empty
-    else {url: .contentUrl, name: (.name | str), type: (.contentType | str | if . == "reference" then null else . end)} end];
+    else {recipe: (if .contentType | str // "" | startswith("image/") then "picture" else null end), url: .contentUrl, name: (.name | str), type: (.contentType | str | if . == "reference" then null else . end)} end];
 
 def content($place): (.from | obj | .aadObjectId) as $object | key($place; .id) as $key | {
   account: $place.tenant,

@@ -1,4 +1,4 @@
-# X: events of the Activity API (one in .data), and pages of direct messages (a list in .data).
+# X: events of the Activity API (one in .data), and pages of mentions and of direct messages (a list in .data).
 
 def user($id; $users): first($users[]? | select(.id == $id)) // {};
 
@@ -27,9 +27,16 @@ def dm($account; $users; $delivery): .message_create as $message | {
   attachments: [$message.message_data.attachment.media | values | {id: .id_str, url: .media_url_https}], sent_at: (.created_timestamp | time_ms), direct: true
 };
 
-def listed($users): if .event_type != "MessageCreate" then ignored("unsupported_kind") else {
-  kind: "message", key: .id, conversation: .dm_conversation_id, from: person(.sender_id; $users), text, sent_at: .created_at, direct: true
-} end;
+# Of a page: a post has no type.
+def listed($account; $users): if .event_type == null and .author_id then post($account; $users; null) + {account: null}
+  elif .event_type != "MessageCreate" then ignored("unsupported_kind")
+  else {
+    kind: "message", key: .id, conversation: .dm_conversation_id, from: person(.sender_id; $users),
+    direction: (if .sender_id == $account then "outbound" else "inbound" end), text, sent_at: .created_at, direct: true
+  } end;
+
+# Whose pages they are.
+def asked: $settings.user_id | if . == "" then null else . end;
 
 def event: .event_type as $type | .event_uuid as $delivery | .filter.user_id as $account | .includes.users as $users
   | if $type == "post.delete" then {kind: "delete", delivery_key: $delivery, account: $account, key: .payload.id}
@@ -39,6 +46,6 @@ def event: .event_type as $type | .event_uuid as $delivery | .filter.user_id as 
     elif $type == "chat.received" then ignored("encrypted")
     else ignored("unsupported_kind") end;
 
-if .data | isarray then .includes.users as $users | if .data == [] then ignored("empty") else .data[] | listed($users // []) end
+if .data | isarray then .includes.users as $users | if .data == [] then ignored("empty") else .data[] | listed(asked; $users // []) end
 elif .data.event_type then .data | event
 else ignored("unsupported_kind") end

@@ -8,6 +8,7 @@ use crate::config::connectors::Connectors;
 use crate::config::oauth::{self, OAuthGrant};
 use crate::config::settings::{ChannelFile, Config, FailedChannel};
 use crate::connector::hook::Hook;
+use crate::connector::kit::ChannelKit;
 use crate::connector::load::Connector;
 use crate::connector::manifest::Manifest;
 use crate::connector::mode::Mode;
@@ -23,7 +24,13 @@ pub type Channels = BTreeMap<String, Result<Arc<ChannelFile>, FailedChannel>>;
 type Sharing = Vec<(Arc<ChannelFile>, Arc<Connector>)>;
 
 /// Checks all channels that are right so far. `texts` are the contents of their files.
-pub fn check(config: &Config, connectors: &mut Connectors, channels: &mut Channels, texts: &BTreeMap<String, String>) {
+pub fn check(
+    config: &Config,
+    connectors: &mut Connectors,
+    channels: &mut Channels,
+    texts: &BTreeMap<String, String>,
+    warnings: &mut Vec<Problem>,
+) {
     for (id, failed) in channels.iter_mut().filter_map(|(id, channel)| Some((id, channel.as_mut().err()?))) {
         also_unknown(connectors, failed, texts.get(id).map(String::as_str).unwrap_or_default());
     }
@@ -35,6 +42,7 @@ pub fn check(config: &Config, connectors: &mut Connectors, channels: &mut Channe
         match against_connector(config, connectors, &channel, text) {
             Err(problems) => fail(channels, &channel, problems),
             Ok(connector) if channel.enabled && !connector.manifest.is_mail() => {
+                warnings.extend(unfetched(&channel, &connector, text));
                 let modes = modes(&channel, &connector.manifest);
                 let roads = modes.iter().filter(|mode| **mode != Mode::Webhook);
                 let twice = roads.filter_map(|mode| asked.insert(account(&channel, *mode), channel.id.clone())).next();
@@ -57,6 +65,17 @@ pub fn check(config: &Config, connectors: &mut Connectors, channels: &mut Channe
             Ok(_) => {}
         }
     }
+}
+
+/// What the channel could set and did not, so that files stay where they are.
+fn unfetched(channel: &ChannelFile, connector: &Arc<Connector>, text: &str) -> Option<Problem> {
+    let kit = ChannelKit::of(connector.clone(), &spec(channel));
+    let lacking: Vec<String> = connector.unfetched(&kit.settings, &kit.secrets).into_iter().map(|name| format!("`{name}`")).collect();
+    if lacking.is_empty() {
+        return None;
+    }
+    let message = format!("without {} files of messages are listed, not all are fetched", lacking.join(", "));
+    Some(placed(Problem::whole(&channel.file.display().to_string(), message).warning(), text, &["connector"]))
 }
 
 /// What is wrong with a file otherwise does not hide that its connector does not exist: all problems at once.

@@ -114,7 +114,7 @@ fn read_channels(config: &Config, source: &dyn Source, warnings: &mut Vec<Proble
         }
         channels.insert(back.id.clone(), Ok(back.clone()));
     }
-    channel_set::check(config, &mut Connectors::of(config, source), &mut channels, &texts);
+    channel_set::check(config, &mut Connectors::of(config, source), &mut channels, &texts, warnings);
     channels
 }
 

@@ -55,6 +55,18 @@ fn secrets_come_from_environment_and_files_and_never_show() {
 }
 
 #[test]
+fn files_that_will_not_be_fetched_are_told_before() {
+    let channel = |more: &str| format!("connector = \"slack\"\n[secrets]\nsigning_secret = {{ env = \"S\" }}\n{more}");
+    let check = |more: &str| {
+        let files = files().file("c/channels/team.toml", channel(more)).var("S", "secret").var("T", "token");
+        loaded(&files).warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let told = check("");
+    assert!(told.starts_with("c/channels/team.toml:1:1: warning: without `bot_token` files of messages are listed"), "{told}");
+    assert_eq!(check("bot_token = { env = \"T\" }\n"), "");
+}
+
+#[test]
 fn unset_secret_fails_its_channel_alone() {
     let files = files().file("c/channels/chat.toml", "connector = \"telegram\"\n[secrets]\nsecret_token = { env = \"UNSET\" }\n");
     let loaded = loaded(&files);

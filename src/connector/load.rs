@@ -1,6 +1,6 @@
 //! A connector, loaded: manifest checked, map compiled, codes compared with what the map gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -158,13 +158,25 @@ impl Connector {
 impl Connector {
     /// Whether a channel has set every secret and setting that a call needs, those of its token too.
     pub fn is_given(&self, call: &Call, settings: &Value, secrets: &BTreeMap<String, Vec<SecretString>>) -> bool {
-        let set = |name: &str| secrets.get(name).is_some_and(|values| values.iter().any(|value| !value.expose_secret().is_empty()));
-        let known = |path: &[String]| match path {
-            [root, name, ..] if root == "settings" => settings.get(name).is_some_and(|value| !value.is_null()),
-            _ => true,
+        self.lacks(call, settings, secrets).is_empty()
+    }
+
+    /// The secrets and settings that a call needs, those of its token too, and a channel has not set.
+    pub fn lacks(&self, call: &Call, settings: &Value, secrets: &BTreeMap<String, Vec<SecretString>>) -> Vec<String> {
+        let unset = |name: &str| !secrets.get(name).is_some_and(|values| values.iter().any(|value| !value.expose_secret().is_empty()));
+        let unknown = |path: &[String]| match path {
+            [root, name, ..] if root == "settings" && settings.get(name).is_none_or(Value::is_null) => Some(name.clone()),
+            _ => None,
         };
-        let token = call.token().and_then(|name| self.tokens.get(name));
-        call.secrets().into_iter().all(set) && call.paths().all(known) && token.is_none_or(|plan| plan.is_given(settings, secrets))
+        let of_call = call.secrets().into_iter().filter(|name| unset(name)).map(str::to_owned).chain(call.paths().filter_map(unknown));
+        let token = call.token().and_then(|name| self.tokens.get(name)).map(|plan| plan.lacks(settings, secrets));
+        of_call.chain(token.unwrap_or_default()).collect()
+    }
+
+    /// What a channel would have to set for all of its files to be fetched.
+    pub fn unfetched(&self, settings: &Value, secrets: &BTreeMap<String, Vec<SecretString>>) -> BTreeSet<String> {
+        let steps = self.media.values().flat_map(|recipe| &recipe.steps);
+        steps.flat_map(|step| self.lacks(&step.call, settings, secrets)).collect()
     }
 }
 

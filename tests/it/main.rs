@@ -61,6 +61,7 @@ mod strace;
 mod streams;
 mod subscribe;
 mod support;
+mod token_connectors;
 mod token_roads;
 mod tokens;
 mod tokens_described;

@@ -358,7 +358,7 @@ const OTHERS: [(&str, &str, &[(&str, &str)], &str); 6] = [
     ),
     (
         "instagram",
-        "account = \"78\"\n[settings]\napi = \"API\"",
+        "account = \"78\"\n[settings]\napi = \"API\"\ntokens = \"API\"",
         &[("app_secret", "s"), ("verify_token", "v"), ("access_token", "t")],
         "POST /me/subscribed_apps",
     ),
@@ -378,6 +378,7 @@ async fn every_other_connector_subscribes_as_its_platform_wants() {
                     let names: Vec<Value> = made.iter().map(|made| json!({"id": "9", "name": made.json()["name"]})).collect();
                     said(json!({"data": names}))
                 }
+                "GET" if asked.target.starts_with("/access_token") => said(json!({"access_token": "t", "expires_in": 5_184_000})),
                 // Meta tells the app, the others repeat what they were told.
                 "GET" if asked.target.contains("subscribed_apps") => match &*made {
                     Some(made) if made.body.starts_with('{') => said(json!({"data": [made.json()]})),

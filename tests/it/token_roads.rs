@@ -158,14 +158,15 @@ fn events(daemon: &Daemon) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Messages that came, by their texts, each with what became of its file.
+/// Messages that came, by their texts, each with what became of its file. What was on its way in a kill comes twice under one id.
 fn messages(daemon: &Daemon) -> Vec<(String, String)> {
+    let mut seen = std::collections::BTreeSet::new();
     let message = |event: &Value| {
         let message = &event["data"]["message"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         (event["type"] == "message.created").then(|| (text(&message["text"]), text(&message["attachments"][0]["state"])))
     };
-    events(daemon).iter().filter_map(message).collect()
+    events(daemon).iter().filter(|event| seen.insert(event["id"].to_string())).filter_map(message).collect()
 }
 
 async fn arrives(daemon: &Daemon, ids: impl IntoIterator<Item = u64>) {

@@ -108,7 +108,12 @@ impl Poll {
             return Ok(page);
         };
         let Some(items) = judged.body.pointer(pointer).and_then(Value::as_array) else {
-            return Err(format!("an answer holds no list at `{pointer}`"));
+            let nothing = self.none.as_ref().map(|none| judged.take(none));
+            return match nothing.transpose() {
+                // Pages after it are asked for as the answer says; there are none.
+                Ok(Some(Value::Bool(true))) => Ok(page),
+                _ => Err(format!("an answer holds no list at `{pointer}`")),
+            };
         };
         let mut keep = Vec::with_capacity(items.len());
         for item in items {

@@ -21,6 +21,9 @@ pub struct PollSpec {
     /// Where the list stands in the answer (RFC 6901; empty: the answer is the list). Unset: the answer is one thing.
     #[serde(default)]
     pub items: Option<String>,
+    /// jq over an answer without a list: true if it says so that there is nothing.
+    #[serde(default)]
+    pub none: Option<String>,
     /// jq over one item: what it is recognised by.
     #[serde(default)]
     pub id: Option<String>,

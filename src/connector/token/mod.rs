@@ -202,23 +202,32 @@ impl TokenPlan {
 
     /// Whether a channel has set all that it needs.
     pub fn is_given(&self, settings: &Value, secrets: &BTreeMap<String, Vec<SecretString>>) -> bool {
+        self.lacks(settings, secrets).is_empty()
+    }
+
+    /// The secrets and settings that it needs and a channel has not set.
+    pub fn lacks(&self, settings: &Value, secrets: &BTreeMap<String, Vec<SecretString>>) -> Vec<String> {
         let set = |name: &str| secrets.get(name).is_some_and(|values| values.iter().any(|value| !value.expose_secret().is_empty()));
-        let known = |path: &[String]| match path {
-            [root, name, ..] if root == "settings" => !matches!(settings.get(name), None | Some(Value::Null)) && settings[name] != "",
-            _ => true,
+        let known = |name: &str| settings.get(name).is_some_and(|value| !value.is_null() && value != "");
+        let (templates, calls): (Vec<&Template>, Vec<&Call>) = match &self.kind {
+            TokenKind::OAuth2(plan) => (vec![&plan.client.token_url, &plan.client.id], Vec::new()),
+            TokenKind::ClientCredentials(client) => (vec![&client.token_url, &client.id], Vec::new()),
+            TokenKind::JwtBearer(plan) => (plan.token_url.iter().collect(), Vec::new()),
+            TokenKind::Session(plan) => (Vec::new(), vec![&plan.login]),
+            TokenKind::LongLived(plan) => (Vec::new(), vec![&plan.refresh]),
         };
-        let template = |template: &Template| template.secrets().all(set) && template.paths().all(known);
-        let call = |call: &Call| call.secrets().into_iter().all(set) && call.paths().all(known);
-        match &self.kind {
-            // A public client has no secret.
-            TokenKind::OAuth2(plan) => template(&plan.client.token_url) && template(&plan.client.id),
-            TokenKind::ClientCredentials(client) => {
-                template(&client.token_url) && template(&client.id) && client.secret.as_deref().is_none_or(set)
-            }
-            TokenKind::JwtBearer(plan) => set(&plan.key) && plan.token_url.iter().all(template),
-            TokenKind::Session(plan) => call(&plan.login),
-            TokenKind::LongLived(plan) => set(&plan.first) && call(&plan.refresh),
-        }
+        let named = match &self.kind {
+            TokenKind::ClientCredentials(client) => client.secret.as_deref(),
+            TokenKind::JwtBearer(plan) => Some(plan.key.as_str()),
+            TokenKind::LongLived(plan) => Some(plan.first.as_str()),
+            // A public client has no secret, and a person who logs in no token to begin with.
+            TokenKind::OAuth2(_) | TokenKind::Session(_) => None,
+        };
+        let secrets = templates.iter().flat_map(|template| template.secrets()).chain(calls.iter().flat_map(|call| call.secrets()));
+        let paths = templates.iter().flat_map(|template| template.paths()).chain(calls.iter().flat_map(|call| call.paths()));
+        let settings = paths.filter(|path| path.first().is_some_and(|root| root == "settings")).filter_map(|path| path.get(1));
+        let unset = named.into_iter().chain(secrets).filter(|name| !set(name));
+        unset.chain(settings.map(String::as_str).filter(|name| !known(name))).map(str::to_owned).collect()
     }
 
     /// Whether something of it is kept between runs, which one process alone may use up.
