@@ -44,6 +44,8 @@ pub enum TimeUnit {
     Ms,
     /// Milliseconds from 10^12 on.
     Auto,
+    /// RFC 3339.
+    Iso,
 }
 
 /// How far a time may be off, ms; `None`: any.
@@ -90,13 +92,13 @@ impl Timestamp {
     }
 
     fn fresh(&self, given: &str, now: Time) -> Option<bool> {
-        let number: i64 = given.trim().parse().ok()?;
-        let seconds = match self.unit {
-            TimeUnit::S => true,
-            TimeUnit::Ms => false,
-            TimeUnit::Auto => number.abs() < MS_FROM,
+        let number = || given.trim().parse::<i64>().ok();
+        let at = match self.unit {
+            TimeUnit::S => number()?.checked_mul(1000)?,
+            TimeUnit::Ms => number()?,
+            TimeUnit::Auto => number().and_then(|number| if number.abs() < MS_FROM { number.checked_mul(1000) } else { Some(number) })?,
+            TimeUnit::Iso => Time::parse(given.trim())?.0,
         };
-        let at = if seconds { number.checked_mul(1000)? } else { number };
         Some(self.tolerance.0.is_none_or(|tolerance| now.0.abs_diff(at) <= tolerance.unsigned_abs()))
     }
 }
