@@ -271,6 +271,8 @@ pub struct Grants {
 #[derive(Debug, Default)]
 struct Known {
     leaving: bool,
+    /// Kept by us: agreed to only until then. `None`: a person told the platform by hand, and whoever proves to know the secret is agreed to.
+    meant_until: Option<Time>,
     granted: Option<(Time, Option<Duration>)>,
 }
 
@@ -283,6 +285,17 @@ impl Grants {
     /// Whether it does.
     pub fn is_leaving(&self) -> bool {
         self.lock().leaving
+    }
+
+    /// Until when the hook agrees that it is subscribed; none: whenever it is asked.
+    pub fn mean(&self, until: Option<Time>) {
+        self.lock().meant_until = until;
+    }
+
+    /// Whether the hook agrees now. What proves the question may be public (a feed's address): one that we did not ask for would have
+    /// the platform sign with a stranger's secret, or us believe in a lease that nobody granted.
+    pub fn is_meant(&self, now: Time) -> bool {
+        self.lock().meant_until.is_none_or(|until| now < until)
     }
 
     /// The platform confirmed the subscription for so long.

@@ -17,6 +17,12 @@ const PAUSES_S: [u64; 7] = [5, 15, 60, 300, 900, 1_800, 3_600];
 const PERSON_PACE: Duration = Duration::from_secs(3_600);
 /// A platform confirms a subscription by a call of its own within this time, or it is asked for again.
 const GRANT_WAIT: Duration = Duration::from_secs(600);
+/// A lease is renewed no sooner, however short it is: a platform that grants nothing at all is not asked without end.
+const RENEW_MIN: Duration = Duration::from_secs(2);
+/// No failure makes us wait longer than this; a longer wait was noted by a clock that was set back since.
+const WAIT_MAX: Duration = Duration::from_secs(25 * 3_600);
+/// Clocks are set back by so much all the time.
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -77,6 +83,10 @@ pub struct Subscription {
     pub ends: Option<Time>,
     /// When it is to be renewed.
     pub renew_at: Option<Time>,
+    /// When its lease was last told.
+    pub told_at: Time,
+    /// Requests in a row that the platform took and did not confirm.
+    pub unconfirmed: u32,
     /// When the platform is asked whether it is still there.
     pub check_at: Option<Time>,
     /// Not before this time, after a failure.
@@ -118,16 +128,20 @@ impl Subscription {
 
     /// The platform took the request and will confirm it by a call; else it is asked again, in time if there is a lease to lose.
     pub fn promised(&mut self, now: Time) {
-        let left = |ends: Time| Duration::from_millis(ends.since_ms(now).max(1_000).unsigned_abs()) / 2;
+        let left = |ends: Time| Duration::from_millis(ends.since_ms(now).max(0).unsigned_abs()) / 2;
         let lease = self.ends.filter(|_| self.phase == Phase::Held);
-        self.try_at = Some(now.plus(lease.map_or(GRANT_WAIT, |ends| left(ends).min(GRANT_WAIT))));
+        // A lease that is over is not asked for faster and faster.
+        let least = Duration::from_secs(PAUSES_S.get(self.unconfirmed as usize).copied().unwrap_or(u64::MAX)).min(GRANT_WAIT);
+        self.unconfirmed = self.unconfirmed.saturating_add(1);
+        self.try_at = Some(now.plus(lease.map_or(GRANT_WAIT, |ends| left(ends).clamp(least, GRANT_WAIT))));
     }
 
     /// The platform calls us, since `at`.
     pub fn hold(&mut self, at: Time, now: Time, terms: Terms) {
         self.turn(Phase::Held, now);
         self.ends = terms.lease.map(|lease| at.plus(lease));
-        self.renew_at = terms.lease.map(|lease| at.plus(lease.saturating_sub(terms.margin)));
+        self.renew_at = terms.lease.map(|lease| at.plus(lease.saturating_sub(terms.margin).max(RENEW_MIN)));
+        (self.told_at, self.unconfirmed) = (at, 0);
         self.check_at = terms.check_every.map(|every| now.plus(every));
         (self.try_at, self.failures, self.code, self.detail) = (None, 0, None, None);
     }
@@ -158,6 +172,11 @@ impl Subscription {
         self.phase == Phase::Held && self.ends.is_some_and(|ends| ends <= now)
     }
 
+    /// Whether a call of the platform is waited for.
+    pub fn is_awaited(&self) -> bool {
+        self.phase == Phase::Asking || (self.phase == Phase::Held && self.try_at.is_some())
+    }
+
     /// What is to be done next, and when.
     pub fn next(&self, now: Time) -> Option<(Time, Errand)> {
         let (due, errand) = match self.phase {
@@ -166,13 +185,16 @@ impl Subscription {
             Phase::Ending => (now, Errand::Delete),
             Phase::Taken => (self.check_at?, Errand::Check),
             Phase::Held => match (self.renew_at, self.check_at) {
+                // The clock was set back since: nobody knows how much of the lease is left.
+                (Some(_), _) if self.told_at > now.plus(CLOCK_SLACK) => (now, Errand::Renew),
                 (Some(renew), Some(check)) if check < renew => (check, Errand::Check),
                 (Some(renew), _) => (renew, Errand::Renew),
                 (None, Some(check)) => (check, Errand::Check),
                 (None, None) => return None,
             },
         };
-        Some((self.try_at.map_or(due, |not_before| due.max(not_before)), errand))
+        let not_before = self.try_at.filter(|at| *at <= now.plus(WAIT_MAX));
+        Some((not_before.map_or(due, |not_before| due.max(not_before)), errand))
     }
 }
 
@@ -226,6 +248,47 @@ mod tests {
         known.fail(Code::Failed, "503".to_owned(), Some(Duration::from_secs(90)), false, 0.0, late);
         assert_eq!(known.next(late), Some((late.plus(Duration::from_secs(90)), Errand::Renew)));
         assert_eq!(known.ends, Some(Time(0).plus(7 * DAY)));
+    }
+
+    #[test]
+    fn a_platform_that_confirms_nothing_is_asked_seldom_also_when_the_lease_is_over() {
+        let mut known = Subscription::default();
+        known.hold(Time(0), Time(0), terms(Some(DAY), None));
+        let mut now = Time(0).plus(2 * DAY);
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            known.promised(now);
+            let (due, errand) = known.next(now).unwrap();
+            assert_eq!(errand, Errand::Renew);
+            pauses.push(due.since_ms(now) / 1000);
+            now = due;
+        }
+        assert_eq!(pauses, [5, 15, 60, 300, 600, 600, 600]);
+        known.hold(now, now, terms(Some(DAY), None));
+        known.promised(now.plus(DAY).plus_ms(-20_000));
+        assert_eq!(known.next(now).unwrap().0, now.plus(DAY).plus_ms(-10_000), "in time while there is a lease to lose");
+    }
+
+    #[test]
+    fn a_lease_of_nothing_is_no_reason_to_ask_without_end() {
+        let mut known = Subscription::default();
+        known.hold(Time(0), Time(0), Terms { lease: Some(Duration::ZERO), margin: Duration::ZERO, check_every: None });
+        assert_eq!(known.next(Time(0)), Some((Time(0).plus(RENEW_MIN), Errand::Renew)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_loses_no_lease_and_no_attempt() {
+        let mut known = Subscription::default();
+        let then = Time(0).plus(400 * DAY);
+        known.hold(then, then, terms(Some(7 * DAY), None));
+        assert_eq!(known.next(Time(7)), Some((Time(7), Errand::Renew)));
+        known.fail(Code::Failed, "503".to_owned(), None, false, 0.5, Time(7));
+        assert_eq!(known.next(Time(7)), Some((Time(5_007), Errand::Renew)), "it waits as after any failure");
+        known.hold(Time(9), Time(9), terms(Some(7 * DAY), None));
+        assert_eq!(known.next(Time(9)), Some((Time(9).plus(6 * DAY), Errand::Renew)));
+        known.fail(Code::Failed, "503".to_owned(), None, false, 0.5, then);
+        known.turn(Phase::Asking, then);
+        assert_eq!(known.next(Time(9)), Some((Time(9), Errand::Create)));
     }
 
     #[test]

@@ -121,6 +121,9 @@ async fn telegram_is_subscribed_looked_at_and_ended_and_what_another_gateway_too
     let shown = daemon.get("/v1/status").await["channels"]["desk"].clone();
     assert_eq!((shown["state"].as_str(), shown["code"].as_str()), (Some("degraded"), Some("subscription_taken")));
     assert_eq!(known.lock().unwrap().secret, "third-word");
+    // Who gives it up does not end it for the one who has it now.
+    assert_eq!(verb(&daemon, "unsubscribe").await["state"], "none");
+    assert_eq!((known.lock().unwrap().url.clone(), platform.count("POST /bot1:bot/deleteWebhook")), (hook(&other), 0));
 
     // The platform forgot it: it is asked for again.
     known.lock().unwrap().url.clear();
@@ -300,6 +303,17 @@ async fn a_hubs_lease_is_renewed_and_its_loss_and_return_are_told() {
     assert_eq!(status(&daemon).await["state"], "ended");
     platform.now(|asked| question(&asked.field("hub.callback").unwrap(), &asked.field("hub.mode").unwrap(), Some(86_400)));
     until("its return is told", &daemon, async || daemon.get("/v1/status").await["channels"]["desk"]["state"] == "running").await;
+
+    // What we did not ask for is not believed: the address of a feed is known to many. A hub may ask twice, later on nobody may.
+    let ends = status(&daemon).await["ends"].clone();
+    let join = format!("/hooks/desk?hub.mode=subscribe&hub.topic={TOPIC}&hub.challenge=9&hub.lease_seconds=99999999");
+    assert_eq!(http1::once(daemon.public, "GET", &join, &[], b"").await.unwrap().status(), 200);
+    assert_eq!(status(&daemon).await["ends"], ends);
+    daemon.kill();
+    daemon.launch();
+    daemon.ready().await;
+    assert_eq!(status(&daemon).await["ends"], ends);
+    assert_eq!(http1::once(daemon.public, "GET", &join, &[], b"").await.unwrap().status(), 403);
 
     // Nobody but us ends it: the hub's question is agreed to only when we asked for that.
     let leave = format!("/hooks/desk?hub.mode=unsubscribe&hub.topic={TOPIC}&hub.challenge=9");

@@ -35,8 +35,8 @@ const KEY_RETRY_S: u32 = 2;
 const HEADERS_MAX: usize = 128;
 /// Bytes of all headers and the target together.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Longest lease that is believed, seconds: ten years.
-const LEASE_S_MAX: u64 = 315_360_000;
+/// Longest lease that is believed, seconds: thirty days. To renew a longer one too early costs nothing.
+const LEASE_S_MAX: u64 = 2_592_000;
 /// Longest challenge that is given back.
 const CHALLENGE_BYTES_MAX: usize = 1024;
 /// Headers that carry secrets whatever the connector is.
@@ -165,8 +165,9 @@ fn challenged(hook: &Hook, handshake: &Handshake, request: &HookRequest, now: Ti
             let given = parameter(query, token).unwrap_or_default();
             let has = |wanted: &BTreeMap<String, String>| wanted.iter().all(|(name, value)| parameter(query, name).as_ref() == Some(value));
             let leaves = !leave.is_empty() && has(leave) && hook.grants.is_leaving();
+            let meant = lease.is_none() || hook.grants.is_meant(now);
             granted = lease.as_ref().filter(|_| !leaves).map(|name| parameter(query, name).and_then(|text| text.parse().ok()));
-            (asked, (leaves || has(require)) & secrets(secret).iter().fold(false, |found, secret| found | equal(secret, &given)))
+            (asked, (leaves || (meant && has(require))) & secrets(secret).iter().fold(false, |found, secret| found | equal(secret, &given)))
         }
         // With a hash of our token (WeChat).
         Handshake::HashedEcho { challenge, signature, secret, sorted } => {

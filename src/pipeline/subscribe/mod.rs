@@ -35,6 +35,8 @@ use steps::Undone;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// While a platform is to confirm by a call, it is looked for so often.
 const GRANT_LOOK: Duration = Duration::from_millis(200);
+/// The hook agrees so long after a request: platforms ask late, and again when our answer was lost.
+const MEANT: Duration = Duration::from_secs(3_600);
 /// A person who asks is told the outcome, if it comes within this time.
 const GRANT_PATIENCE: Duration = Duration::from_secs(15);
 /// Name of the row under the account.
@@ -177,6 +179,7 @@ impl Keeper {
                 state.ask(self.clock.now());
             }
             self.grants.leave(state.phase == Phase::Ending || (state.phase == Phase::None && !state.hook.is_empty()));
+            self.mean(&state);
             *known = Some(Held { state, lease_epoch });
         }
         known.as_mut().ok_or_else(|| StoreError::Invariant { detail: "I4: a subscription that was read is not there".to_owned() })
@@ -204,10 +207,20 @@ impl Keeper {
         self.digester.delivery("subscription", &told).hex()
     }
 
+    /// Tells the hook whether to agree to a subscription.
+    fn mean(&self, state: &Subscription) {
+        self.grants.mean(match state.phase {
+            Phase::None => None,
+            _ if state.is_awaited() => Some(self.clock.now().plus(MEANT)),
+            _ => Some(Time::default()),
+        });
+    }
+
     /// Takes up what the platform confirmed by calling the hook.
     async fn granted(&self, held: &mut Held) -> Result<bool, StoreError> {
         let Some((at, lease)) = self.grants.take() else { return Ok(false) };
-        if !matches!(held.state.phase, Phase::Asking | Phase::Held) {
+        // One that comes a second time tells nothing new.
+        if !held.state.is_awaited() {
             return Ok(false);
         }
         self.hold(held, at, lease).await?;
@@ -244,6 +257,7 @@ impl Keeper {
         {
             // It would fail again: as it was before, so that nothing is tried behind the person's back.
             held.state = before;
+            self.mean(&held.state);
             self.save(held).await?;
         }
         self.show(&held.state).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Held, Keeper};
+use super::{Held, Keeper, MEANT};
 use crate::connector::ask::{Asker, Unasked};
 use crate::connector::call::answer::{Judged, Meaning};
 use crate::connector::subscribe::{GrantedBy, Step, Subscribe, There, Told};
@@ -68,6 +68,7 @@ impl Keeper {
         };
         held.state.hook = hook;
         self.grants.leave(false);
+        self.grants.mean(Some(self.clock.now().plus(MEANT)));
         // What may be made again is: a secret cannot be looked at. All else may be there from a request whose answer was lost.
         if let Some(check) = plan.check.as_ref().filter(|_| !plan.repeats) {
             let told = self.send(check, held).await?;
@@ -125,6 +126,7 @@ impl Keeper {
 
     async fn renew(&self, held: &mut Held) -> Result<(), Undone> {
         let Some(plan) = self.plan() else { return Ok(()) };
+        self.grants.mean(Some(self.clock.now().plus(MEANT)));
         let Some(renew) = &plan.renew else {
             if !plan.repeats
                 && let Some(delete) = &plan.delete
@@ -204,6 +206,13 @@ impl Keeper {
                 }
                 held.state.values.extend(told.values);
             }
+            // What replaces is replaced by others, too: another's is not ours to end.
+            if let Some(check) = plan.check.as_ref().filter(|_| plan.repeats)
+                && let Ok(told) = self.send(check, held).await
+                && told.there == Some(There::Another)
+            {
+                return self.ended(held).await;
+            }
             self.gone(self.send(delete, held).await)?;
             self.metrics.subscribe_call(&self.kit.channel, "ok");
         }
@@ -221,6 +230,7 @@ impl Keeper {
 
     async fn ended(&self, held: &mut Held) -> Result<(), Undone> {
         held.state.end(self.clock.now());
+        self.mean(&held.state);
         self.save(held).await.map_err(Undone::Store)?;
         tracing::info!(messaging.destination.name = %self.kit.channel, "subscription ended");
         Ok(())
