@@ -93,9 +93,13 @@ pub fn fetched(
         verb.tx.remove_media(item)?;
         return Ok(verb.written);
     }
-    let Some(one) = fetching.files.iter_mut().find(|one| one.file.public.id == file && one.file.fetch.is_some()) else {
+    let Some(one) = fetching.files.iter_mut().find(|one| one.file.public.id == file) else { return Ok(verb.written) };
+    if one.file.fetch.is_none() {
+        // Told twice: a reload may begin an attempt again while the outcome of the one before is on its way. Its blob is not to go.
+        let same = matches!((&one.file.place, &outcome), (Some(FilePlace::Blob { key }), Fetched::Stored { key: told, .. }) if key == told);
+        verb.written.count = u64::from(same);
         return Ok(verb.written);
-    };
+    }
     settle(one, outcome);
     if one.file.fetch.is_none() {
         fetching.untold = true;

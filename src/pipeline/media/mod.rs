@@ -20,7 +20,7 @@ use crate::connector::kit::ChannelKit;
 use crate::logic::admit::media::{FetchTask, tasks};
 use crate::model::codes::Code;
 use crate::model::id::AttachmentId;
-use crate::model::item::Fetched;
+use crate::model::item::{Fetched, FilePlace};
 use crate::model::time::Time;
 use crate::pipeline::media::fetch::Failure;
 use crate::pipeline::writer::WriterHandle;
@@ -257,6 +257,15 @@ impl MediaChannel {
         base.mul_f64(self.parts.random.unit().mul_add(0.4, 0.8))
     }
 
+    /// Whether this blob is the file of a message that is out already: an attempt that a reload gave up may have written its outcome
+    /// after another one was begun. A blob too many is better than one that is missing.
+    async fn is_kept(&self, task: &FetchTask, key: &str) -> bool {
+        match self.parts.store.file(task.public.id).await {
+            Ok(known) => known.is_some_and(|known| matches!(known.place, FilePlace::Blob { key: theirs } if theirs == key)),
+            Err(_) => true,
+        }
+    }
+
     /// Writes the outcome down, for as long as it takes.
     async fn write(&self, task: &FetchTask, outcome: Fetched, more: bool) {
         let blob = match &outcome {
@@ -267,7 +276,9 @@ impl MediaChannel {
             let write = Write::Fetched { item: task.item, file: task.public.id, outcome: outcome.clone(), more };
             match self.parts.writer.write(write).await {
                 Ok(written) => {
-                    if let (0, Some(key)) = (written.count, blob) {
+                    if let (0, Some(key)) = (written.count, blob)
+                        && !self.is_kept(task, &key).await
+                    {
                         // The message was erased meanwhile.
                         let _ = self.parts.blobs.delete(&key).await;
                     }

@@ -74,6 +74,7 @@ async fn the_last_file_of_a_waiting_message_publishes_it() {
         assert_eq!(tasks(&rows[0]).unwrap().len(), 2);
         assert!(gate.store().media(Some("elsewhere"), 10).await.unwrap().is_empty());
         end(&gate, item, 1, stored("media/1"), true).await;
+        assert_eq!(end(&gate, item, 1, stored("media/1"), true).await.count, 1, "told twice: its blob stays");
         assert!(told(&gate).await.is_empty());
         gate.crash();
         assert_eq!(tasks(&gate.store().media(None, 10).await.unwrap()[0]).unwrap().len(), 1, "what is there is not fetched twice");
