@@ -95,12 +95,25 @@ impl Enricher {
         }
         let over = self.clock.sleep(enrich.wait);
         tokio::pin!(over);
+        let mut late = false;
         for (place, mut answer) in answers {
-            let known = tokio::select! {
-                known = &mut answer => known.ok().flatten(),
-                // Who answers later sees that nobody waits, and tells the store.
-                () = &mut over => return,
+            let told = if late {
+                None
+            } else {
+                tokio::select! {
+                    biased;
+                    told = &mut answer => Some(told.ok().flatten()),
+                    () = &mut over => {
+                        late = true;
+                        None
+                    }
+                }
             };
+            // What others told while a slow one was waited for is taken. Who answers later sees that nobody waits, and tells the store.
+            let known = told.unwrap_or_else(|| {
+                answer.close();
+                answer.try_recv().ok().flatten()
+            });
             if let (Some(known), Some(item)) = (known, items.get_mut(place))
                 && let Some(message) = self.nameless(item)
             {

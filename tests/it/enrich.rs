@@ -38,19 +38,22 @@ secret = "token"
 header = "X-Token"
 "#;
 
-const MAP: &str = r#"{kind: "message", key: .id, from: {address: "chat:\(.from)"}, text: .id}"#;
+const MAP: &str = r#"(.items // [.])[] | {kind: "message", key: .id, from: {address: "chat:\(.from)"}, text: .id}"#;
 
 async fn say(daemon: &Daemon, id: &str, from: &str) -> Duration {
+    tell(daemon, &json!({"id": id, "from": from})).await
+}
+
+async fn tell(daemon: &Daemon, body: &Value) -> Duration {
     let started = Instant::now();
-    let body = json!({"id": id, "from": from}).to_string();
+    let body = body.to_string();
     let headers = [("content-type", "application/json"), ("x-token", TOKEN)];
     let answer = http1::once(daemon.public, "POST", "/hooks/desk", &headers, body.as_bytes()).await.unwrap();
     assert!(answer.success(), "{}", answer.start);
     started.elapsed()
 }
 
-#[tokio::test]
-async fn names_come_with_the_message_or_later_and_the_budget_holds() {
+async fn world() -> (Daemon, MediaServer, Receiver) {
     let platform = MediaServer::start(None).await;
     let receiver = Receiver::start().await;
     let mut setup = Setup::all_to(&receiver.url());
@@ -60,6 +63,12 @@ async fn names_come_with_the_message_or_later_and_the_budget_holds() {
     setup.channels.insert("desk".to_owned(), channel);
     setup.env.insert("CHAT_TOKEN".to_owned(), TOKEN.to_owned());
     let daemon = Daemon::start(setup).await;
+    (daemon, platform, receiver)
+}
+
+#[tokio::test]
+async fn names_come_with_the_message_or_later_and_the_budget_holds() {
+    let (daemon, platform, receiver) = world().await;
 
     say(&daemon, "a1", "ana").await;
     say(&daemon, "a2", "ana").await;
@@ -84,5 +93,19 @@ async fn names_come_with_the_message_or_later_and_the_budget_holds() {
     assert_eq!((name("c1").0, name("d1").0), (Value::Null, Value::Null));
     let asked: Vec<usize> = ["ana", "bob", "cai", "dia"].iter().map(|who| platform.count(&format!("/who/{who}"))).collect();
     assert_eq!(asked, [1, 1, 1, 0], "once each, and within the budget");
+    receiver.no_complaints();
+}
+
+#[tokio::test]
+async fn a_slow_answer_costs_the_names_of_no_others_in_the_same_request() {
+    let (daemon, _platform, receiver) = world().await;
+    tell(&daemon, &json!({"items": [{"id": "b1", "from": "bob"}, {"id": "a1", "from": "ana"}]})).await;
+    let all = |book: &crate::support::receiver::Book| book.taken().len() == 3;
+    receiver.wait_for("two messages and one contact", Duration::from_secs(20), all).await;
+    let events: Vec<Value> = receiver.book().taken().iter().map(|delivery| delivery.event.clone()).collect();
+    let ana = events.iter().find(|event| event["data"]["message"]["text"] == "a1").unwrap();
+    assert_eq!(ana["data"]["message"]["from"]["name"], "Ana Example");
+    let learnt = events.iter().find(|event| event["type"] == "contact.updated").unwrap();
+    assert_eq!(learnt["data"]["contact"]["name"], "Bob Example");
     receiver.no_complaints();
 }
