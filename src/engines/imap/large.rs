@@ -115,8 +115,9 @@ pub async fn fetch(conn: &mut Conn, spool: &Spool, (folder, validity): (&str, u6
         match in_chunks(conn, &mut coming, meta).await {
             Ended::Whole => answer.large = Some(coming.end()),
             Ended::Failed(failed) => {
-                answer.went_on = coming.bytes > begun_at;
+                // What is not kept begins anew: that is no progress, however much of it came.
                 if coming.may_wait(&failed) {
+                    answer.went_on = coming.bytes > begun_at;
                     spool.shelf.put(place, coming);
                 }
                 return Err(failed);
