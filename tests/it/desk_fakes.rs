@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use omnigate::logic::ticket::{OnClosed, OnGone, TicketPolicy};
 use omnigate::ports::destination::DeliverError;
+use omnigate::ports::ticket::{Prepare, Prepared};
 
 use crate::support::desk_bench::Bench;
 use crate::support::desk_fakes::{self, Did, Room, System, Wrong};
@@ -229,6 +230,51 @@ async fn a_check_finds_everything_there(system: &'static dyn System) {
     assert_eq!(bench.room().wrong, Vec::<String>::new());
 }
 
+async fn a_closed_ticket_is_opened_again_if_wanted(system: &'static dyn System) {
+    if !system.has_tickets() {
+        return;
+    }
+    let bench = Bench::new(system, TicketPolicy { on_closed: OnClosed::Reopen, on_gone: OnGone::Recreate }).await;
+    let (one, first) = bench.message(1, "first", true, &[]);
+    bench.deliver(&first).await.unwrap();
+    bench.fake.room.lock().unwrap().tickets[0].closed = true;
+    let (two, second) = bench.message(1, "second", false, &[]);
+    bench.deliver(&second).await.unwrap();
+    let room = bench.room();
+    // What cannot be opened again is followed by another.
+    holds(system, &room, if system.reopens() { 1 } else { 2 }, &[&one, &two]);
+    assert_eq!(room.tickets[0].closed, !system.reopens(), "{}", system.name());
+}
+
+async fn a_create_that_is_repeated_on_the_way_leaves_one_ticket(system: &'static dyn System) {
+    if !system.folds() {
+        return;
+    }
+    let bench = bench(system).await;
+    bench.fake.plan(Did::Ticket, Wrong::Twice);
+    let (one, first) = bench.message(1, "first", true, &[]);
+    bench.deliver(&first).await.unwrap();
+    let (two, second) = bench.message(1, "second", false, &[]);
+    bench.deliver(&second).await.unwrap();
+    holds(system, &bench.room(), 1, &[&one, &two]);
+}
+
+async fn what_is_missing_is_told_and_made(system: &'static dyn System) {
+    let bench = bench(system).await;
+    bench.fake.room.lock().unwrap().bare = true;
+    let missing = |found: &[Prepared]| -> Vec<String> { found.iter().filter(|one| !one.ok).map(|one| one.what.clone()).collect() };
+    let found = bench.desk.prepare(false).await.unwrap();
+    assert_eq!(missing(&found), system.fields(), "{}", system.name());
+    assert!(found.iter().filter(|one| !one.ok).all(|one| one.line.contains("destination prepare")), "{found:?}");
+    let made = bench.desk.prepare(true).await.unwrap();
+    assert_eq!(missing(&made), Vec::<String>::new(), "{}: {made:?}\n{:?}", system.name(), bench.room().wrong);
+    let names: Vec<&str> = made.iter().filter(|one| one.made).map(|one| one.what.as_str()).collect();
+    assert_eq!(names, system.fields(), "{}", system.name());
+    // Nothing is made twice.
+    assert!(bench.desk.prepare(true).await.unwrap().iter().all(|one| one.ok && !one.made));
+    assert_eq!(bench.room().wrong, Vec::<String>::new());
+}
+
 /// A conversation of Help Scout takes a hundred threads; a page of look-ups is shorter than that everywhere.
 async fn long_conversations_are_looked_through(system: &'static dyn System) {
     let bench = bench(system).await;
@@ -271,5 +317,8 @@ of_every_fake!(
     long_text_is_cut_and_says_where_the_rest_is,
     an_access_token_is_renewed,
     a_check_finds_everything_there,
+    a_closed_ticket_is_opened_again_if_wanted,
+    a_create_that_is_repeated_on_the_way_leaves_one_ticket,
+    what_is_missing_is_told_and_made,
     long_conversations_are_looked_through,
 );

@@ -19,6 +19,7 @@ mod contract;
 mod deliver;
 mod desk_back;
 mod desk_fakes;
+mod desk_halts;
 mod docs;
 mod enrich;
 mod faults;

@@ -215,6 +215,56 @@ async fn a_lost_ticket_is_made_anew(system: System, desk: Desk) {
     assert_eq!(system.tickets(&desk, &format!("{conversation}-2")).await.len(), 1);
 }
 
+/// What is no message stands where agents see it; feedback and calls say what they are.
+async fn everything_that_happens_has_a_form(system: System, desk: Desk) {
+    let mut setup = setup(system, &desk, &desk.url(), "reactions = \"note\"\n");
+    setup.channels.insert("mix".into(), "connector = \"generic\"\nverify = \"none\"\nmap = \".\"\n".into());
+    let daemon = Daemon::start(setup).await;
+    let ana = json!({"address": "mix:ana", "name": "Ana"});
+    let of = |more: serde_json::Value| {
+        let mut draft = json!({"conversation": "c1", "from": ana});
+        draft.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        draft.to_string()
+    };
+    let drafts = [
+        of(json!({"kind": "message", "key": "m1", "text": "My order is late"})),
+        of(json!({"kind": "edit", "key": "m1", "text": "My order 4711 is late", "revision": "2", "edited_at": "2026-11-22T09:15:00Z"})),
+        of(json!({"kind": "reaction", "key": "m1", "emoji": "heart", "added": true, "delivery_key": "r1"})),
+        of(
+            json!({"kind": "message", "key": "m2", "message_kind": "survey", "feedback": {"metric": "csat", "score": 2, "scale": [1, 5], "comment": "too slow"}}),
+        ),
+        of(
+            json!({"kind": "message", "key": "m3", "message_kind": "call", "call": {"outcome": "voicemail", "seconds": 41, "transcript": "please call me"}}),
+        ),
+        of(json!({"kind": "delete", "key": "m1"})),
+    ];
+    for draft in drafts {
+        let headers = [("content-type", "application/json")];
+        let answer = crate::support::http1::once(daemon.public, "POST", "/hooks/mix", &headers, draft.as_bytes()).await.unwrap();
+        assert!(answer.success(), "{}", answer.text());
+        daemon.settled(Duration::from_secs(60)).await;
+    }
+    let dead = daemon.get("/v1/deliveries?state=dead").await;
+    assert_eq!(dead["items"], json!([]));
+    let conversation = conversations(&daemon).await.into_keys().next().unwrap();
+    let ticket = system.tickets(&desk, &conversation).await.remove(0);
+    let entries = system.entries(&desk, &ticket).await;
+    let forms = [
+        ("late", false),
+        ("was edited by its author", true),
+        ("got the reaction", true),
+        ("csat 2 on 1 to 5", false),
+        ("please call me", false),
+        ("was deleted by its author", true),
+    ];
+    assert_eq!(entries.len(), forms.len(), "{entries:#?}");
+    for (entry, (words, note)) in entries.iter().zip(forms) {
+        assert!(entry.text.replace('\u{2060}', "").contains(words), "{words}: {entry:?}");
+        assert_eq!(entry.kind == "Comment", note, "{words}: {entry:?}");
+    }
+    assert!(entries[1].text.contains("4711") && entries[4].text.contains("41 s"), "{entries:#?}");
+}
+
 macro_rules! of {
     ($module:ident, $start:ident, $system:ident: $($name:ident),+ $(,)?) => {
         mod $module {
@@ -230,6 +280,7 @@ macro_rules! of {
 
 of!(rt, rt, Rt:
     conversations_become_tickets,
+    everything_that_happens_has_a_form,
     every_lost_answer_is_looked_for,
     nothing_is_doubled_by_a_bad_link_and_kills,
     a_check_says_what_is_missing,
@@ -238,6 +289,7 @@ of!(rt, rt, Rt:
 );
 of!(redmine, redmine, Redmine:
     conversations_become_tickets,
+    everything_that_happens_has_a_form,
     every_lost_answer_is_looked_for,
     nothing_is_doubled_by_a_bad_link_and_kills,
     a_check_says_what_is_missing,

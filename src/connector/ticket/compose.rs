@@ -188,7 +188,8 @@ fn message(data: &Value, with: &Composing<'_>) -> Said {
         }
     }
     if let Some(feedback) = data.pointer("/message/feedback").filter(|feedback| feedback.is_object()) {
-        let number = |path: &str| feedback.pointer(path).filter(|value| value.is_number()).map(ToString::to_string).unwrap_or_default();
+        // People read 2, not 2.0.
+        let number = |path: &str| feedback.pointer(path).and_then(Value::as_f64).map(|number| number.to_string()).unwrap_or_default();
         let scale = if feedback.get("scale").is_some_and(Value::is_array) {
             format!(" on {} to {}", number("/scale/0"), number("/scale/1"))
         } else {

@@ -194,6 +194,7 @@ struct Volatile {
     others: Option<Vec<String>>,
     shown: bool,
     reopen: bool,
+    reopened: bool,
     /// The intention of this send is durable: send it.
     armed: Option<Target>,
     adopted: bool,
@@ -456,6 +457,7 @@ impl<'a> Flow<'a> {
             Learnt::Shown(shown) => self.shown(shown, armed),
             Learnt::Reopened => {
                 self.now.reopen = false;
+                self.now.reopened = true;
                 false
             }
             Learnt::Entry(piece, None) => {
@@ -548,7 +550,8 @@ impl<'a> Flow<'a> {
             (Shown::Open, ..) => {}
             (Shown::Closed | Shown::Gone, ..) if self.piece.minor && refused => self.skip(),
             // It was shown to be open, or opened again, and refuses all the same: only another ticket helps.
-            (Shown::Closed, OnClosed::FollowUp, _) | (Shown::Closed, OnClosed::Append, _) if refused => link.state = TicketState::Ended,
+            (Shown::Closed, OnClosed::FollowUp | OnClosed::Append, _) if refused => link.state = TicketState::Ended,
+            (Shown::Closed, OnClosed::Reopen, _) if refused && self.now.reopened => link.state = TicketState::Ended,
             (Shown::Closed, OnClosed::FollowUp, _) => link.state = TicketState::Ended,
             (Shown::Closed, OnClosed::Reopen, _) => self.now.reopen = true,
             (Shown::Closed, OnClosed::Append, _) => {}

@@ -117,7 +117,11 @@ impl System for Chatwoot {
                 Ok(answer(200, json!({"payload": page.iter().rev().map(one).collect::<Vec<_>>()})))
             }
             ("POST", ["conversations", id, "toggle_status"]) => {
-                room.ticket(word(id))?.gone = text(&ask.json()?, "/status")? == "resolved";
+                match text(&ask.json()?, "/status")?.as_str() {
+                    "open" => room.reopen(word(id))?,
+                    "resolved" => room.ticket(word(id))?.gone = true,
+                    other => return Err(format!("status {other}")),
+                }
                 Ok(answer(200, json!({})))
             }
             _ => Err("unknown call".into()),
@@ -161,6 +165,9 @@ impl System for HelpScout {
     }
     fn holds(&self, entry: &Entry, id: &str) -> bool {
         entry.text.contains(&format!("[{id}]"))
+    }
+    fn folds(&self) -> bool {
+        false
     }
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
         let (method, path) = ask.line();
@@ -215,6 +222,13 @@ impl System for HelpScout {
                     ),
                 },
             }),
+            ("PATCH", ["v2", "conversations", id]) => {
+                if ask.json()? != json!({"op": "replace", "path": "/status", "value": "active"}) {
+                    return Err("not opened".into());
+                }
+                room.reopen(word(id))?;
+                Ok(answer(204, Value::Null))
+            }
             ("POST", ["v2", "conversations", id, kind @ ("customer" | "notes")]) => {
                 let Some(ticket) = room.there(word(id)) else { return Ok(missing()) };
                 if ticket.entries.len() >= 100 {

@@ -43,12 +43,31 @@ impl System for HubSpot {
     fn refused(&self, words: &str) -> Answer {
         hub_error(400, "VALIDATION_ERROR", words)
     }
+    fn fields(&self) -> &'static [&'static str] {
+        &["property of tickets", "property of notes"]
+    }
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
         let (method, path) = ask.line();
         let missing = || hub_error(404, "OBJECT_NOT_FOUND", "Object not found.");
         match (method.as_str(), path.as_slice()) {
             ("GET", ["account-info", "v3", "details"]) => Ok(answer(200, json!({"portalId": 77}))),
-            ("GET", ["crm", "v3", "properties", _, name]) => Ok(answer(200, json!({"name": name, "hasUniqueValue": true}))),
+            ("GET", ["crm", "v3", "properties", _, name]) => Ok(match room.has_field(name) {
+                true => answer(200, json!({"name": name, "hasUniqueValue": true})),
+                false => missing(),
+            }),
+            ("POST", ["crm", "v3", "properties", "tickets" | "notes"]) => {
+                let body = ask.json()?;
+                only(&body, "", &["name", "label", "groupName", "type", "fieldType", "hasUniqueValue"])?;
+                room.made.insert(text(&body, "/name")?);
+                Ok(answer(201, json!({"name": body["name"]})))
+            }
+            ("PATCH", ["crm", "v3", "objects", "tickets", id]) => {
+                if ask.json()? != json!({"properties": {"hs_pipeline_stage": "1"}}) {
+                    return Err("not opened".into());
+                }
+                room.reopen(word(id))?;
+                Ok(answer(200, json!({"id": id})))
+            }
             ("POST", ["crm", "v3", "objects", "tickets", "batch", "upsert"]) => {
                 let body = ask.json()?;
                 only(&body, "/inputs/0", &["idProperty", "id", "properties"])?;
@@ -234,6 +253,9 @@ impl System for Salesforce {
     fn refused(&self, words: &str) -> Answer {
         sf_error(400, "STRING_TOO_LONG", words)
     }
+    fn fields(&self) -> &'static [&'static str] {
+        &["external id of cases", "field of files"]
+    }
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
         let (method, path) = ask.line();
         let rest = match path.as_slice() {
@@ -250,10 +272,30 @@ impl System for Salesforce {
             _ => return Err("unknown call".into()),
         };
         match (method.as_str(), rest) {
-            ("GET", ["sobjects", "Case", "describe"]) => {
-                Ok(answer(200, json!({"fields": [{"name": "Gateway_Conversation__c", "externalId": true, "unique": true}]})))
+            ("GET", ["sobjects", kind @ ("Case" | "ContentVersion"), "describe"]) => {
+                let name = if *kind == "Case" { "Gateway_Conversation__c" } else { "Gateway_File__c" };
+                let field = || json!({"name": name, "externalId": *kind == "Case", "unique": *kind == "Case"});
+                Ok(answer(200, json!({"fields": room.has_field(name).then(field).into_iter().collect::<Vec<_>>()})))
             }
-            ("GET", ["sobjects", "ContentVersion", "describe"]) => Ok(answer(200, json!({"fields": [{"name": "Gateway_File__c"}]}))),
+            ("POST", ["tooling", "sobjects", "CustomField"]) => {
+                let body = ask.json()?;
+                only(&body, "", &["FullName", "Metadata"])?;
+                only(&body, "/Metadata", &["label", "type", "length", "externalId", "unique"])?;
+                let name = text(&body, "/FullName")?;
+                let (kind, name) = name.split_once('.').ok_or("FullName")?;
+                if kind == "Case" && body["Metadata"]["unique"] != true {
+                    return Err("not unique".into());
+                }
+                room.made.insert(name.to_owned());
+                Ok(answer(201, json!({"id": "00N", "success": true})))
+            }
+            ("PATCH", ["sobjects", "Case", id]) => {
+                if ask.json()? != json!({"Status": "New"}) {
+                    return Err("not opened".into());
+                }
+                room.reopen(word(id))?;
+                Ok(answer(204, Value::Null))
+            }
             ("PATCH", ["sobjects", "Case", "Gateway_Conversation__c", external]) => {
                 let body = ask.json()?;
                 only(&body, "", &["Subject", "Origin", "SuppliedName", "SuppliedEmail", "SuppliedPhone", "Description"])?;

@@ -121,6 +121,10 @@ impl System for GitHub {
                 let one = |entry: &Entry| json!({"id": entry.id, "body": entry.text});
                 Ok(answer(200, json!(entries.iter().skip(1).skip((page - 1) * 100).take(100).map(one).collect::<Vec<_>>())))
             }
+            ("PATCH", ["issues", id]) if ask.json()? == json!({"state": "open"}) => {
+                room.reopen(word(id))?;
+                Ok(answer(200, json!({})))
+            }
             ("PATCH", ["issues", id]) => {
                 room.ticket(word(id))?.gone = true;
                 Ok(answer(200, json!({})))
@@ -143,7 +147,7 @@ impl System for JiraDesk {
         "jira-service"
     }
     fn settings(&self, url: &str) -> Value {
-        json!({"url": url, "email": "gateway@example.org", "service_desk_id": "5", "request_type_id": "20", "conversation_field": 10050})
+        json!({"url": url, "email": "gateway@example.org", "service_desk_id": "5", "request_type_id": "20", "conversation_field": 10050, "reopen_transition": "11"})
     }
     fn secret(&self) -> (&'static str, &'static str) {
         ("api_token", "ji-secret-80")
@@ -170,6 +174,9 @@ impl System for JiraDesk {
     }
     fn chars_max(&self) -> usize {
         32_767
+    }
+    fn folds(&self) -> bool {
+        false
     }
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
         let (method, path) = ask.line();
@@ -217,6 +224,13 @@ impl System for JiraDesk {
                     )
                 }
             }),
+            ("POST", ["rest", "api", "2", "issue", issue, "transitions"]) => {
+                if ask.json()? != json!({"transition": {"id": "11"}}) {
+                    return Err("not opened".into());
+                }
+                room.reopen(of_key(issue))?;
+                Ok(answer(204, Value::Null))
+            }
             ("POST", ["rest", "servicedeskapi", "servicedesk", "5", "attachTemporaryFile"]) => {
                 if ask.header("x-atlassian-token") != "no-check" {
                     return Ok(answer(403, json!({"errorMessage": "XSRF check failed"})));

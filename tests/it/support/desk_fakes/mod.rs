@@ -11,7 +11,7 @@ pub mod issues;
 pub mod suites;
 pub mod zen;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -71,6 +71,8 @@ pub enum Wrong {
     Busy,
     /// The credential is not accepted.
     Denied,
+    /// It is carried out twice: something on the way repeated it.
+    Twice,
     /// It can never work, in these words.
     Refused(String),
 }
@@ -89,6 +91,9 @@ pub struct Room {
     pub lag_ms: i64,
     /// Access token that is good, where tokens are got.
     pub token: u64,
+    /// Fields that destinations need are not there until they are made.
+    pub bare: bool,
+    pub made: BTreeSet<String>,
     /// What was asked that the system does not know.
     pub wrong: Vec<String>,
     pub asked: Vec<String>,
@@ -146,6 +151,21 @@ impl Room {
     /// The files of these tokens; each is used once.
     pub fn take_uploads(&mut self, tokens: &[String]) -> Result<Vec<(String, Vec<u8>)>, String> {
         tokens.iter().map(|token| self.uploads.remove(token).ok_or(format!("no upload {token}"))).collect()
+    }
+
+    /// Whether a field that destinations need is there.
+    pub fn has_field(&self, name: &str) -> bool {
+        !self.bare || self.made.contains(name)
+    }
+
+    /// Opens a closed ticket again.
+    pub fn reopen(&mut self, id: u64) -> Result<(), String> {
+        let ticket = self.ticket(id)?;
+        if !ticket.closed {
+            return Err(format!("ticket {id} is open"));
+        }
+        ticket.closed = false;
+        Ok(())
     }
 
     /// Somebody with our key.
@@ -362,6 +382,18 @@ pub trait System: Send + Sync {
     fn follows_merged(&self) -> bool {
         true
     }
+    /// A closed ticket can be opened again.
+    fn reopens(&self) -> bool {
+        true
+    }
+    /// A second ticket of a conversation is not made, or is closed. Where the search lags it may not be seen in time.
+    fn folds(&self) -> bool {
+        true
+    }
+    /// Fields that `prepare` makes.
+    fn fields(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// Tickets are closed, deleted and looked for at all.
     fn has_tickets(&self) -> bool {
         true
@@ -400,6 +432,11 @@ impl Fake {
         format!("http://{}", self.address)
     }
 
+    /// Nothing goes wrong any more.
+    pub fn calm(&self) {
+        self.room.lock().unwrap().faults.clear();
+    }
+
     /// This happens to the next request that does `did`.
     pub fn plan(&self, did: Did, wrong: Wrong) {
         self.room.lock().unwrap().faults.push_back((did, wrong));
@@ -422,12 +459,13 @@ fn exchange(system: &dyn System, room: &Mutex<Room>, asked: Message) -> Option<V
     if let Some((did, wrong)) = room.faults.front().cloned()
         && room.did == Some(did)
     {
-        if wrong != Wrong::AnswerLost {
+        if !matches!(wrong, Wrong::AnswerLost | Wrong::Twice) {
             *room = before;
         }
         room.faults.pop_front();
         answered = match wrong {
             Wrong::AnswerLost | Wrong::RequestLost => return None,
+            Wrong::Twice => system.answer(&ask, &mut room).unwrap_or_else(|wrong| system.refused(&wrong)),
             Wrong::Busy => system.busy(),
             Wrong::Denied => system.denied(),
             Wrong::Refused(words) => system.refused(&words),

@@ -70,6 +70,9 @@ impl System for Zammad {
     fn refused(&self, words: &str) -> Answer {
         answer(422, json!({"error": words, "error_human": words}))
     }
+    fn fields(&self) -> &'static [&'static str] {
+        &["ticket attribute", "its column"]
+    }
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
         let (method, path) = ask.line();
         let missing = || answer(404, json!({"error": "Couldn't find Ticket"}));
@@ -77,7 +80,24 @@ impl System for Zammad {
             ("GET", ["api", "v1", "users", "me"]) => Ok(answer(200, json!({"id": 1, "login": "gateway"}))),
             ("GET", ["api", "v1", "groups"]) => Ok(answer(200, json!([{"id": 1, "name": "Support"}]))),
             ("GET", ["api", "v1", "object_manager_attributes"]) => {
-                Ok(answer(200, json!([{"object": "Ticket", "name": "gateway_conversation"}])))
+                let one = json!({"object": "Ticket", "name": "gateway_conversation", "to_migrate": !room.has_field("migrated")});
+                let there = room.has_field("gateway_conversation");
+                Ok(answer(200, json!(there.then_some(one).into_iter().collect::<Vec<_>>())))
+            }
+            ("POST", ["api", "v1", "object_manager_attributes"]) => {
+                let body = ask.json()?;
+                let known = ["name", "object", "display", "active", "position", "data_type", "data_option", "screens"];
+                only(&body, "", &known)?;
+                if text(&body, "/object")? != "Ticket" || text(&body, "/data_option/type")? != "text" {
+                    return Err("no text of tickets".into());
+                }
+                number(&body, "/data_option/maxlength")?;
+                room.made.insert(text(&body, "/name")?);
+                Ok(answer(201, json!({"id": 1})))
+            }
+            ("POST", ["api", "v1", "object_manager_attributes_execute_migrations"]) => {
+                room.made.insert("migrated".into());
+                Ok(answer(200, json!({})))
             }
             ("GET", ["api", "v1", "users", "search"]) => {
                 let wanted = ask.q("query");
@@ -156,6 +176,14 @@ impl System for Zammad {
                 Ok(answer(200, json!(entries.iter().map(one).collect::<Vec<_>>())))
             }
             ("PUT", ["api", "v1", "tickets", id]) => {
+                let body = ask.json()?;
+                if body == json!({"state": "open"}) {
+                    room.reopen(word(id))?;
+                    return Ok(answer(200, json!({})));
+                }
+                if text(&body, "/state")? != "closed" || body["article"]["internal"] != true {
+                    return Err("neither opened nor closed".into());
+                }
                 room.ticket(word(id))?.gone = true;
                 Ok(answer(200, json!({})))
             }
@@ -199,11 +227,37 @@ impl System for Freshdesk {
     fn follows_merged(&self) -> bool {
         false
     }
+    fn folds(&self) -> bool {
+        false
+    }
+    fn fields(&self) -> &'static [&'static str] {
+        &["ticket field"]
+    }
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
         let (method, path) = ask.line();
         match (method.as_str(), path.as_slice()) {
             ("GET", ["api", "v2", "agents", "me"]) => Ok(answer(200, json!({"id": 1, "contact": {"name": "Gateway"}}))),
-            ("GET", ["api", "v2", "ticket_fields"]) => Ok(answer(200, json!([{"name": "cf_gateway_conversation"}]))),
+            ("GET", ["api", "v2", "ticket_fields"]) => {
+                let one = room.has_field("cf_gateway_conversation").then(|| json!({"name": "cf_gateway_conversation"}));
+                Ok(answer(200, json!(one.into_iter().collect::<Vec<_>>())))
+            }
+            ("POST", ["api", "v2", "admin", "ticket_fields"]) => {
+                let body = ask.json()?;
+                only(&body, "", &["label", "label_for_customers", "type", "customers_can_edit", "displayed_to_customers"])?;
+                if text(&body, "/type")? != "custom_text" {
+                    return Err("type".into());
+                }
+                let name = format!("cf_{}", text(&body, "/label")?.to_lowercase().replace(' ', "_"));
+                room.made.insert(name);
+                Ok(answer(201, json!({"id": 1})))
+            }
+            ("PUT", ["api", "v2", "tickets", id]) => {
+                if ask.json()? != json!({"status": 2}) {
+                    return Err("not opened".into());
+                }
+                room.reopen(word(id))?;
+                Ok(answer(200, json!({})))
+            }
             ("GET", ["api", "v2", "contacts"]) => {
                 let found: Vec<Value> =
                     room.people.iter().filter(|(_, key)| *key == ask.q("unique_external_id")).map(|(id, _)| json!({"id": id})).collect();

@@ -95,6 +95,10 @@ impl System for Zendesk {
     fn follows_merged(&self) -> bool {
         false
     }
+    // A closed ticket of Zendesk stays closed.
+    fn reopens(&self) -> bool {
+        false
+    }
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
         let (method, path) = ask.line();
         match (method.as_str(), path.as_slice()) {
