@@ -46,7 +46,7 @@ def voicemail: ((.RecordUrl | word) // (.RecordingUrl | word)) as $url | (.From 
 # The transcript names its recording: the same voicemail with words.
 def transcript: (.transcription | word) as $text | voicemail + {
   key: ((.recording_id | word) // .RecordingID),
-  kind: "edit",
+  kind: "update",
   revision: "transcript",
   conversation: ["recording", ((.recording_id | word) // .RecordingID)],
   text: $text,

@@ -65,9 +65,26 @@ def voicemail($event): (.from | word) as $from | (.call_session_id | word) as $c
   extra: {call: $call}
 };
 
+# The transcript names its recording and says nothing of the caller: the same voicemail with words.
+def transcript($event): (.transcription_text | word) as $text | {
+  kind: "update",
+  delivery_key: ($event.id | word),
+  key: .recording_id,
+  revision: ((.recording_transcription_id | word) // "transcript"),
+  conversation: ["call", (.call_session_id | word)],
+  message_kind: "voicemail",
+  text: $text,
+  call: {outcome: "voicemail", transcript: $text},
+  verified: false,
+  direct: true,
+  extra: {call: (.call_session_id | word)}
+};
+
 object | .data | object | . as $event | (.event_type | word // "") as $kind | .payload | object
 | if $kind == "message.received" then if .direction == "outbound" then ignored("own_echo") else received($event) end
   elif $kind == "message.sent" or $kind == "message.finalized" then status($event)
   elif $kind == "call.recording.saved" then voicemail($event)
+  elif $kind == "call.recording.transcription.saved" then
+    if .status == "completed" and (.transcription_text | word) and (.recording_id | word) then transcript($event) else ignored("no_transcript") end
   elif $kind | startswith("call.") then ignored("call_progress")
   else ignored("unsupported_kind") end

@@ -36,9 +36,9 @@ def voicemail: content + {
   sent_at: (.RecordingStartTime | word | time_rfc2822)
 };
 
-# The transcript comes seconds or minutes later: the same voicemail with words.
+# The transcript comes seconds or minutes later, or first: the same voicemail with words.
 def transcript: (.TranscriptionText | word) as $text | content + {
-  kind: "edit",
+  kind: "update",
   key: .RecordingSid,
   revision: ((.TranscriptionSid | word) // "transcript"),
   message_kind: "voicemail",

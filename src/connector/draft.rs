@@ -19,6 +19,8 @@ pub enum DraftKind {
     Message,
     /// An author changed a message.
     Edit,
+    /// More was learnt about a message: its call (recording, length, transcript).
+    Update,
     /// An author removed a message.
     Delete,
     /// Added or removed.
@@ -36,7 +38,7 @@ pub enum DraftKind {
 }
 
 /// All draft kinds as a map writes them.
-pub const DRAFT_KINDS: [&str; 9] = ["message", "edit", "delete", "reaction", "status", "mail", "entry", "ticket", "ignore"];
+pub const DRAFT_KINDS: [&str; 10] = ["message", "edit", "update", "delete", "reaction", "status", "mail", "entry", "ticket", "ignore"];
 
 /// One draft.
 #[derive(Debug, Clone, Deserialize)]

@@ -441,6 +441,7 @@ fn produces(item: &Item) -> String {
     match &item.body {
         ItemBody::Message(_) => "message".to_owned(),
         ItemBody::Edit(_) => "edit".to_owned(),
+        ItemBody::Update(_) => "update".to_owned(),
         ItemBody::Delete { .. } => "delete".to_owned(),
         ItemBody::Reaction(_) => "reaction".to_owned(),
         ItemBody::Receipt { .. } => "status".to_owned(),

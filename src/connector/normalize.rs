@@ -107,6 +107,7 @@ pub fn item(source: &Source<'_>, target: &Target, draft: Draft, blobs: &mut Vec<
         DraftKind::Ignore => ignored(source, &draft),
         DraftKind::Message | DraftKind::Mail => message(source, target, draft, blobs),
         DraftKind::Edit => edit(source, target, draft, blobs),
+        DraftKind::Update => update(source, target, draft, blobs),
         DraftKind::Delete => delete(source, target, &draft),
         DraftKind::Reaction => reaction(source, target, &draft),
         DraftKind::Status => status(source, target, &draft),
@@ -153,11 +154,18 @@ fn message(source: &Source<'_>, target: &Target, draft: Draft, blobs: &mut Vec<(
     };
     let mut item = content(source, target, draft, &key, digest, blobs)?;
     item.aliases = aliases;
+    item.hints = part_of_call(source, &item, &key);
     let empty = item.text.is_none() && item.html.is_none() && item.attachments.is_empty() && item.feedback.is_none() && item.call.is_none();
     if empty && item.subject.is_none() {
         return Ok((None, ItemBody::Ignored { code: Code::Empty.as_str().to_owned() }));
     }
     Ok((Some(digest), ItemBody::Message(Box::new(item))))
+}
+
+/// Parts of a call may come without saying whose number was called: they find each other without their account too.
+fn part_of_call(source: &Source<'_>, item: &MessageItem, key: &Key) -> Vec<KeyDigest> {
+    let digest = || source.digester.item(source.manifest.namespace(), "", "call", &key.parts(), "");
+    item.call.iter().map(|_| digest()).collect()
 }
 
 /// The key of a message that has none: sender and content within a window of time. Time is cut into windows; the item claims
@@ -201,6 +209,20 @@ fn edit(source: &Source<'_>, target: &Target, mut draft: Draft, blobs: &mut Vec<
     let message = content(source, target, draft, &key, original, blobs)?;
     let digest = source.key(target, "edit", &key, &revision);
     Ok((Some(digest), ItemBody::Edit(Box::new(EditItem { target: original, message, edited_at }))))
+}
+
+/// What is learnt later says all that is known where it says it: it may be the first we hear of its message.
+fn update(source: &Source<'_>, target: &Target, draft: Draft, blobs: &mut Vec<(String, Bytes)>) -> Made {
+    let key = needed(draft.key.as_ref(), "an update")?.clone();
+    let revision = draft.revision.as_ref().ok_or("an update needs a `revision`")?.0.clone();
+    let original = source.key(target, "message", &key, "");
+    let mut message = content(source, target, draft, &key, original, blobs)?;
+    message.hints = part_of_call(source, &message, &key);
+    if message.call.is_none() {
+        return Err("an update needs a `call`: nothing else can be learnt later".to_owned());
+    }
+    let digest = source.key(target, "update", &key, &revision);
+    Ok((Some(digest), ItemBody::Update(Box::new(EditItem { target: original, message, edited_at: None }))))
 }
 
 fn delete(source: &Source<'_>, target: &Target, draft: &Draft) -> Made {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::model::codes::Code;
 use crate::model::event::{
     Body, Contact, Conversation, ConversationRef, Event, InReplyTo, Message, MessageCreated, MessageDeleted, MessageEdited, MessageRef,
-    Reaction, Thread, TicketUpdated,
+    MessageUpdated, Reaction, Thread, TicketUpdated,
 };
 use crate::model::id::{ContactId, ConversationId, EventId, MessageId};
 use crate::model::item::{Item, ItemBody, MessageItem, ReactionItem};
@@ -82,6 +82,17 @@ fn body(item: &Item, known: &mut BTreeSet<KeyDigest>) -> Option<Body> {
             call: edit.message.call.clone(),
             edited_at: edit.edited_at,
         })),
+        ItemBody::Update(learnt) => Body::MessageUpdated(Box::new(MessageUpdated {
+            sequence: SEQUENCE,
+            message: reference(learnt.target, learnt.message.external_id.as_ref()),
+            conversation,
+            channel,
+            changed: changed(&learnt.message),
+            attachments: None,
+            text: learnt.message.text.clone(),
+            call: learnt.message.call.clone(),
+            feedback: None,
+        })),
         ItemBody::Delete { target, external_id, .. } => Body::MessageDeleted(Box::new(MessageDeleted {
             sequence: SEQUENCE,
             message: reference(*target, external_id.as_ref()),
@@ -117,6 +128,11 @@ fn ticket(whole: &Item, told: &TicketItem, conversation: ConversationRef, known:
         }))),
         TicketNews::Merged(_) => None,
     }
+}
+
+fn changed(learnt: &MessageItem) -> Vec<String> {
+    let text = learnt.text.as_ref().map(|_| "text".to_owned());
+    std::iter::once("call".to_owned()).chain(text).collect()
 }
 
 fn reacted(reaction: &ReactionItem, conversation: ConversationRef, item: &Item) -> Body {

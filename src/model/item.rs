@@ -69,6 +69,8 @@ pub enum ItemBody {
         /// The platform's error code.
         error: Option<String>,
     },
+    /// More was learnt about a message; its `edited_at` is not told.
+    Update(Box<EditItem>),
     /// Authentic, and nothing for a person.
     Ignored {
         /// Why: a code declared by the connector, or a built-in one.

@@ -55,7 +55,11 @@ pub struct LedgerEntry<'a> {
 }
 
 /// Words for the kind of an item. A store keeps the place in this list: append only.
-pub const ITEM_KINDS: [&str; 9] = ["message", "edit", "delete", "reaction", "receipt", "ignored", "quarantined", "raw", "ticket"];
+pub const ITEM_KINDS: [&str; 10] =
+    ["message", "edit", "delete", "reaction", "receipt", "ignored", "quarantined", "raw", "ticket", "update"];
+
+/// Events that are read to know what was told of a message.
+pub const EVENTS_ABOUT_MAX: usize = 50;
 
 /// How the fate of an item changes: only from pending or quarantined (I1).
 #[derive(Debug, Clone)]
@@ -311,6 +315,9 @@ pub trait Tx {
 
     /// Writes a frozen event; returns its position.
     fn write_event(&mut self, event: &EventEntry<'_>) -> Result<Position, StoreError>;
+
+    /// The bytes of the first events about a message, oldest first, at most [`EVENTS_ABOUT_MAX`]; those that retention took are left out.
+    fn events_about(&mut self, message: RowNumber) -> Result<Vec<Vec<u8>>, StoreError>;
 
     /// Owes an event to a destination; adds to `due` and `waiting` in the totals.
     fn write_delivery(&mut self, destination: &str, position: Position, lane: i64, previous: u64, due_at: Time) -> Result<(), StoreError>;

@@ -135,6 +135,11 @@ fn holds(sample: &Value, expected: &Value, actual: &Value) {
         "delete" => "message.deleted",
         _ => "reaction.added",
     };
+    if actual["type"] == "message.updated" {
+        // The samples call everything that comes later an edit; what we learn by ourselves is none, and says who wrote it nowhere.
+        assert_eq!((kind, &actual["id"], &actual["text"]), ("edit", &expected["id"], &expected["text"]), "{name}");
+        return;
+    }
     assert_eq!(actual["type"], of(kind), "{name}");
     let id = if kind == "reaction" { &expected["target"] } else { &expected["id"] };
     assert_eq!(&actual["id"], id, "{name}: id");

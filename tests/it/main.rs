@@ -9,6 +9,7 @@
     missing_docs
 )]
 
+mod calls;
 mod cli;
 mod clients;
 mod config_errors;
@@ -24,6 +25,7 @@ mod docs;
 mod enrich;
 mod faults;
 mod feed_loop;
+mod gaps;
 mod hooks;
 mod imap_hazards;
 mod imap_large;

@@ -93,6 +93,7 @@ pub fn compose(id: EventId, event: &Value, with: &Composing<'_>) -> Option<Entry
             ("deletion", Seen::Agents, words(&format!("{} was deleted by its author.", which(data)), with))
         }
         "reaction.added" | "reaction.removed" if with.forms.reactions => ("reaction", Seen::Agents, reaction(kind, data, with)),
+        "message.updated" if text(data, "/call/transcript").is_some() => ("transcript", Seen::Agents, transcript(data, with)),
         "message.updated" if data.pointer("/attachments").is_some_and(Value::is_array) => {
             ("files", Seen::Customer, words(&format!("Files of {}.", which(data)), with))
         }
@@ -105,7 +106,7 @@ pub fn compose(id: EventId, event: &Value, with: &Composing<'_>) -> Option<Entry
     let list = if kind == "message.created" { data.pointer("/message/attachments") } else { data.pointer("/attachments") };
     let list = list.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let (files, left) = sorted(list, with);
-    if kind == "message.updated" && files.is_empty() && left.is_empty() {
+    if name == "files" && files.is_empty() && left.is_empty() {
         return None;
     }
     let dialect = with.text.dialect;
@@ -247,10 +248,18 @@ fn shorten(text: &mut String, chars_max: usize) -> bool {
 }
 
 fn edited(data: &Value, with: &Composing<'_>) -> Said {
-    let mut plain = text(data, "/text").unwrap_or("(no text)").to_owned();
+    led(format!("{} was edited by its author. It now says:", which(data)), text(data, "/text"), with)
+}
+
+fn transcript(data: &Value, with: &Composing<'_>) -> Said {
+    led(format!("Transcript of {}:", which(data)), text(data, "/call/transcript"), with)
+}
+
+/// A text under a line of ours.
+fn led(lead: String, said: Option<&str>, with: &Composing<'_>) -> Said {
+    let mut plain = said.unwrap_or("(no text)").to_owned();
     shorten(&mut plain, with.text.chars_max.saturating_sub(500) / 2);
     let dialect = with.text.dialect;
-    let lead = format!("{} was edited by its author. It now says:", which(data));
     Said {
         body: format!("{}{}{}", dialect.strong(&lead), dialect.break_after(), dialect.text(&plain)),
         plain: format!("{lead}\n\n{plain}"),

@@ -8,6 +8,7 @@ mod back;
 mod contact;
 mod conversation;
 mod gather;
+mod learn;
 pub mod media;
 mod pending;
 mod publish;
@@ -244,12 +245,27 @@ impl<'a> Verb<'a> {
         };
         let aliases = if let ItemBody::Message(message) = &body { message.aliases.as_slice() } else { &[] };
         if let Some(known) = self.claim(number, key, aliases)? {
-            return self.duplicate(kind, key, known);
+            return match body {
+                ItemBody::Message(message) if message.call.is_some() => {
+                    self.known_call(Coming { item: number, raw, channel, kind, key }, *message, known)
+                }
+                _ => self.duplicate(kind, key, known),
+            };
         }
         if let ItemBody::Message(message) = &body {
+            let mut known = None;
             for hint in &message.hints {
-                // Taken or not: it only helps to find the message that an answer speaks of.
-                self.tx.claim_key(*hint, number)?;
+                // Taken or not: it only helps to find the message that an answer speaks of. A part of a call that has it is the same call.
+                if let Claim::Known(other) = self.tx.claim_key(*hint, number)?
+                    && other != number
+                    && message.call.is_some()
+                {
+                    known = known.or(Some((*hint, other)));
+                }
+            }
+            if let (Some((hint, known)), ItemBody::Message(message)) = (known, &body) {
+                self.tx.move_key(key, known)?;
+                return self.known_call(Coming { item: number, raw, channel, kind, key: hint }, (**message).clone(), known);
             }
         }
         let coming = Coming { item: number, raw, channel, kind, key };
@@ -259,6 +275,7 @@ impl<'a> Verb<'a> {
                 None => self.message(coming, *message),
             },
             ItemBody::Edit(edit) => self.edit(coming, *edit),
+            ItemBody::Update(learnt) => self.learn(coming, *learnt),
             ItemBody::Delete { target, external_id, sent_at } => self.delete(coming, target, external_id, sent_at),
             ItemBody::Reaction(reaction) => self.reaction(coming, *reaction),
             ItemBody::Receipt { .. } | ItemBody::Ticket(_) | ItemBody::Ignored { .. } | ItemBody::Quarantined { .. } => {
@@ -343,6 +360,7 @@ fn kind_of(body: &ItemBody) -> &'static str {
     match body {
         ItemBody::Message(_) => "message",
         ItemBody::Edit(_) => "edit",
+        ItemBody::Update(_) => "update",
         ItemBody::Delete { .. } => "delete",
         ItemBody::Reaction(_) => "reaction",
         ItemBody::Ticket(_) => "ticket",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::learn;
 use super::publish::Speaking;
 use super::target::{Target, gone};
 use super::{Coming, Context, Outcome, Verb};
@@ -152,6 +153,10 @@ impl Verb<'_> {
             }
             ItemBody::Edit(edit) => match self.find_target(&[edit.target])? {
                 Target::Known(target, conversation) => self.publish_edit(&coming, conversation, &target, *edit),
+                other => Ok(too_late(kind, &other)),
+            },
+            ItemBody::Update(learnt) => match self.find_target(&learn::keys(&learnt))? {
+                Target::Known(target, conversation) => self.publish_learnt(&coming, conversation, &target, learnt.message),
                 other => Ok(too_late(kind, &other)),
             },
             ItemBody::Delete { target, external_id, .. } => match self.find_target(&[target])? {

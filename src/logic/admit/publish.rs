@@ -201,7 +201,7 @@ impl Verb<'_> {
         self.publish_in(coming, conversation, (target.row, target.id), body)
     }
 
-    fn publish_in(
+    pub(super) fn publish_in(
         &mut self,
         coming: &Coming,
         conversation: ConversationRow,

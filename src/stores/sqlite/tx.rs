@@ -18,8 +18,8 @@ use crate::model::turns::{self, Span};
 use crate::model::view::DestinationMode;
 use crate::ports::store::{CURSOR_BYTES_MAX, CursorCommit, RawRecord, SourceCommit, StoreError, pull_lease};
 use crate::ports::tx::{
-    Claim, ConversationRow, DeliveryChange, DeliveryRow, DestinationFacts, EventEntry, FateChange, LedgerEntry, LedgerItem, MediaRow,
-    MessageRow, Opening, PendingRow, RowNumber, Tx,
+    Claim, ConversationRow, DeliveryChange, DeliveryRow, DestinationFacts, EVENTS_ABOUT_MAX, EventEntry, FateChange, LedgerEntry,
+    LedgerItem, MediaRow, MessageRow, Opening, PendingRow, RowNumber, Tx,
 };
 
 /// The open transaction.
@@ -390,6 +390,13 @@ impl Tx for SqlTx<'_> {
             event.bytes,
         ])?;
         Ok(position)
+    }
+
+    fn events_about(&mut self, message: RowNumber) -> Result<Vec<Vec<u8>>, StoreError> {
+        let sql = "SELECT bytes FROM events WHERE message = ?1 AND message <> 0 AND bytes IS NOT NULL ORDER BY position LIMIT ?2";
+        let mut list = self.conn.prepare_cached(sql)?;
+        let rows = list.query_map(params![message, EVENTS_ABOUT_MAX as i64], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn write_delivery(&mut self, destination: &str, position: Position, lane: i64, previous: u64, due_at: Time) -> Result<(), StoreError> {

@@ -1,0 +1,184 @@
+//! Learn: what comes later about a message (design §4 `message.updated`): the recording of a call, its length, its transcript, in any order.
+//!
+//! The first part that comes makes the message, each further one changes its call. What must stay true: parts only add — what is known is
+//! not forgotten because a later part does not say it; a part that says nothing new is a duplicate and no event; a message that still
+//! waits takes them in, so that its event tells all.
+
+use serde_json::Value;
+
+use super::pending::Waiting;
+use super::target::{Target, gone};
+use super::{Coming, Outcome, Verb};
+use crate::model::codes::Code;
+use crate::model::event::{Body, Call, ConversationRef, MessageUpdated};
+use crate::model::item::{EditItem, Fate, Hold, HoldReason, ItemBody, MessageItem};
+use crate::model::key::KeyDigest;
+use crate::ports::store::StoreError;
+use crate::ports::tx::{ConversationRow, MessageRow};
+
+/// Outcomes of a call, the one that says least first: a voicemail was a missed call before its recording came.
+const OUTCOMES: [&str; 3] = ["missed", "answered", "voicemail"];
+
+impl Verb<'_> {
+    /// What was learnt about a message that is known, waits, or was never heard of.
+    pub(super) fn learn(&mut self, coming: Coming, learnt: EditItem) -> Result<Outcome, StoreError> {
+        let keys = keys(&learnt);
+        match self.find_target(&keys)? {
+            Target::Known(target, conversation) if conversation.pending => {
+                let hold = Hold { reason: HoldReason::Queued, until: self.context.now };
+                let waiting = Waiting::of(&coming, ItemBody::Update(Box::new(learnt)), 0, None);
+                let outcome = self.wait(&coming, conversation, waiting, hold)?;
+                Ok(Outcome { message: Some((target.row, target.id)), ..outcome })
+            }
+            Target::Known(target, conversation) => self.publish_learnt(&coming, conversation, &target, learnt.message),
+            Target::Waiting(_) => self.join_waiting(&coming, &keys, learnt.message),
+            Target::Gone(target) => Ok(gone(coming.kind, target.as_ref())),
+            Target::Unseen => {
+                for key in keys {
+                    self.tx.claim_key(key, coming.item)?;
+                }
+                self.message(Coming { key: learnt.target, ..coming }, learnt.message)
+            }
+        }
+    }
+
+    /// A message with a call whose key is known: the other parts of the call came first, or it is a repetition. `known`: the item that has the key.
+    pub(super) fn known_call(&mut self, coming: Coming, message: MessageItem, known: i64) -> Result<Outcome, StoreError> {
+        let (kind, key) = (coming.kind, coming.key);
+        let outcome = match self.find_target(&[key])? {
+            Target::Known(target, conversation) if !conversation.pending => self.publish_learnt(&coming, conversation, &target, message)?,
+            Target::Waiting(_) => self.join_waiting(&coming, &[key], message)?,
+            _ => return self.duplicate(kind, key, known),
+        };
+        if outcome.fate == Fate::Duplicate { self.duplicate(kind, key, known) } else { Ok(outcome) }
+    }
+
+    /// Puts what was learnt into the message that waits.
+    fn join_waiting(&mut self, coming: &Coming, keys: &[KeyDigest], learnt: MessageItem) -> Result<Outcome, StoreError> {
+        let mut found = None;
+        for key in keys {
+            found = found.or(self.tx.item_by_key(*key)?);
+        }
+        let Some(item) = found else { return Ok(gone(coming.kind, None)) };
+        let Some(row) = self.tx.pending(item)? else { return Ok(gone(coming.kind, None)) };
+        let mut waiting = Waiting::read(&row.body)?;
+        let ItemBody::Message(whole) = &mut waiting.body else { return Ok(gone(coming.kind, None)) };
+        let MessageItem { call, text, attachments, .. } = learnt;
+        let Some(news) = call else { return Ok(gone(coming.kind, None)) };
+        let merged = merged(whole.call.as_ref(), news);
+        let words = text.filter(|text| whole.text.as_ref() != Some(text));
+        let files = if whole.attachments.is_empty() { attachments } else { Vec::new() };
+        if whole.call.as_ref() == Some(&merged) && words.is_none() && files.is_empty() {
+            return Ok(Outcome { duplicate_of: Some(item), ..Outcome::new(coming.kind, Fate::Duplicate) });
+        }
+        whole.call = Some(merged);
+        whole.text = words.or(whole.text.take());
+        whole.attachments.extend(files.iter().cloned());
+        let external_id = whole.external_id.clone();
+        self.tx.rewrite_pending(item, &waiting.written()?)?;
+        if !files.is_empty() {
+            self.order_more_media(&row, &coming.channel, &files, external_id)?;
+        }
+        Ok(Outcome::ignored(coming.kind, Code::Gathered.as_str()))
+    }
+
+    /// Publishes `message.updated` with the whole call as it is known now; nothing new is a duplicate.
+    pub(super) fn publish_learnt(
+        &mut self,
+        coming: &Coming,
+        mut conversation: ConversationRow,
+        target: &MessageRow,
+        learnt: MessageItem,
+    ) -> Result<Outcome, StoreError> {
+        let (known, words) = self.told(target)?;
+        let MessageItem { call: Some(news), text, attachments, external_id, .. } = learnt else {
+            return Ok(gone(coming.kind, Some(target)));
+        };
+        let has_recording = known.as_ref().is_some_and(|known| known.recording.is_some());
+        let attachments = if has_recording { Vec::new() } else { attachments };
+        let news = if has_recording { Call { recording: None, ..news } } else { news };
+        let call = merged(known.as_ref(), news);
+        let text = text.filter(|text| words.as_ref() != Some(text));
+        if known.as_ref() == Some(&call) && text.is_none() && attachments.is_empty() {
+            let message = Some((target.row, target.id));
+            return Ok(Outcome { duplicate_of: Some(target.item), message, ..Outcome::new(coming.kind, Fate::Duplicate) });
+        }
+        self.order_media(coming, &attachments, external_id.as_deref(), target.row)?;
+        for file in &attachments {
+            if let Some(place) = &file.place {
+                self.tx.write_file(file.public.id, coming.raw, target.row, place, &file.public)?;
+            }
+        }
+        let mut changed = vec!["call".to_owned()];
+        changed.extend(text.as_ref().map(|_| "text".to_owned()));
+        changed.extend(attachments.first().map(|_| "attachments".to_owned()));
+        conversation.sequence += 1;
+        let body = Body::MessageUpdated(Box::new(MessageUpdated {
+            sequence: conversation.sequence,
+            message: super::publish::reference(target, external_id),
+            conversation: ConversationRef { id: conversation.id },
+            channel: coming.channel.public.clone(),
+            changed,
+            attachments: (!attachments.is_empty()).then(|| attachments.into_iter().map(|file| file.public).collect()),
+            text,
+            call: Some(call),
+            feedback: None,
+        }));
+        self.publish_in(coming, conversation, (target.row, target.id), body)
+    }
+
+    /// What receivers were told of a message's call and text so far: the events are its memory. What retention took is not known any more;
+    /// then the part says what it says.
+    fn told(&mut self, target: &MessageRow) -> Result<(Option<Call>, Option<String>), StoreError> {
+        let (mut call, mut words) = (None, None);
+        for bytes in self.tx.events_about(target.row)? {
+            let Ok(event) = serde_json::from_slice::<Value>(&bytes) else { continue };
+            let data = |name: &str| {
+                let found = event.pointer(&format!("/data/message/{name}")).or_else(|| event.pointer(&format!("/data/{name}")));
+                found.filter(|value| !value.is_null()).cloned()
+            };
+            call = data("call").and_then(|value| serde_json::from_value(value).ok()).or(call);
+            words = data("text").and_then(|value| value.as_str().map(str::to_owned)).or(words);
+        }
+        Ok((call, words))
+    }
+}
+
+/// The keys by which a part may speak of its message.
+pub(super) fn keys(learnt: &EditItem) -> Vec<KeyDigest> {
+    std::iter::once(learnt.target).chain(learnt.message.hints.iter().copied()).collect()
+}
+
+/// What is known with what is new.
+fn merged(known: Option<&Call>, news: Call) -> Call {
+    let Some(known) = known else { return news };
+    let rank = |outcome: &str| OUTCOMES.iter().position(|word| *word == outcome);
+    let outcome = if rank(&news.outcome) >= rank(&known.outcome) { news.outcome } else { known.outcome.clone() };
+    Call {
+        outcome,
+        seconds: news.seconds.or(known.seconds),
+        recording: known.recording.or(news.recording),
+        transcript: news.transcript.or_else(|| known.transcript.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_call_only_add() {
+        let call = |outcome: &str, seconds, transcript: Option<&str>| Call {
+            outcome: outcome.to_owned(),
+            seconds,
+            recording: None,
+            transcript: transcript.map(str::to_owned),
+        };
+        let voicemail = call("voicemail", Some(41), None);
+        assert_eq!(merged(None, voicemail.clone()), voicemail);
+        let words = merged(Some(&voicemail), call("voicemail", None, Some("hello")));
+        assert_eq!(words, call("voicemail", Some(41), Some("hello")));
+        assert_eq!(merged(Some(&words), call("missed", None, None)), words, "a late part that says less changes nothing");
+        assert_eq!(merged(Some(&call("missed", None, None)), voicemail.clone()), voicemail);
+    }
+}
