@@ -62,7 +62,16 @@ def event($envelope):
   elif said and .user != null then message($envelope)
   else ignored("system") end;
 
+# A page of a channel's history, which says neither channel nor workspace: the question did. A message that was changed meanwhile is an edit:
+# the first we hear of it, or a change of what is known.
+def history: ($query.part // "") as $channel | {team_id: ($own.team // [] | first)} as $envelope
+  | {channel: $channel, channel_type: (if $channel | startswith("D") then "im" else "channel" end)} as $place
+  | .messages[] | objects
+  | (if .edited != null and .subtype == null then {type: "message", subtype: "message_changed", ts: .edited.ts, message: .} else . end) + $place
+  | event($envelope);
+
 (if .type == "events_api" then .payload else . end)
-| if .type == "event_callback" then . as $envelope | .event | event($envelope)
+| if (.messages | isarray) and $via == "poll" then history
+  elif .type == "event_callback" then . as $envelope | .event | event($envelope)
   elif .type == "app_rate_limited" then ignored("platform_rate_limited")
   else ignored("interaction") end

@@ -1,8 +1,10 @@
 //! The client: [`Http`] over reqwest.
 
+use std::io::Read as _;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use flate2::read::MultiGzDecoder;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Client, Method, Response};
 
@@ -193,10 +195,33 @@ pub(crate) async fn read(mut response: Response, max: usize, place: &str) -> Res
                 return Err(HttpError { code: Code::Protocol, sent: true, detail });
             }
             Ok(Some(chunk)) => body.put_slice(&chunk),
-            Ok(None) => return Ok(HttpAnswer { status, headers, body: body.freeze() }),
+            Ok(None) => return unpack(HttpAnswer { status, headers, body: body.freeze() }, max, place),
             Err(error) => return Err(half(place, &error)),
         }
     }
+}
+
+/// An answer that came compressed although most are not asked to (RFC 9110 §8.4): some platforms know no other. What it becomes is bounded as
+/// if it had come so: a kilobyte can unpack to a gigabyte.
+fn unpack(mut answer: HttpAnswer, max: usize, place: &str) -> Result<HttpAnswer, HttpError> {
+    let wrong = |what: &str| HttpError { code: Code::Protocol, sent: true, detail: format!("the answer of {place} {what}") };
+    let encoding = answer.header("content-encoding").map(|name| name.trim().to_ascii_lowercase()).unwrap_or_default();
+    match encoding.as_str() {
+        "" | "identity" => return Ok(answer),
+        _ if answer.body.is_empty() => return Ok(answer),
+        "gzip" | "x-gzip" => {}
+        _ => return Err(wrong("is compressed in a way that nobody asked for")),
+    }
+    let mut body = Vec::new();
+    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    let read = MultiGzDecoder::new(answer.body.as_ref()).take(limit).read_to_end(&mut body);
+    read.map_err(|_| wrong("is no gzip, though it says so"))?;
+    if body.len() > max {
+        return Err(wrong(&format!("is longer than {max} bytes when unpacked")));
+    }
+    answer.headers.retain(|(name, _)| name != "content-encoding" && name != "content-length");
+    answer.body = Bytes::from(body);
+    Ok(answer)
 }
 
 fn explain(place: &str, error: &reqwest::Error) -> HttpError {
@@ -290,6 +315,39 @@ mod tests {
         let dead = request("http://127.0.0.1:1/x", Egress::Written);
         let error = client.send(dead).await.unwrap_err();
         assert_eq!((error.code, error.sent), (Code::Connect, false));
+    }
+
+    fn zipped(plain: &[u8]) -> Vec<u8> {
+        use std::io::Write;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn packed(body: Vec<u8>) -> HttpAnswer {
+        let headers = vec![("content-encoding".to_owned(), "gzip".to_owned()), ("content-length".to_owned(), body.len().to_string())];
+        HttpAnswer { status: 200, headers, body: Bytes::from(body) }
+    }
+
+    #[test]
+    fn packed_answers_are_unpacked_within_their_bound_and_a_bomb_is_cut() {
+        let answer = unpack(packed(zipped(b"{\"items\":[]}")), 100, "x").unwrap();
+        assert_eq!((answer.body.as_ref(), answer.headers.len()), (&b"{\"items\":[]}"[..], 0));
+        // Two members, one after the other, are one body (RFC 1952 §2.2).
+        let two = [zipped(b"[1,"), zipped(b"2]")].concat();
+        assert_eq!(unpack(packed(two), 5, "x").unwrap().body.as_ref(), b"[1,2]");
+        assert_eq!(unpack(packed(zipped(&[b' '; 100])), 100, "x").unwrap().body.len(), 100);
+        assert!(unpack(packed(zipped(&[b' '; 101])), 100, "x").unwrap_err().detail.contains("longer than 100 bytes"));
+        let bomb = zipped(&vec![0; 64 << 20]);
+        assert!(bomb.len() < 100_000, "{} bytes for 64 MiB", bomb.len());
+        assert_eq!(unpack(packed(bomb), 1 << 20, "x").unwrap_err().code, Code::Protocol);
+        for broken in [zipped(b"hello")[..12].to_vec(), b"plain".to_vec()] {
+            assert!(unpack(packed(broken), 100, "x").unwrap_err().detail.contains("no gzip"));
+        }
+        let mut other = packed(b"x".to_vec());
+        other.headers[0].1 = "br".to_owned();
+        assert!(unpack(other, 100, "x").unwrap_err().detail.contains("nobody asked for"));
+        assert!(unpack(packed(Vec::new()), 100, "x").unwrap().body.is_empty());
     }
 
     #[tokio::test]

@@ -61,6 +61,11 @@ pub trait Feed: Send {
     /// acknowledges it. Waits at most about a minute, then answers `Quiet`. Dropping the future ends the session.
     fn next(&mut self) -> BoxFuture<'_, Result<FeedNews, PullError>>;
 
+    /// Everything that was there when it was opened has been asked for. A source without an end is never through.
+    fn is_through(&self) -> bool {
+        false
+    }
+
     /// Acknowledges what is durable and ends the session politely, within a short bound.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
 }

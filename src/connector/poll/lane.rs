@@ -116,6 +116,8 @@ pub struct Lane {
     seen: VecDeque<u64>,
     tag: Tag,
     deep: Option<Deep>,
+    /// The cursor is one that the first look began at, and not written down yet.
+    unsaved: bool,
     walk: Option<Walk>,
 }
 
@@ -161,6 +163,7 @@ impl Lane {
             seen: seen.unwrap_or_default(),
             age: age.unwrap_or(Age::New),
             walk: None,
+            unsaved: false,
             part,
             suffix,
             begin,
@@ -207,6 +210,7 @@ impl Lane {
         let (FromNow::Start(_), Begin::FromNow, Some(start)) = (&poll.spec.from_now, self.begin, &poll.start) else { return Ok(()) };
         let context = context(with.settings, &self.part, &Value::Null, &Value::Null, with.session, with.now);
         let filling = Filling { context: &context, secrets: with.secrets, token: None, files: &[] };
+        self.unsaved = true;
         self.cursor = Value::from(start.fill(&filling, crate::connector::call::template::Position::Plain)?);
         self.age = Age::Live;
         Ok(())
@@ -388,11 +392,13 @@ impl Lane {
         let before = (self.cursor.clone(), self.age);
         self.advance(poll, &walk.top);
         self.age = Age::Live;
-        if self.cursor != before.0 || !last.payloads.is_empty() {
+        // Where the first look began is kept even if it brought nothing: what is written before the next one is new.
+        let unsaved = std::mem::take(&mut self.unsaved);
+        if unsaved || self.cursor != before.0 || !last.payloads.is_empty() {
             last.cursors.retain(|(name, _)| !name.starts_with("cursor/"));
             last.cursors.extend(self.cursor_text().map(|text| (format!("cursor/{}", self.suffix), Some(text))));
         }
-        if before.1 != Age::Live || !last.payloads.is_empty() {
+        if unsaved || before.1 != Age::Live || !last.payloads.is_empty() {
             last.cursors.retain(|(name, _)| !name.starts_with("age/") && !name.starts_with("seen/"));
             last.cursors.push(self.age_cursor());
             last.cursors.extend(self.seen_cursor(poll));

@@ -400,7 +400,20 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Nothing is due: every list was asked to its end, or waits because it fails.
+    fn is_done(&self) -> bool {
+        let now = self.parts.clock.monotonic();
+        let done = |road: &Road| road.lanes.as_ref().is_some_and(|tracks| tracks.iter().all(|track| track.due > now));
+        self.ready.is_empty() && self.roads.iter().filter(|road| self.runs(road)).all(done)
+    }
+}
+
 impl Feed for Session {
+    fn is_through(&self) -> bool {
+        self.is_done()
+    }
+
     fn next(&mut self) -> BoxFuture<'_, Result<FeedNews, PullError>> {
         Box::pin(self.ask())
     }

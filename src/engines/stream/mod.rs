@@ -6,6 +6,7 @@
 mod connect;
 mod described;
 mod discord;
+mod gap;
 mod irc;
 mod matrix;
 mod session;
@@ -26,6 +27,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::connector::stream::{StreamKind, StreamPlan};
+use crate::engines::stream::gap::Gap;
 use crate::engines::stream::session::{Round, Session};
 use crate::engines::stream::talk::{Say, apply};
 use crate::http::client::HttpClient;
@@ -125,7 +127,7 @@ struct StreamFeed {
     cursors: Cursors,
     /// Said once the last batch is durable.
     acks: Vec<Say>,
-    gap: Option<Box<dyn Feed>>,
+    gap: Option<Gap>,
     /// Before the next connection.
     pause: Duration,
     opened_at: Instant,
@@ -140,9 +142,7 @@ impl StreamFeed {
         self.session = Some(connect::connect(&self.settings, &self.cursors).await?);
         self.opened_at = Instant::now();
         // The stream is there first, so that nothing falls between the two.
-        if let Some(gap) = &self.settings.gap {
-            self.gap = Some(gap.open(self.cursors.clone()).await?);
-        }
+        self.gap = self.settings.gap.clone().map(Gap::new);
         Ok(())
     }
 
@@ -151,22 +151,24 @@ impl StreamFeed {
         if let Some(session) = &mut self.session {
             session.settle(acks).await;
         }
+        // A stream that is open works, however quiet it is: that is told at once.
+        let fresh = std::mem::take(&mut self.fresh);
+        if fresh && self.gap.is_some() {
+            return Ok(FeedNews::Quiet(Duration::ZERO));
+        }
         if let Some(gap) = &mut self.gap {
-            match gap.next().await? {
-                FeedNews::Quiet(_) => {
-                    if let Some(gap) = self.gap.take() {
-                        gap.close().await;
-                    }
+            if let Some(news) = gap.fill(&self.cursors).await {
+                if let FeedNews::Batch(batch) = &news {
+                    apply(&mut self.cursors, batch);
                 }
-                FeedNews::Batch(batch) => {
-                    apply(&mut self.cursors, &batch);
-                    return Ok(FeedNews::Batch(batch));
-                }
-                note => return Ok(note),
+                return Ok(news);
+            }
+            if gap.is_filled() {
+                self.gap = None;
             }
         }
-        // A stream that is open works, however quiet it is: that is told at once.
-        let patience = if std::mem::take(&mut self.fresh) { Duration::ZERO } else { QUIET_WITHIN };
+        let patience = if fresh { Duration::ZERO } else { QUIET_WITHIN };
+        let patience = self.gap.as_ref().map_or(patience, |gap| gap.patience().min(patience));
         loop {
             let Some(session) = &mut self.session else {
                 self.reopen().await?;
@@ -212,9 +214,6 @@ impl Feed for StreamFeed {
                 // What cannot be said is said again by the platform.
                 session.settle(acks).await;
                 session.close().await;
-            }
-            if let Some(gap) = self.gap.take() {
-                gap.close().await;
             }
         })
     }
