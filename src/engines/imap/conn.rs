@@ -131,11 +131,6 @@ impl Conn {
         self.capabilities.contains(capability)
     }
 
-    /// It says so, and cannot.
-    pub fn cannot(&mut self, capability: &str) {
-        self.capabilities.remove(capability);
-    }
-
     /// Asks what the server can now that we are logged in.
     pub async fn ask_capabilities(&mut self) -> Result<(), Failed> {
         let mut found = BTreeSet::new();

@@ -179,28 +179,13 @@ pub async fn select(conn: &mut Conn, name: &str, read_only: bool) -> Result<View
 /// Opens a folder: what the server says of it, and its UIDVALIDITY if it has one.
 async fn open(conn: &mut Conn, wire_name: &str, read_only: bool) -> Result<(View, Option<u32>), Failed> {
     let command = format!("{} {wire_name}", if read_only { "EXAMINE" } else { "SELECT" });
-    if conn.can("CONDSTORE") {
-        // Dovecot counts the changes of a folder from when somebody wants to know (RFC 7162 §3.1.8).
-        match opened(conn, &format!("{command} (CONDSTORE)")).await {
-            Err(Failed::Refused(_)) => {}
-            ended => return ended,
-        }
-        let plain = opened(conn, &command).await;
-        if plain.is_ok() {
-            conn.cannot("CONDSTORE");
-        }
-        return plain;
-    }
-    opened(conn, &command).await
-}
-
-async fn opened(conn: &mut Conn, command: &str) -> Result<(View, Option<u32>), Failed> {
     let (mut view, mut validity) = (View::default(), None);
-    conn.run(command, &mut |response| match response {
+    conn.run(&command, &mut |response| match response {
         Response::MailboxData(MailboxDatum::Exists(count)) => view.exists = *count,
         Response::Data { outcome, .. } => match &outcome.code {
             Some(ResponseCode::UidValidity(value)) => validity = Some(*value),
             Some(ResponseCode::UidNext(value)) => view.next = Some(*value),
+            // Not asked for: Dovecot would begin to count for our sake, and write that down in a folder that we only look at.
             Some(ResponseCode::HighestModSeq(value)) => view.changes = Some(*value),
             Some(ResponseCode::PermanentFlags(flags)) => view.keywords = flags.iter().any(|flag| flag.as_ref() == "\\*"),
             _ => {}
