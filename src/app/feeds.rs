@@ -9,15 +9,15 @@ use crate::app::gateway::{Gateway, Running, status};
 use crate::app::wire::{Failed, FedChannel};
 use crate::config::channel_set;
 use crate::config::load::Loaded;
-use crate::config::settings::{Fingerprint, FirstRun};
+use crate::config::settings::Fingerprint;
 use crate::connector::load::Connector;
-use crate::connector::mode::Mode;
 use crate::connector::poll::lane::Begin;
 use crate::connector::reader::Reader;
 use crate::engines::poll::{PollParts, PollSource};
 use crate::engines::stream::{StreamSettings, StreamSource};
 use crate::http::client::HttpClient;
 use crate::model::codes::Code;
+use crate::model::mailbox::FirstRun;
 use crate::model::raw::Via;
 use crate::model::time::Time;
 use crate::pipeline::board::ChannelMode;
@@ -42,16 +42,6 @@ pub struct Feeding {
 /// Which road of which channel.
 pub type Road = (String, Via);
 
-/// How payloads of a mode are marked.
-pub fn via(mode: Mode) -> Via {
-    match mode {
-        Mode::Webhook => Via::Webhook,
-        Mode::Poll => Via::Poll,
-        Mode::Stream => Via::Stream,
-        Mode::Imap => Via::Imap,
-    }
-}
-
 /// What sources need of the world.
 #[derive(Clone)]
 pub struct World {
@@ -71,9 +61,9 @@ pub struct World {
 /// One line: why it cannot be asked.
 pub fn source(channel: &FedChannel, world: &World) -> Result<Arc<dyn FeedSource>, String> {
     match (channel.mode, &channel.reader.connector().stream) {
-        (Mode::Poll, _) => Ok(Arc::new(PollSource::new(poll_parts(channel, world)))),
-        (Mode::Stream, Some(plan)) => Ok(Arc::new(StreamSource::new(StreamSettings {
-            account: channel_set::account(&channel.file, Mode::Stream),
+        (Via::Poll, _) => Ok(Arc::new(PollSource::new(poll_parts(channel, world)))),
+        (Via::Stream, Some(plan)) => Ok(Arc::new(StreamSource::new(StreamSettings {
+            account: channel_set::account(&channel.file, Via::Stream),
             plan: plan.clone(),
             settings: channel.reader.settings().clone(),
             secrets: channel.reader.secrets().clone(),
@@ -110,14 +100,14 @@ fn poll_parts(channel: &FedChannel, world: &World) -> PollParts {
 impl Gateway {
     /// Makes what runs equal to what the files say. What did not change keeps running.
     pub async fn apply_feeds(&self, running: &mut Running, loaded: &Loaded, feeds: Vec<FedChannel>, now: Time) {
-        let keep: Vec<Road> = feeds.iter().map(|channel| (channel.file.id.clone(), via(channel.mode))).collect();
+        let keep: Vec<Road> = feeds.iter().map(|channel| (channel.file.id.clone(), channel.mode)).collect();
         let gone: Vec<Road> = running.feeds.keys().filter(|road| !keep.contains(road)).cloned().collect();
         for road in gone {
             self.stop_feed(running, &road).await;
         }
         for channel in feeds {
             let (id, connector) = (channel.file.id.clone(), channel.file.connector.clone());
-            let road = (id.clone(), via(channel.mode));
+            let road = (id.clone(), channel.mode);
             let same = |known: &Feeding| {
                 known.fingerprint == channel.file.fingerprint && known.connector.folder == channel.reader.connector().folder
             };
@@ -154,7 +144,7 @@ impl Gateway {
         let lease_epoch = self.parts.store.take_lease(&pull_lease(&source.account()), owner).await?;
         let feed = Arc::new(FeedChannel {
             id: channel.file.id.clone(),
-            via: via(channel.mode),
+            via: channel.mode,
             source,
             reader: channel.reader.clone(),
             limits: channel.limits.clone(),

@@ -21,12 +21,13 @@ use crate::config::oauth::{OAuth, OAuthGrant};
 use crate::config::settings::{ChannelFile, DestinationKind};
 use crate::config::source::Disk;
 use crate::config::{key, load};
-use crate::engines::imap::{FirstRun, ImapSource, Login};
+use crate::engines::imap::{ImapSource, Login};
 use crate::http::client::HttpClient;
 use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
 use crate::logic::seal::Sealer;
 use crate::model::codes::Code;
 use crate::model::id::AttachmentId;
+use crate::model::mailbox::FirstRun;
 use crate::ports::BoxFuture;
 use crate::ports::clock::Clock;
 use crate::ports::control::FolderCompared;
@@ -175,7 +176,7 @@ pub async fn reconcile(loaded: &load::Loaded, channel: &str) -> Result<Vec<Folde
     }
     let [mail] = mails;
     let store = SqliteStore::open_read_only(&loaded.config.instance.data_dir).map_err(|error| error.to_string())?;
-    let backfill = mail.settings.first_run == FirstRun::Backfill;
+    let backfill = mail.settings.mailbox.first_run == FirstRun::Backfill;
     let source = ImapSource::new(mail.settings, clock);
     crate::pipeline::reconcile::reconcile(&source, &store, backfill).await.map_err(|error| error.to_string())
 }

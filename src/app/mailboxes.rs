@@ -14,7 +14,8 @@ use crate::config::oauth::OAuthGrant;
 use crate::config::settings::ChannelFile;
 use crate::config::source::Disk;
 use crate::connector::kit::ChannelKit;
-use crate::engines::imap::{FirstRun, ImapSource};
+use crate::engines::imap::ImapSource;
+use crate::model::mailbox::FirstRun;
 use crate::model::time::Time;
 use crate::pipeline::pull::backfill_key;
 use crate::pipeline::reconcile::reconcile;
@@ -86,7 +87,7 @@ impl Gateway {
     pub async fn reconcile_channel(&self, channel: &str, repair: bool) -> Result<Vec<FolderCompared>, ControlError> {
         let (loaded, file) = self.mail_file(channel).await?;
         let mail = wire::mail_channel(&file, &self.parts.tokens).map_err(ControlError::Refused)?;
-        let backfill = mail.settings.first_run == FirstRun::Backfill;
+        let backfill = mail.settings.mailbox.first_run == FirstRun::Backfill;
         let source = ImapSource::new(mail.settings, self.parts.clock.clone());
         let compared = reconcile(&source, &*self.parts.store, backfill).await.map_err(failed)?;
         let overlooked: BTreeMap<&str, u64> = compared.iter().filter_map(first_overlooked).collect();

@@ -253,7 +253,7 @@ fn whole(file: &ChannelFile, oauth: &OAuth) -> [u8; 32] {
     // A client by itself speaks for no mailbox in particular.
     let user = match oauth.grant {
         OAuthGrant::ClientCredentials => "",
-        _ => file.imap.as_ref().map_or(file.id.as_str(), |imap| &imap.user),
+        _ => file.imap.as_ref().map_or(file.id.as_str(), |imap| &imap.mailbox.user),
     };
     let secrets: Vec<_> = crate::config::oauth::SECRETS.iter().map(|name| secret(file, name).unwrap_or_default()).collect();
     digest([described.as_str(), user].into_iter().chain(secrets.iter().map(ExposeSecret::expose_secret)))
@@ -261,7 +261,7 @@ fn whole(file: &ChannelFile, oauth: &OAuth) -> [u8; 32] {
 
 fn credential(file: &ChannelFile, oauth: &OAuth, digester: &Digester) -> Result<Credential, String> {
     let shown = file.file.display();
-    let user = file.imap.as_ref().map(|imap| imap.user.clone());
+    let user = file.imap.as_ref().map(|imap| imap.mailbox.user.clone());
     let url = oauth.token_url.clone();
     let known = |url: Option<Url>| url.ok_or_else(|| format!("{shown}: [oauth] does not say where tokens come from"));
     let client = |url: Url| Client::plain(url, &oauth.client_id, secret(file, "client_secret"), &oauth.scope);
@@ -317,7 +317,7 @@ pub fn mail_log_in(file: &ChannelFile, oauth: &OAuth) -> Result<LogIn, String> {
         client: Client::plain(token_url, &oauth.client_id, secret(file, "client_secret"), &oauth.scope),
         authorize_url: oauth.authorize_url.clone(),
         device_url: oauth.device_url.clone(),
-        user: file.imap.as_ref().map(|imap| imap.user.clone()),
+        user: file.imap.as_ref().map(|imap| imap.mailbox.user.clone()),
     })
 }
 

@@ -7,12 +7,11 @@ use crate::app::tokens::{MAIL, Tokens};
 use crate::config::channel_set;
 use crate::config::connectors::Connectors;
 use crate::config::load::Loaded;
-use crate::config::settings::{AfterMail, ChannelFile, Config, FirstRun, ImapTls, OnExhausted as OnExhaustedFile, OverLimit, Sasl};
+use crate::config::settings::{ChannelFile, Config, OnExhausted as OnExhaustedFile, OverLimit};
 use crate::connector::hook::Hook;
 use crate::connector::kit::ChannelKit;
 use crate::connector::load::Connector;
 use crate::connector::mail::{MailContext, MailLimits};
-use crate::connector::mode::Mode;
 use crate::connector::own::Own;
 use crate::connector::problem::Problem;
 use crate::connector::reader::Reader;
@@ -22,6 +21,7 @@ use crate::logic::digest::Digester;
 use crate::model::codes::Code;
 use crate::model::event::Channel;
 use crate::model::item::ChannelFacts;
+use crate::model::raw::Via;
 use crate::pipeline::intake::HookEntry;
 use crate::pipeline::limits::{LimitRules, Limits, Over, Rate};
 use crate::ports::clock::Clock;
@@ -89,7 +89,7 @@ pub struct FedChannel {
     /// Its file.
     pub file: Arc<ChannelFile>,
     /// `poll` or `stream`.
-    pub mode: Mode,
+    pub mode: Via,
     /// Reads its payloads.
     pub reader: Arc<Reader>,
     /// Its limits.
@@ -178,8 +178,8 @@ pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digeste
                 }
                 out.kits.push(Arc::new(ChannelKit { wallet: wallet.clone(), ..kit }));
                 let limits = Arc::new(Limits::new(&rules(&file), clock.clone()));
-                let (hooks, asked): (Vec<Mode>, Vec<Mode>) =
-                    channel_set::modes(&file, &connector.manifest).into_iter().partition(|mode| *mode == Mode::Webhook);
+                let (hooks, asked): (Vec<Via>, Vec<Via>) =
+                    channel_set::modes(&file, &connector.manifest).into_iter().partition(|mode| *mode == Via::Webhook);
                 if !asked.is_empty() {
                     let spec = channel_set::spec(&file);
                     match Reader::build(connector.clone(), spec, &asked, digester.clone(), channel_set::limits(&loaded.config)) {
@@ -288,19 +288,14 @@ pub fn mail_channel(file: &Arc<ChannelFile>, tokens: &Tokens) -> Result<MailChan
     let shown = file.file.display();
     let settings = file.imap.as_ref().ok_or_else(|| format!("{shown}: [imap] is missing"))?;
     let login = match &file.oauth {
-        Some(oauth) => imap::Login::Token {
-            source: tokens.source(file, oauth)?,
-            sasl: settings.sasl.map(|sasl| match sasl {
-                Sasl::XOAuth2 => imap::Sasl::XOAuth2,
-                Sasl::OAuthBearer => imap::Sasl::OAuthBearer,
-            }),
-        },
+        Some(oauth) => imap::Login::Token { source: tokens.source(file, oauth)?, sasl: settings.sasl },
         None => {
             let password = file.secrets.get("password").and_then(|values| values.first());
             imap::Login::Password(password.ok_or_else(|| format!("{shown}: [secrets] password is missing"))?.clone())
         }
     };
-    let mailbox = crate::model::address::Address::parse(&format!("email:{}", settings.user)).ok().filter(|a| a.value().contains('@'));
+    let mailbox =
+        crate::model::address::Address::parse(&format!("email:{}", settings.mailbox.user)).ok().filter(|a| a.value().contains('@'));
     Ok(MailChannel {
         facts: Arc::new(facts(file)),
         namespace: settings.namespace.clone(),
@@ -308,38 +303,7 @@ pub fn mail_channel(file: &Arc<ChannelFile>, tokens: &Tokens) -> Result<MailChan
         authserv_ids: crate::connector::mail::settings::authserv_ids(&file.settings),
         hops_max: settings.hops_max,
         loop_rate: settings.loop_rate,
-        settings: imap::ImapSettings {
-            host: settings.host.clone(),
-            port: settings.port,
-            tls: match settings.tls {
-                ImapTls::Implicit => imap::Tls::Implicit,
-                ImapTls::Starttls => imap::Tls::StartTls,
-                ImapTls::None => imap::Tls::None,
-            },
-            insecure: settings.insecure,
-            ca_pem: settings.ca_pem.clone().map(Into::into),
-            user: settings.user.clone(),
-            login,
-            folders: settings.folders.clone(),
-            after: match &settings.after {
-                AfterMail::Peek => imap::After::Peek,
-                AfterMail::Flag => imap::After::Flag,
-                AfterMail::Seen => imap::After::Seen,
-                AfterMail::Move { folder } => imap::After::Move(folder.clone()),
-                AfterMail::Delete { age } => imap::After::Delete(*age),
-            },
-            first_run: match settings.first_run {
-                FirstRun::FromNow => imap::FirstRun::FromNow,
-                FirstRun::Backfill => imap::FirstRun::Backfill,
-            },
-            poll_interval: settings.poll_interval,
-            idle: settings.idle,
-            mail_bytes_max: settings.mail_bytes_max,
-            batch_items_max: settings.batch_items_max,
-            batch_bytes_max: settings.batch_bytes_max,
-            day_bytes_max: settings.day_bytes_max,
-            timeouts: imap::Timeouts::default(),
-        },
+        settings: imap::ImapSettings { mailbox: settings.mailbox.clone(), login, timeouts: imap::Timeouts::default() },
         file: file.clone(),
     })
 }

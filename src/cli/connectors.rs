@@ -19,7 +19,7 @@ use crate::connector::fixtures::{self, Report};
 use crate::connector::folder::{Folder, desk_library};
 use crate::connector::jq::Limits;
 use crate::connector::manifest::Manifest;
-use crate::connector::mode::Mode;
+use crate::model::raw::Via;
 
 /// `connector …`.
 #[derive(Debug, Subcommand)]
@@ -104,7 +104,7 @@ fn text(row: &Value, key: &str) -> String {
 }
 
 fn modes(manifest: &Manifest) -> String {
-    manifest.modes().into_iter().map(Mode::as_str).collect::<Vec<_>>().join(", ")
+    manifest.modes().into_iter().map(Via::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn from(folder: &Folder, embedded: &Connectors) -> String {

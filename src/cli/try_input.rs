@@ -22,7 +22,6 @@ use crate::config::source::{Disk, EveryVariableSet};
 use crate::connector::fixtures::{self, TryInput};
 use crate::connector::load::Connector;
 use crate::connector::manifest::SettingType;
-use crate::connector::mode::Mode;
 use crate::model::raw::Via;
 use crate::ports::clock::Clock;
 
@@ -131,7 +130,7 @@ fn input(args: &TryArgs, bytes: Vec<u8>, connector: &Connector, channel: Option<
     if let Some(imap) = channel.and_then(|channel| channel.imap.as_ref()) {
         // The login name counts as an address of the mailbox without being listed.
         let listed = settings.entry("addresses").or_insert_with(|| Value::Array(Vec::new()));
-        listed.as_array_mut().into_iter().for_each(|listed| listed.push(Value::String(imap.user.clone())));
+        listed.as_array_mut().into_iter().for_each(|listed| listed.push(Value::String(imap.mailbox.user.clone())));
     }
     let (mut map, mut account) = (channel.and_then(|channel| channel.map.clone()), channel.and_then(|channel| channel.account.clone()));
     for (name, value) in &args.setting {
@@ -149,10 +148,10 @@ fn input(args: &TryArgs, bytes: Vec<u8>, connector: &Connector, channel: Option<
         Some(ViaArg::Poll) => Via::Poll,
         Some(ViaArg::Stream) => Via::Stream,
         None => match manifest.modes().first() {
-            Some(Mode::Imap) => Via::Imap,
-            Some(Mode::Poll) => Via::Poll,
-            Some(Mode::Stream) => Via::Stream,
-            Some(Mode::Webhook) | None => Via::Webhook,
+            Some(Via::Imap) => Via::Imap,
+            Some(Via::Poll) => Via::Poll,
+            Some(Via::Stream) => Via::Stream,
+            Some(Via::Webhook) | None => Via::Webhook,
         },
     };
     Ok(TryInput {

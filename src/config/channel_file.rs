@@ -8,10 +8,11 @@ use crate::config::keys;
 use crate::config::oauth;
 use crate::config::read::{Reading, Section};
 use crate::config::secrets::error_text;
-use crate::config::settings::{AfterMail, ChannelFile, ChannelLimits, FirstRun, ImapSettings, ImapTls, OverLimit, Sasl, SenderLimit};
+use crate::config::settings::{ChannelFile, ChannelLimits, ImapSettings, OverLimit, SenderLimit};
 use crate::config::units::Rate;
-use crate::connector::mode::Mode;
 use crate::model::event::Priority;
+use crate::model::mailbox::{After, FirstRun, Mailbox, Sasl, Tls};
+use crate::model::raw::Via;
 
 /// Reads a channel file. What is wrong is in `reading`; the result may only be used if that holds no error.
 pub fn read(reading: &mut Reading<'_>, id: &str, file: &Path) -> Option<ChannelFile> {
@@ -27,7 +28,7 @@ pub fn read(reading: &mut Reading<'_>, id: &str, file: &Path) -> Option<ChannelF
         connector: root.text("connector").unwrap_or_default(),
         enabled: root.flag("enabled").unwrap_or(true),
         account: root.text("account"),
-        modes: root.texts("mode").unwrap_or_default().iter().filter_map(|word| Mode::parse(word)).collect(),
+        modes: root.texts("mode").unwrap_or_default().iter().filter_map(|word| Via::parse(word)).collect(),
         first_run: first_run(&root),
         backfill_items_max: root.integer("backfill_items_max").and_then(|number| u64::try_from(number).ok()).unwrap_or(1),
         hook: root.text("hook").unwrap_or_else(|| id.to_owned()),
@@ -99,39 +100,39 @@ fn imap_settings(reading: &mut Reading<'_>, section: &Section, digest: &mut Sha2
     let host = section.text("host")?;
     let user = section.text("user")?;
     let tls = match section.text("tls").as_deref() {
-        Some("starttls") => ImapTls::Starttls,
-        Some("none") => ImapTls::None,
-        _ => ImapTls::Implicit,
+        Some("starttls") => Tls::StartTls,
+        Some("none") => Tls::None,
+        _ => Tls::Implicit,
     };
     let insecure = section.flag("insecure").unwrap_or(false);
-    if tls == ImapTls::None && !insecure && !is_loopback(&host) {
+    if tls == Tls::None && !insecure && !is_loopback(&host) {
         let advice = Some("use \"implicit\" or \"starttls\"".to_owned());
         reading.wrong(section.span("tls"), format!("without TLS the password would travel readable to {host}"), advice);
     }
     let after = match (section.text("after").as_deref(), section.text("move_to")) {
-        (Some("flag"), _) => AfterMail::Flag,
-        (Some("seen"), _) => AfterMail::Seen,
-        (Some("move"), Some(folder)) => AfterMail::Move { folder },
+        (Some("flag"), _) => After::Flag,
+        (Some("seen"), _) => After::Seen,
+        (Some("move"), Some(folder)) => After::Move(folder),
         (Some("move"), None) => {
             let advice = Some("add `move_to = \"Processed\"`".to_owned());
             reading.wrong(section.span("after"), "`after = \"move\"` needs a folder", advice);
-            AfterMail::Peek
+            After::Peek
         }
         (Some("delete"), _) => match section.duration("delete_after") {
-            Some(age) => AfterMail::Delete { age },
+            Some(age) => After::Delete(age),
             None => {
                 let advice = Some("add `delete_after = \"30d\"`".to_owned());
                 reading.wrong(section.span("after"), "`after = \"delete\"` needs an age", advice);
-                AfterMail::Peek
+                After::Peek
             }
         },
-        _ => AfterMail::Peek,
+        _ => After::Peek,
     };
     let folders = section.texts("folders").unwrap_or_default();
     if folders.is_empty() {
         reading.wrong(section.span("folders"), "`folders` must name at least one folder", None);
     }
-    if let AfterMail::Move { folder } = &after
+    if let After::Move(folder) = &after
         && folders.contains(folder)
     {
         reading.wrong(section.span("move_to"), "mail would be moved into a folder it is taken from", None);
@@ -144,14 +145,13 @@ fn imap_settings(reading: &mut Reading<'_>, section: &Section, digest: &mut Sha2
         }
     }
     let whole = |key: &str| section.integer(key).and_then(|number| usize::try_from(number).ok()).unwrap_or(1);
-    Some(ImapSettings {
-        port: section.integer("port").and_then(|port| u16::try_from(port).ok()).unwrap_or(if tls == ImapTls::Implicit { 993 } else { 143 }),
+    let mailbox = Mailbox {
+        port: section.integer("port").and_then(|port| u16::try_from(port).ok()).unwrap_or(if tls == Tls::Implicit { 993 } else { 143 }),
         host,
         tls,
         insecure,
-        ca_pem,
+        ca_pem: ca_pem.map(Into::into),
         user,
-        sasl: section.text("sasl").map(|word| if word == "oauthbearer" { Sasl::OAuthBearer } else { Sasl::XOAuth2 }),
         folders,
         after,
         first_run: first_run(section),
@@ -161,6 +161,10 @@ fn imap_settings(reading: &mut Reading<'_>, section: &Section, digest: &mut Sha2
         batch_items_max: whole("batch_items_max"),
         batch_bytes_max: section.size("batch_bytes_max").unwrap_or(0),
         day_bytes_max: section.size("day_bytes_max"),
+    };
+    Some(ImapSettings {
+        mailbox,
+        sasl: section.text("sasl").map(|word| if word == "oauthbearer" { Sasl::OAuthBearer } else { Sasl::XOAuth2 }),
         hops_max: whole("hops_max"),
         loop_rate: section.rate("loop_rate").unwrap_or(Rate { count: 20, per: std::time::Duration::from_secs(3_600) }),
         namespace: section.text("namespace").unwrap_or_default(),

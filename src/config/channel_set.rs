@@ -11,11 +11,11 @@ use crate::connector::hook::Hook;
 use crate::connector::kit::ChannelKit;
 use crate::connector::load::Connector;
 use crate::connector::manifest::Manifest;
-use crate::connector::mode::Mode;
 use crate::connector::problem::{Problem, did_you_mean};
 use crate::connector::reader::{ChannelSpec, ReadLimits, Reader};
 use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
 use crate::model::codes::Code;
+use crate::model::raw::Via;
 
 /// Channels by id; a broken one with its problems.
 pub type Channels = BTreeMap<String, Result<Arc<ChannelFile>, FailedChannel>>;
@@ -44,7 +44,7 @@ pub fn check(
             Ok(connector) if channel.enabled && !connector.manifest.is_mail() => {
                 warnings.extend(unfetched(&channel, &connector, text));
                 let modes = modes(&channel, &connector.manifest);
-                let roads = modes.iter().filter(|mode| **mode != Mode::Webhook);
+                let roads = modes.iter().filter(|mode| **mode != Via::Webhook);
                 let twice = roads.filter_map(|mode| asked.insert(account(&channel, *mode), channel.id.clone())).next();
                 if let Some(other) = twice {
                     let message = format!("channel `{other}` asks for the messages of this account already");
@@ -52,7 +52,7 @@ pub fn check(
                     fail(channels, &channel, vec![placed(problem, text, &["account", "connector"])]);
                     continue;
                 }
-                if !modes.contains(&Mode::Webhook) {
+                if !modes.contains(&Via::Webhook) {
                     continue;
                 }
                 let sharing = hooks.entry(channel.hook.clone()).or_default();
@@ -131,12 +131,12 @@ fn against_connector(
 }
 
 /// How the messages of a channel come.
-pub fn modes(channel: &ChannelFile, manifest: &Manifest) -> Vec<Mode> {
+pub fn modes(channel: &ChannelFile, manifest: &Manifest) -> Vec<Via> {
     if channel.modes.is_empty() { manifest.modes().into_iter().take(1).collect() } else { channel.modes.clone() }
 }
 
 /// The account that the cursors of a road belong to, where a channel is asked for its messages or listens.
-pub fn account(channel: &ChannelFile, mode: Mode) -> String {
+pub fn account(channel: &ChannelFile, mode: Via) -> String {
     format!("{}:{}:{}", mode.as_str(), channel.connector, channel.account.as_ref().unwrap_or(&channel.id))
 }
 
@@ -152,11 +152,11 @@ fn by_modes(config: &Config, connector: &Arc<Connector>, channel: &ChannelFile) 
         problems.push(Problem::whole(&shown, message).suggest(format!("it knows {}", known.join(", "))));
     }
     let digester = || Digester::new(&[0; INSTANCE_KEY_BYTES]);
-    if chosen.contains(&Mode::Webhook) {
+    if chosen.contains(&Via::Webhook) {
         let built = Hook::build(&channel.hook, connector.clone(), vec![spec(channel)], digester(), limits(config));
         problems.extend(built.err().unwrap_or_default());
     }
-    let asked: Vec<Mode> = chosen.into_iter().filter(|mode| *mode != Mode::Webhook).collect();
+    let asked: Vec<Via> = chosen.into_iter().filter(|mode| *mode != Via::Webhook).collect();
     if !asked.is_empty() {
         let built = Reader::build(connector.clone(), spec(channel), &asked, digester(), limits(config));
         let more = built.err().unwrap_or_default().into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>();

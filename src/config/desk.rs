@@ -9,14 +9,15 @@ use secrecy::SecretString;
 
 use crate::config::connectors::Connectors;
 use crate::config::read::{Reading, Section};
-use crate::config::settings::{ChannelFile, ChannelLimits, FirstRun, TicketSettings};
+use crate::config::settings::{ChannelFile, ChannelLimits, TicketSettings};
 use crate::connector::jq::Limits;
-use crate::connector::mode::Mode;
 use crate::connector::problem::did_you_mean;
 use crate::connector::ticket::TicketSystem;
 use crate::connector::ticket::compose::Forms;
 use crate::logic::ticket::{OnClosed, OnGone, TicketPolicy};
 use crate::model::event::Priority;
+use crate::model::mailbox::FirstRun;
+use crate::model::raw::Via;
 use crate::model::ticket::BackRules;
 
 /// Reads what a ticket destination is given; what is wrong is in `reading`.
@@ -88,8 +89,8 @@ pub fn read(reading: &mut Reading<'_>, id: &str, section: &Section, dir: &Path) 
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// By which roads news of the system come back, and what a done ticket does to its conversation.
-fn back(reading: &mut Reading<'_>, section: &Section, system: &TicketSystem, on_closed: OnClosed) -> Option<(Vec<Mode>, BackRules)> {
-    let modes: Vec<Mode> = section.texts("back").unwrap_or_default().iter().filter_map(|word| Mode::parse(word)).collect();
+fn back(reading: &mut Reading<'_>, section: &Section, system: &TicketSystem, on_closed: OnClosed) -> Option<(Vec<Via>, BackRules)> {
+    let modes: Vec<Via> = section.texts("back").unwrap_or_default().iter().filter_map(|word| Via::parse(word)).collect();
     let within = section.duration("reopen_within").filter(|_| section.written("reopen_within"));
     if within.is_some() && (on_closed != OnClosed::Reopen || modes.is_empty()) {
         let message = "`reopen_within` does nothing here: it is for tickets that are opened again, and needs to hear when one was closed";
@@ -123,7 +124,7 @@ fn as_channel(
     reading: &Reading<'_>,
     id: &str,
     section: &Section,
-    (modes, rules): (Vec<Mode>, BackRules),
+    (modes, rules): (Vec<Via>, BackRules),
     (system, settings, secrets): (&TicketSystem, serde_json::Map<String, serde_json::Value>, BTreeMap<String, Vec<SecretString>>),
 ) -> ChannelFile {
     ChannelFile {

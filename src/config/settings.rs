@@ -11,13 +11,14 @@ use url::Url;
 
 use crate::config::oauth::OAuth;
 use crate::config::units::{Network, Rate};
-use crate::connector::mode::Mode;
 use crate::connector::problem::Problem;
 use crate::connector::ticket::TicketSystem;
 use crate::connector::ticket::compose::Forms;
 use crate::logic::ticket::TicketPolicy;
 use crate::model::codes::Code;
 use crate::model::event::Priority;
+use crate::model::mailbox::{FirstRun, Mailbox, Sasl};
+use crate::model::raw::Via;
 use crate::model::ticket::BackRules;
 use crate::ports::destination::SmtpTls;
 use crate::ports::store::Retention;
@@ -383,7 +384,7 @@ pub struct ChannelFile {
     /// Which account of the platform.
     pub account: Option<String>,
     /// How its messages come; the connector's default if empty.
-    pub modes: Vec<Mode>,
+    pub modes: Vec<Via>,
     /// What happens at the first run, where it is asked for its messages.
     pub first_run: FirstRun,
     /// How many things of every list a backfill takes in.
@@ -449,91 +450,13 @@ pub enum OverLimit {
     Hold,
 }
 
-/// How an IMAP connection is protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ImapTls {
-    /// TLS from the first byte (port 993).
-    Implicit,
-    /// STARTTLS (port 143).
-    Starttls,
-    /// None: loopback only, unless `insecure = true`.
-    None,
-}
-
-/// What is done to a mail at its server, after the commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AfterMail {
-    /// Nothing.
-    Peek,
-    /// Gets the keyword `$Ingested`.
-    Flag,
-    /// Gets the flag `\Seen`.
-    Seen,
-    /// Moves to this folder.
-    Move {
-        /// Where to.
-        folder: String,
-    },
-    /// Is deleted when it is old enough.
-    Delete {
-        /// How old.
-        age: Duration,
-    },
-}
-
-/// What happens at the first run of a pulled channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FirstRun {
-    /// Only what arrives from now on.
-    FromNow,
-    /// Everything that is there, as historic.
-    Backfill,
-}
-
-/// How a bearer token is shown to an IMAP server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sasl {
-    /// XOAUTH2.
-    XOAuth2,
-    /// OAUTHBEARER.
-    OAuthBearer,
-}
-
 /// `[imap]` of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImapSettings {
-    /// Server.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// How the connection is protected.
-    pub tls: ImapTls,
-    /// `tls = "none"` also beyond loopback.
-    pub insecure: bool,
-    /// PEM of an own CA: its content.
-    pub ca_pem: Option<Vec<u8>>,
-    /// Who logs in. The password is `[secrets] password`.
-    pub user: String,
+    /// The account. Its password is `[secrets] password`.
+    pub mailbox: Mailbox,
     /// How a token is shown; none: what the server offers.
     pub sasl: Option<Sasl>,
-    /// Folders.
-    pub folders: Vec<String>,
-    /// What is done to a mail after the commit.
-    pub after: AfterMail,
-    /// What happens at the first run.
-    pub first_run: FirstRun,
-    /// Pause between two looks where IDLE does not help.
-    pub poll_interval: Duration,
-    /// Use IDLE where the server can.
-    pub idle: bool,
-    /// Largest mail that is fetched whole.
-    pub mail_bytes_max: u64,
-    /// Mails of one batch.
-    pub batch_items_max: usize,
-    /// Bytes of one batch.
-    pub batch_bytes_max: u64,
-    /// Bytes fetched a day.
-    pub day_bytes_max: Option<u64>,
     /// Received fields a mail may have.
     pub hops_max: usize,
     /// Answers of one sender about one matter.

@@ -5,9 +5,10 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 
 use crate::config::load::{Loaded, diff, load};
-use crate::config::settings::{DestinationKind, ImapTls};
+use crate::config::settings::DestinationKind;
 use crate::config::source::Memory;
 use crate::model::codes::Code;
+use crate::model::mailbox::Tls;
 
 const MAIN: &str = "[destination.desk]\nkind = \"webhook\"\nurl = \"https://desk.example.org/in\"\nsecret = [{ env = \"ONE\" }, { file = \"two.secret\" }]\n\
                     [[route]]\nto = [\"desk\"]\n";
@@ -80,7 +81,10 @@ fn mailbox_has_the_port_of_its_protection() {
     let loaded = loaded(&files().file("c/channels/mail.toml", mailbox));
     let channel = loaded.channels["mail"].as_ref().unwrap();
     let imap = channel.imap.as_ref().unwrap();
-    assert_eq!((imap.port, imap.tls, imap.folders.as_slice()), (143, ImapTls::Starttls, ["INBOX".to_owned()].as_slice()));
+    assert_eq!(
+        (imap.mailbox.port, imap.mailbox.tls, imap.mailbox.folders.as_slice()),
+        (143, Tls::StartTls, ["INBOX".to_owned()].as_slice())
+    );
 }
 
 #[test]

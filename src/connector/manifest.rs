@@ -12,13 +12,13 @@ use crate::connector::call::auth::AuthSpec;
 use crate::connector::enrich::EnrichSpec;
 use crate::connector::handshake::Handshake;
 use crate::connector::media::RecipeSpec;
-use crate::connector::mode::Mode;
 use crate::connector::own::WhoamiSpec;
 use crate::connector::poll::spec::{LimitsSpec, PollSpec};
 use crate::connector::problem::Problem;
 use crate::connector::setting::toml_problem;
 use crate::connector::stream::StreamSpec;
 use crate::connector::subscribe::SubscribeSpec;
+use crate::model::raw::Via;
 
 /// Longest wait for parts of a message: what follows in its conversation waits too.
 const COALESCE_WINDOW_MAX: Duration = Duration::from_secs(300);
@@ -38,7 +38,7 @@ pub struct Manifest {
     pub about: String,
     /// How its payloads can come, the default first. Unset: every way that it describes.
     #[serde(default)]
-    pub mode: Vec<Mode>,
+    pub mode: Vec<Via>,
     /// What a conversation is.
     #[serde(default)]
     pub unit: Unit,
@@ -163,7 +163,7 @@ pub struct Setting {
     pub required: bool,
     /// The modes that need it; all if empty.
     #[serde(default, rename = "for")]
-    pub modes: Vec<Mode>,
+    pub modes: Vec<Via>,
     /// One sentence for the admin.
     pub help: String,
 }
@@ -199,7 +199,7 @@ pub struct Secret {
     pub optional: bool,
     /// The modes that need it; all if empty.
     #[serde(default, rename = "for")]
-    pub modes: Vec<Mode>,
+    pub modes: Vec<Via>,
 }
 
 /// How requests are taken.
@@ -425,7 +425,7 @@ impl Manifest {
             wrong("needs [webhook], [poll.NAME] or [stream]".to_owned());
         }
         for mode in &self.mode {
-            if *mode != Mode::Imap && !self.described().contains(mode) {
+            if *mode != Via::Imap && !self.described().contains(mode) {
                 wrong(format!("`mode` names {}, which nothing describes", mode.as_str()));
             }
         }
@@ -435,20 +435,20 @@ impl Manifest {
     }
 
     /// The ways that its tables describe.
-    fn described(&self) -> Vec<Mode> {
-        let polls = (!self.poll.is_empty()).then_some(Mode::Poll);
-        let streams = self.stream.as_ref().map(|_| Mode::Stream);
-        self.webhook.iter().map(|_| Mode::Webhook).chain(polls).chain(streams).collect()
+    fn described(&self) -> Vec<Via> {
+        let polls = (!self.poll.is_empty()).then_some(Via::Poll);
+        let streams = self.stream.as_ref().map(|_| Via::Stream);
+        self.webhook.iter().map(|_| Via::Webhook).chain(polls).chain(streams).collect()
     }
 
     /// How its payloads can come, the default first.
-    pub fn modes(&self) -> Vec<Mode> {
+    pub fn modes(&self) -> Vec<Via> {
         if self.mode.is_empty() { self.described() } else { self.mode.clone() }
     }
 
     /// It reads mailboxes.
     pub fn is_mail(&self) -> bool {
-        self.mode == [Mode::Imap]
+        self.mode == [Via::Imap]
     }
 
     fn setting_names(&self) -> Vec<(&'static str, &str)> {

@@ -20,7 +20,6 @@ pub mod load;
 pub mod mail;
 pub mod manifest;
 pub mod media;
-pub mod mode;
 pub mod normalize;
 pub mod own;
 pub mod poll;

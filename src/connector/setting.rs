@@ -2,8 +2,8 @@
 //! of a key that is not known.
 
 use crate::connector::manifest::{Secret, Setting, SettingType, duration};
-use crate::connector::mode::Mode;
 use crate::connector::problem::{Problem, did_you_mean};
+use crate::model::raw::Via;
 
 /// Primitives that later versions carry out; named apart, so that the error says so.
 const LATER: &[&str] = &["subscribe", "reply", "correlate", "capabilities"];
@@ -45,15 +45,15 @@ impl SettingType {
 
 impl Secret {
     /// Whether one of these modes needs it.
-    pub fn is_for(&self, modes: &[Mode]) -> bool {
-        Mode::needed(&self.modes, modes)
+    pub fn is_for(&self, modes: &[Via]) -> bool {
+        Via::needed(&self.modes, modes)
     }
 }
 
 impl Setting {
     /// Whether one of these modes needs it.
-    pub fn is_for(&self, modes: &[Mode]) -> bool {
-        Mode::needed(&self.modes, modes)
+    pub fn is_for(&self, modes: &[Via]) -> bool {
+        Via::needed(&self.modes, modes)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod event;
 pub mod id;
 pub mod item;
 pub mod key;
+pub mod mailbox;
 pub mod raw;
 pub mod schema;
 pub mod ticket;

@@ -11,7 +11,7 @@ use crate::model::time::Time;
 /// still commits in the group, a larger one would stall it).
 pub const RAW_ROW_BYTES_MAX: usize = 1024 * 1024;
 
-/// How a raw reached us.
+/// A way that payloads come by: how a raw reached us, and a `mode` of channel files and manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {
@@ -34,6 +34,16 @@ impl Via {
             Self::Stream => "stream",
             Self::Imap => "imap",
         }
+    }
+
+    /// The way of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Webhook, Self::Poll, Self::Stream, Self::Imap].into_iter().find(|via| via.as_str() == word)
+    }
+
+    /// Whether what these ways need (all, if empty) is needed by one of those that are chosen.
+    pub fn needed(by: &[Self], chosen: &[Self]) -> bool {
+        by.is_empty() || by.iter().any(|via| chosen.contains(via))
     }
 }
 

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use omnigate::connector::folder::Folder;
 use omnigate::connector::jq;
 use omnigate::connector::load::Connector;
-use omnigate::connector::mode::Mode;
 use omnigate::connector::reader::{ChannelSpec, ReadLimits, Reader};
 use omnigate::logic::digest::Digester;
 use omnigate::logic::ids::IdMaker;
@@ -111,7 +110,7 @@ fn reader() -> Arc<Reader> {
         new_after_ms: None,
         back: None,
     };
-    let built = Reader::build(Arc::new(connector), spec, &[Mode::Poll], Digester::new(&[1; 32]), ReadLimits::default());
+    let built = Reader::build(Arc::new(connector), spec, &[Via::Poll], Digester::new(&[1; 32]), ReadLimits::default());
     Arc::new(built.unwrap())
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use omnigate::engines::imap::{After, FirstRun, ImapSettings, Login, Tls};
+use omnigate::engines::imap::{ImapSettings, Login};
 use omnigate::model::codes::Code;
+use omnigate::model::mailbox::{After, FirstRun, Tls};
 use omnigate::ports::pull::{Pull, PullError, PullSource, PulledState, Woken};
 use omnigate::ports::store::SourceState;
 
@@ -14,7 +15,7 @@ fn quick(port: u16) -> ImapSettings {
     let mut quick = settings(port, "ana");
     quick.timeouts.read = Duration::from_millis(400);
     quick.timeouts.connect = Duration::from_millis(1500);
-    quick.poll_interval = Duration::from_millis(20);
+    quick.mailbox.poll_interval = Duration::from_millis(20);
     quick
 }
 
@@ -367,7 +368,7 @@ async fn numbers_that_lie_far_apart_are_found_in_few_questions() {
 async fn a_first_run_from_now_writes_down_where_now_is() {
     let server = ScriptedImap::start(vec![login("") + &examine(3, 7, 4)]);
     let mut now = quick(server.port);
-    now.first_run = FirstRun::FromNow;
+    now.mailbox.first_run = FirstRun::FromNow;
     let mut desk = Desk::default();
     let mut pull = source(now).open().await.unwrap();
     desk.drain(&mut *pull).await.unwrap();
@@ -401,7 +402,7 @@ async fn starttls_takes_nothing_that_was_said_before_tls() {
     for (script, code, text) in cases {
         let server = ScriptedImap::start(vec![script.clone()]);
         let mut with = quick(server.port);
-        with.tls = Tls::StartTls;
+        with.mailbox.tls = Tls::StartTls;
         let refused = source(with).open().await.err().unwrap();
         assert_eq!(code_of(&refused), code, "{script}: {refused}");
         assert!(refused.to_string().contains(text), "{refused}");
@@ -445,12 +446,12 @@ async fn strange_passwords_go_over_the_wire_as_they_are() {
     source(with.clone()).open().await.unwrap();
     server.must_be_content();
     let server = ScriptedImap::start(vec!["S: * OK [CAPABILITY IMAP4rev1] hi\nhang\n".to_owned()]);
-    with.port = server.port;
+    with.mailbox.port = server.port;
     let refused = source(with.clone()).open().await.err().unwrap();
     assert_eq!(code_of(&refused), Code::AuthFailed);
     with.login = Login::Password("inject\r\nA1 LOGOUT".to_owned().into());
     let server = ScriptedImap::start(vec!["S: * OK [CAPABILITY IMAP4rev1] hi\nhang\n".to_owned()]);
-    with.port = server.port;
+    with.mailbox.port = server.port;
     source(with).open().await.err().unwrap();
     server.must_be_content();
 }
@@ -458,7 +459,7 @@ async fn strange_passwords_go_over_the_wire_as_they_are() {
 #[tokio::test]
 async fn a_password_is_not_sent_beyond_loopback_without_tls() {
     let mut bare = quick(9);
-    bare.host = "imap.example.org".to_owned();
+    bare.mailbox.host = "imap.example.org".to_owned();
     let refused = source(bare).open().await.err().unwrap();
     assert!(matches!(&refused, PullError::Person { code: Code::Tls, .. }), "{refused:?}");
 }
@@ -484,7 +485,7 @@ async fn moving_without_move_never_expunges_what_others_marked() {
     for (capabilities, rest) in cases {
         let server = ScriptedImap::start(vec![select(&rest, capabilities)]);
         let mut with = quick(server.port);
-        with.after = After::Move("Done".to_owned());
+        with.mailbox.after = After::Move("Done".to_owned());
         let mut desk = Desk::default();
         desk.states.push(known(3, 2));
         desk.unsettled = vec![("INBOX".to_owned(), 1, 1), ("INBOX".to_owned(), 1, 2)];
@@ -500,7 +501,7 @@ async fn moving_without_move_never_expunges_what_others_marked() {
 async fn a_refused_policy_does_not_stop_the_source() {
     let server = ScriptedImap::start(vec![select("C: UID MOVE 1 \"Done\"\nT: NO [CANNOT] not here\n", "MOVE")]);
     let mut with = quick(server.port);
-    with.after = After::Move("Done".to_owned());
+    with.mailbox.after = After::Move("Done".to_owned());
     let mut desk = Desk::default();
     desk.states.push(known(3, 2));
     desk.unsettled = vec![("INBOX".to_owned(), 1, 1)];

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use omnigate::engines::imap::{After, ImapSettings};
+use omnigate::engines::imap::ImapSettings;
 use omnigate::model::codes::Code;
+use omnigate::model::mailbox::After;
 use omnigate::ports::clock::Clock as _;
 use omnigate::ports::pull::{PullError, PullSource as _, PulledState, Woken};
 use omnigate::ports::store::SourceState;
@@ -17,7 +18,7 @@ fn quick(port: u16) -> ImapSettings {
     let mut quick = settings(port, "ana");
     quick.timeouts.read = Duration::from_millis(800);
     quick.timeouts.connect = Duration::from_millis(1500);
-    quick.poll_interval = Duration::from_millis(20);
+    quick.mailbox.poll_interval = Duration::from_millis(20);
     quick
 }
 
@@ -36,7 +37,7 @@ async fn a_missing_folder_is_told_once_and_the_others_are_read() {
     let first = script(&[&login("IDLE"), missing, &examine(1, 7, 2), &listing(1, 1, &[1]), &bodies("1", &[1])]);
     let server = ScriptedImap::start(vec![first + "C: IDLE\nS: + idling\nC: DONE\nT: OK\n" + missing + &examine(1, 7, 2)]);
     let mut with = quick(server.port);
-    with.folders = vec!["INBOX".to_owned(), "Gone".to_owned()];
+    with.mailbox.folders = vec!["INBOX".to_owned(), "Gone".to_owned()];
     let mut desk = Desk::default();
     let mut pull = source(with).open().await.unwrap();
     desk.drain(&mut *pull).await.unwrap();
@@ -55,7 +56,7 @@ async fn the_next_mails_are_asked_for_before_the_last_have_come() {
     let ahead = script(&[&ask(1), &ask(2), &come(1), &ask(3), &come(2), &come(3)]);
     let server = ScriptedImap::start(vec![script(&[&login(""), &examine(3, 7, 4), &listing(1, 3, &[1, 2, 3]), &ahead])]);
     let mut with = quick(server.port);
-    with.batch_items_max = 1;
+    with.mailbox.batch_items_max = 1;
     let mut desk = Desk::default();
     let mut pull = source(with.clone()).open().await.unwrap();
     desk.drain(&mut *pull).await.unwrap();
@@ -65,7 +66,7 @@ async fn the_next_mails_are_asked_for_before_the_last_have_come() {
     // Dovecot works on several questions at once, and mixes the answers.
     let mixed = script(&[&ask(1), &ask(2), &body(2), &body(1), "O: OK\n", &ask(3), &body(3), "T: OK\n", "O: OK\n"]);
     let server = ScriptedImap::start(vec![script(&[&login(""), &examine(3, 7, 4), &listing(1, 3, &[1, 2, 3]), &mixed])]);
-    with.port = server.port;
+    with.mailbox.port = server.port;
     let mut desk = Desk::default();
     let mut pull = source(with.clone()).open().await.unwrap();
     desk.drain(&mut *pull).await.unwrap();
@@ -78,7 +79,7 @@ async fn the_next_mails_are_asked_for_before_the_last_have_come() {
     let rest = script(&[&listing(2, 3, &[2, 3]), &ask(2), &ask(3), &come(2), &come(3)]);
     let ahead = script(&[&ask(1), &ask(2), "O: OK\n", &come(2), gone, &rest]);
     let server = ScriptedImap::start(vec![script(&[&login(""), &examine(3, 7, 4), &listing(1, 3, &[1, 2, 3]), &ahead])]);
-    with.port = server.port;
+    with.mailbox.port = server.port;
     let mut desk = Desk::default();
     let mut pull = source(with).open().await.unwrap();
     desk.drain(&mut *pull).await.unwrap();
@@ -152,30 +153,13 @@ async fn where_changes_are_counted_a_mail_that_appears_late_is_found_at_the_next
     let server = ScriptedImap::start(vec![begin + &late + &calm]);
     let mut desk = Desk::default();
     let mut with = quick(server.port);
-    (with.idle, with.poll_interval) = (false, Duration::from_millis(1));
+    (with.mailbox.idle, with.mailbox.poll_interval) = (false, Duration::from_millis(1));
     let mut pull = source(with).open().await.unwrap();
     for _ in 0..5 {
         desk.drain(&mut *pull).await.unwrap();
         pull.wait(Duration::from_secs(1)).await.unwrap();
     }
     assert_eq!((desk.uids(), desk.rolls), (vec![1, 3, 2], 1));
-    server.must_be_content();
-}
-
-#[tokio::test]
-async fn a_server_that_says_it_counts_changes_and_cannot_is_not_asked_again() {
-    let refused = "C: EXAMINE \"INBOX\" (CONDSTORE)\nT: BAD what\n";
-    let begin = script(&[&login("CONDSTORE"), refused, &examine(1, 7, 2), &listing(1, 1, &[1]), &bodies("1", &[1])]);
-    let server = ScriptedImap::start(vec![begin + &examine(1, 7, 2)]);
-    let mut desk = Desk::default();
-    let mut with = quick(server.port);
-    (with.idle, with.poll_interval) = (false, Duration::from_millis(1));
-    let mut pull = source(with).open().await.unwrap();
-    for _ in 0..2 {
-        desk.drain(&mut *pull).await.unwrap();
-        pull.wait(Duration::from_secs(1)).await.unwrap();
-    }
-    assert_eq!(desk.uids(), [1]);
     server.must_be_content();
 }
 
@@ -244,7 +228,7 @@ async fn old_mails_are_deleted_alone_and_young_ones_stay() {
         let store = "C: UID STORE 1 +FLAGS.SILENT (\\Deleted)\nT: OK\n";
         let server = ScriptedImap::start(vec![script(&[&login(can), &select, &dates, store, expunge])]);
         let mut with = quick(server.port);
-        with.after = After::Delete(Duration::from_secs(86_400));
+        with.mailbox.after = After::Delete(Duration::from_secs(86_400));
         let mut desk = Desk::default();
         desk.states.push(known(3, 0));
         desk.unsettled = (1..=3).map(|uid| ("INBOX".to_owned(), 1, uid)).collect();

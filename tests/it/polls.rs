@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use omnigate::connector::folder::Folder;
 use omnigate::connector::jq;
 use omnigate::connector::load::Connector;
-use omnigate::connector::mode::Mode;
 use omnigate::connector::poll::lane::Begin;
 use omnigate::connector::reader::{ChannelSpec, ReadLimits, Reader};
 use omnigate::engines::poll::{PollParts, PollSource};
@@ -61,7 +60,7 @@ fn reader(poll: &str, platform: &Platform, settings: Value) -> Arc<Reader> {
         new_after_ms: None,
         back: None,
     };
-    Arc::new(Reader::build(Arc::new(connector), spec, &[Mode::Poll], Digester::new(&[1; 32]), ReadLimits::default()).unwrap())
+    Arc::new(Reader::build(Arc::new(connector), spec, &[Via::Poll], Digester::new(&[1; 32]), ReadLimits::default()).unwrap())
 }
 
 struct Nobody;

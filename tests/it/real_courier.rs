@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use omnigate::engines::imap::After;
+use omnigate::model::mailbox::After;
 use omnigate::ports::pull::PulledState;
 
 use crate::support::courier::Courier;
@@ -19,7 +19,7 @@ async fn a_server_without_uidnext_is_read_polled_and_recognised_after_a_renumber
     let Some(courier) = Courier::start() else { return };
     courier.deliver(mails(0..20));
     let mut with = settings(courier.port, "ana");
-    (with.idle, with.poll_interval) = (false, Duration::from_millis(100));
+    (with.mailbox.idle, with.mailbox.poll_interval) = (false, Duration::from_millis(100));
     let source = source(with);
     let mut desk = Desk::default();
     let mut pull = desk.persist(&source, 1).await;
@@ -44,7 +44,7 @@ async fn a_server_without_uidnext_is_read_polled_and_recognised_after_a_renumber
 async fn a_folder_that_only_we_read_keeps_its_numbers_and_no_mail_takes_the_number_of_another() {
     let Some(courier) = Courier::start() else { return };
     let mut with = settings(courier.port, "ana");
-    (with.idle, with.poll_interval) = (false, Duration::from_millis(100));
+    (with.mailbox.idle, with.mailbox.poll_interval) = (false, Duration::from_millis(100));
     let source = source(with);
     let mut desk = Desk::default();
     for round in 0..4 {
@@ -68,7 +68,7 @@ async fn without_move_mails_are_copied_once_and_only_they_are_removed() {
     let Some(courier) = Courier::start() else { return };
     courier.deliver(mails(0..10));
     let mut with = settings(courier.port, "ana");
-    with.after = After::Move("INBOX.Processed".to_owned());
+    with.mailbox.after = After::Move("INBOX.Processed".to_owned());
     let source = source(with);
     let mut desk = Desk::default();
     let mut pull = desk.persist(&source, 1).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use omnigate::engines::imap::After;
+use omnigate::model::mailbox::After;
 use omnigate::ports::pull::{PullSource as _, PulledState, Woken};
 
 use crate::support::bad_link::{BadLink, Faults};
@@ -17,7 +17,7 @@ fn mail(number: usize) -> String {
 
 fn with(port: u16, user: &str) -> omnigate::engines::imap::ImapSettings {
     let mut with = settings(port, user);
-    with.folders = vec!["Support".to_owned()];
+    with.mailbox.folders = vec!["Support".to_owned()];
     // It starts a process for a connection.
     with.timeouts.connect = Duration::from_secs(30);
     with.timeouts.read = Duration::from_secs(30);
@@ -52,9 +52,9 @@ async fn cyrus_tells_arrivals_in_idle_and_a_poll_finds_them() {
     let Some(cyrus) = Cyrus::start() else { return };
     cyrus.deliver("ana", "Support", [mail(1)]);
     let (idling, mut polling) = (with(cyrus.port, "ana"), with(cyrus.port, "ana"));
-    (polling.idle, polling.poll_interval) = (false, Duration::from_millis(100));
+    (polling.mailbox.idle, polling.mailbox.poll_interval) = (false, Duration::from_millis(100));
     for (number, settings) in [(2, idling), (3, polling)] {
-        let (idles, source) = (settings.idle, source(settings));
+        let (idles, source) = (settings.mailbox.idle, source(settings));
         let mut desk = Desk::default();
         let mut pull = desk.persist(&source, 1).await;
         let (before, later) = (desk.things.len(), async {
@@ -106,7 +106,7 @@ async fn cyrus_moves_marks_and_deletes_once_and_again() {
     for (user, after) in policies {
         cyrus.deliver(user, "Support", (0..20).map(mail));
         let mut with = with(cyrus.port, user);
-        with.after = after;
+        with.mailbox.after = after;
         let source = source(with);
         let mut desk = Desk::default();
         let mut pull = desk.persist(&source, 1).await;
@@ -137,7 +137,7 @@ async fn cyrus_is_asked_for_what_changed_below_the_cursor_and_nothing_is_doubled
     let Some(cyrus) = Cyrus::start() else { return };
     cyrus.deliver("ana", "Support", (1..=6).map(mail));
     let mut with = with(cyrus.port, "ana");
-    (with.idle, with.poll_interval) = (false, Duration::from_millis(20));
+    (with.mailbox.idle, with.mailbox.poll_interval) = (false, Duration::from_millis(20));
     let source = source(with);
     let mut desk = Desk::default();
     let mut pull = desk.persist(&source, 1).await;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use omnigate::engines::imap::{Login, Sasl};
+use omnigate::engines::imap::Login;
 use omnigate::model::codes::Code;
+use omnigate::model::mailbox::Sasl;
 use omnigate::model::time::Time;
 use omnigate::ports::BoxFuture;
 use omnigate::ports::pull::{PullError, PullSource};

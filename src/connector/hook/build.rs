@@ -10,7 +10,6 @@ use crate::connector::handshake::Handshake;
 use crate::connector::hook::{Hook, words};
 use crate::connector::load::{Connector, kinds, settings_with_defaults};
 use crate::connector::manifest::{Decrypt, Manifest};
-use crate::connector::mode::Mode;
 use crate::connector::problem::Problem;
 use crate::connector::reader::{ChannelSpec, Parts, ReadLimits};
 use crate::connector::verify::{KeyRing, Kind};
@@ -28,7 +27,7 @@ pub(super) fn build(
     let mut problems = Vec::new();
     let Some(first) = channels.first().cloned() else { return Err(vec![Problem::whole(name, "a hook without channels")]) };
     check_sharing(name, &connector.manifest, &channels, &mut problems);
-    let (name, modes) = (name.to_owned(), vec![Mode::Webhook]);
+    let (name, modes) = (name.to_owned(), vec![Via::Webhook]);
     let reader = Parts { name, connector, channels, digester, limits, modes, trial }.build(&mut problems);
     let settings = reader.settings.as_object().cloned().unwrap_or_default();
     let verify = choose(&reader.connector.manifest, &first, &settings, trial, &mut problems);

@@ -9,7 +9,6 @@ use crate::connector::jq::Filter;
 use crate::connector::load::{Connector, MAP_VARS, settings_with_defaults, undeclared};
 use crate::connector::manifest::Manifest;
 use crate::connector::media::Recipe;
-use crate::connector::mode::Mode;
 use crate::connector::normalize::{MediaFacts, Target};
 use crate::connector::own::Own;
 use crate::connector::problem::{Problem, did_you_mean};
@@ -18,6 +17,7 @@ use crate::logic::digest::Digester;
 use crate::model::address::Address;
 use crate::model::event::Channel;
 use crate::model::item::ChannelFacts;
+use crate::model::raw::Via;
 
 /// What a reader is built of.
 pub(crate) struct Parts {
@@ -32,7 +32,7 @@ pub(crate) struct Parts {
     /// Limits.
     pub limits: ReadLimits,
     /// How payloads will come: what only other ways need is not demanded.
-    pub modes: Vec<Mode>,
+    pub modes: Vec<Via>,
     /// Nothing that is missing matters.
     pub trial: bool,
 }
@@ -69,7 +69,7 @@ impl Parts {
 pub(super) fn alone(
     connector: Arc<Connector>,
     channel: ChannelSpec,
-    modes: &[Mode],
+    modes: &[Via],
     digester: Digester,
     limits: ReadLimits,
     trial: bool,
@@ -84,16 +84,16 @@ pub(super) fn alone(
 }
 
 /// Who asks must prove itself: the secrets of these modes must be set.
-fn demand_secrets(manifest: &Manifest, spec: &ChannelSpec, modes: &[Mode], problems: &mut Vec<Problem>) {
+fn demand_secrets(manifest: &Manifest, spec: &ChannelSpec, modes: &[Via], problems: &mut Vec<Problem>) {
     let set = |name: &String| spec.secrets.get(name).is_some_and(|values| values.iter().any(|value| !value.expose_secret().is_empty()));
-    let wanted = manifest.secrets.iter().filter(|(_, secret)| !secret.optional && Mode::needed(&secret.modes, modes));
+    let wanted = manifest.secrets.iter().filter(|(_, secret)| !secret.optional && Via::needed(&secret.modes, modes));
     for (name, secret) in wanted.filter(|(name, _)| !set(name)) {
         problems.push(Problem::whole(&spec.file, format!("the secret `{name}` is not set")).suggest(secret.help.clone()));
     }
 }
 
 /// Settings with defaults, each of its declared type.
-fn fill(manifest: &Manifest, spec: &ChannelSpec, modes: &[Mode], trial: bool, problems: &mut Vec<Problem>) -> Map<String, Value> {
+fn fill(manifest: &Manifest, spec: &ChannelSpec, modes: &[Via], trial: bool, problems: &mut Vec<Problem>) -> Map<String, Value> {
     let mut filled = settings_with_defaults(manifest);
     for (name, value) in &spec.settings {
         let Some(setting) = manifest.settings.get(name) else {
@@ -111,7 +111,7 @@ fn fill(manifest: &Manifest, spec: &ChannelSpec, modes: &[Mode], trial: bool, pr
         }
     }
     for (name, setting) in &manifest.settings {
-        if setting.required && Mode::needed(&setting.modes, modes) && !trial && !spec.settings.contains_key(name) {
+        if setting.required && Via::needed(&setting.modes, modes) && !trial && !spec.settings.contains_key(name) {
             problems.push(Problem::whole(&spec.file, format!("setting `{name}` is missing")).suggest(setting.help.clone()));
         }
     }

@@ -19,7 +19,6 @@ use crate::connector::draft::{self, Draft, DraftKind};
 use crate::connector::jq::{Filter, Input, JqError, Output};
 use crate::connector::load::{Connector, HEADERS, QUERY};
 use crate::connector::manifest::{Decode, Decrypt, OneOrMore, Then};
-use crate::connector::mode::Mode;
 use crate::connector::normalize::{self, Source, Target};
 use crate::connector::own::Own;
 use crate::connector::poll::spec::{Order, PollSpec};
@@ -142,7 +141,7 @@ impl Reader {
     pub fn build(
         connector: Arc<Connector>,
         channel: ChannelSpec,
-        modes: &[Mode],
+        modes: &[Via],
         digester: Digester,
         limits: ReadLimits,
     ) -> Result<Self, Vec<Problem>> {

@@ -31,7 +31,7 @@ pub async fn again(walk: &mut Walk, state: &SourceState, uid: u64) -> Result<Opt
         share,
     };
     let meta = match fetch::look_at(&mut walk.conn, number).await {
-        Ok(Some(meta)) if meta.size <= walk.settings.mail_bytes_max => meta,
+        Ok(Some(meta)) if meta.size <= walk.settings.mailbox.mail_bytes_max => meta,
         Ok(Some(_)) => return Ok(None),
         Ok(None) => {
             let meta = fetch::Meta { uid: number, size: 0, date: None, print: None };

@@ -17,11 +17,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::engines::imap::ImapSettings;
 use crate::engines::imap::conn::io_failure;
 use crate::engines::imap::text::{Tone, said, tone};
 use crate::engines::imap::wire::{Duplex, Wire};
-use crate::engines::imap::{ImapSettings, Tls};
 use crate::model::codes::Code;
+use crate::model::mailbox::Tls;
 use crate::ports::pull::PullError;
 
 /// A greeting or capability line is never longer.
@@ -44,7 +45,7 @@ pub struct Dialed {
 pub async fn dial(settings: &ImapSettings) -> Result<Dialed, PullError> {
     refuse_bare_passwords(settings)?;
     let tcp = bounded(settings, "connecting", connect(settings)).await?;
-    match settings.tls {
+    match settings.mailbox.tls {
         Tls::Implicit => {
             let stream = bounded(settings, "the TLS handshake", secure(settings, tcp)).await?;
             bounded(settings, "the greeting", greet(settings, stream, true)).await
@@ -61,7 +62,7 @@ pub async fn dial(settings: &ImapSettings) -> Result<Dialed, PullError> {
 
 /// Where we connect, for texts.
 pub fn place(settings: &ImapSettings) -> String {
-    format!("{}:{}", settings.host, settings.port)
+    format!("{}:{}", settings.mailbox.host, settings.mailbox.port)
 }
 
 async fn bounded<T>(settings: &ImapSettings, what: &str, step: impl Future<Output = Result<T, PullError>>) -> Result<T, PullError> {
@@ -75,8 +76,9 @@ async fn bounded<T>(settings: &ImapSettings, what: &str, step: impl Future<Outpu
 }
 
 fn refuse_bare_passwords(settings: &ImapSettings) -> Result<(), PullError> {
-    let loopback = settings.host.eq_ignore_ascii_case("localhost") || settings.host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    if settings.tls != Tls::None || loopback || settings.insecure {
+    let loopback =
+        settings.mailbox.host.eq_ignore_ascii_case("localhost") || settings.mailbox.host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    if settings.mailbox.tls != Tls::None || loopback || settings.mailbox.insecure {
         return Ok(());
     }
     let detail = format!("{}: a password is not sent without TLS; set tls, or insecure = true", place(settings));
@@ -84,7 +86,7 @@ fn refuse_bare_passwords(settings: &ImapSettings) -> Result<(), PullError> {
 }
 
 async fn connect(settings: &ImapSettings) -> Result<TcpStream, PullError> {
-    let tcp = TcpStream::connect((settings.host.as_str(), settings.port)).await;
+    let tcp = TcpStream::connect((settings.mailbox.host.as_str(), settings.mailbox.port)).await;
     let tcp = tcp.map_err(|error| lost(Code::Unreachable, format!("connecting to {}: {error}", place(settings))))?;
     // Commands are small and waited for.
     if let Err(error) = tcp.set_nodelay(true) {
@@ -95,11 +97,12 @@ async fn connect(settings: &ImapSettings) -> Result<TcpStream, PullError> {
 
 async fn secure(settings: &ImapSettings, tcp: TcpStream) -> Result<tokio_rustls::client::TlsStream<TcpStream>, PullError> {
     let person = |detail: String| PullError::Person { code: Code::Tls, detail };
-    let config = match &settings.ca_pem {
+    let config = match &settings.mailbox.ca_pem {
         Some(pem) => own_roots(pem).map_err(|detail| person(format!("ca_file: {detail}")))?,
         None => system_roots().map_err(person)?,
     };
-    let name = ServerName::try_from(settings.host.clone()).map_err(|_| person(format!("{} is no name for TLS", settings.host)))?;
+    let name =
+        ServerName::try_from(settings.mailbox.host.clone()).map_err(|_| person(format!("{} is no name for TLS", settings.mailbox.host)))?;
     let connected = TlsConnector::from(config).connect(name, tcp).await;
     connected.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(why)) => person(format!("{}: the certificate is not trusted: {why:?}", place(settings))),
@@ -156,7 +159,7 @@ async fn greet<S: Duplex + 'static>(settings: &ImapSettings, mut stream: S, gree
     let told = if greeting { lines.greeting().await? } else { BTreeSet::new() };
     let capabilities = if told.is_empty() { lines.capabilities().await? } else { told };
     lines.must_be_drained()?;
-    let literal_bytes_max = settings.mail_bytes_max.saturating_add(LITERAL_SLACK_BYTES);
+    let literal_bytes_max = settings.mailbox.mail_bytes_max.saturating_add(LITERAL_SLACK_BYTES);
     Ok(Dialed { wire: Wire::new(Box::new(stream), settings.timeouts.read, literal_bytes_max), capabilities })
 }
 

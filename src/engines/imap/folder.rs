@@ -11,10 +11,11 @@
 use async_imap::imap_proto::{AttributeValue, MailboxDatum, Response, ResponseCode, StatusAttribute};
 use serde::{Deserialize, Serialize};
 
+use crate::engines::imap::ImapSettings;
 use crate::engines::imap::conn::{Conn, Failed};
 use crate::engines::imap::text::{Tone, folder_name};
-use crate::engines::imap::{FirstRun, ImapSettings};
 use crate::model::codes::Code;
+use crate::model::mailbox::FirstRun;
 use crate::model::time::Time;
 use crate::ports::pull::PullError;
 use crate::ports::store::SourceState;
@@ -88,7 +89,7 @@ pub fn judge(settings: &ImapSettings, account: &str, folder: &str, view: &View, 
     let top = |low: u64| view.next.map_or(u64::from(view.highest).max(low), |next| u64::from(next.saturating_sub(1)));
     let Some(row) = row else {
         let top = top(0);
-        let low_water = if settings.first_run == FirstRun::FromNow { top } else { 0 };
+        let low_water = if settings.mailbox.first_run == FirstRun::FromNow { top } else { 0 };
         let memo =
             Memo { first_run_at: Some(now.0), floor: Some(low_water), surveyed_at: Some(now.0), changes: view.changes, ..Memo::default() };
         return Verdict::Note(SourceState {
@@ -122,7 +123,7 @@ pub fn judge(settings: &ImapSettings, account: &str, folder: &str, view: &View, 
 
 /// Numbers up to here are not ours.
 pub fn floor(settings: &ImapSettings, row: &SourceState, memo: &Memo) -> u64 {
-    let unknown = if row.epoch <= 1 && settings.first_run == FirstRun::FromNow { row.first_run_top } else { 0 };
+    let unknown = if row.epoch <= 1 && settings.mailbox.first_run == FirstRun::FromNow { row.first_run_top } else { 0 };
     memo.floor.unwrap_or(unknown)
 }
 

@@ -38,7 +38,7 @@ struct Open {
 
 impl Look {
     fn new(settings: &ImapSettings, conn: Conn) -> Self {
-        Self { conn, folders: settings.folders.iter().cloned().collect(), open: None }
+        Self { conn, folders: settings.mailbox.folders.iter().cloned().collect(), open: None }
     }
 
     async fn next_page(&mut self) -> Result<Option<Page>, PullError> {

@@ -25,8 +25,8 @@ pub async fn login(settings: &ImapSettings, password: &SecretString, dialed: Dia
     let client = Client::new(wire);
     let answer = timeout(settings.timeouts.connect, async {
         match way {
-            Way::Login => client.login(&settings.user, password.expose_secret()).await,
-            Way::Plain => client.authenticate("PLAIN", Plain::of(&settings.user, password)).await,
+            Way::Login => client.login(&settings.mailbox.user, password.expose_secret()).await,
+            Way::Plain => client.authenticate("PLAIN", Plain::of(&settings.mailbox.user, password)).await,
         }
     });
     let session = match answer.await {
@@ -67,13 +67,13 @@ enum Way {
 fn way(settings: &ImapSettings, password: &SecretString, capabilities: &BTreeSet<String>) -> Result<Way, PullError> {
     let password = password.expose_secret();
     let person = |why: &str| PullError::Person { code: Code::AuthFailed, detail: format!("{}: {why}", place(settings)) };
-    if settings.user.contains('\0') || password.contains('\0') {
+    if settings.mailbox.user.contains('\0') || password.contains('\0') {
         return Err(person("user or password hold a NUL"));
     }
     // A quoted string is 7-bit and on one line (RFC 3501 §4.3); PLAIN carries UTF-8 (RFC 4616).
     let simple = |text: &str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     let plain = capabilities.contains("AUTH=PLAIN");
-    match (simple(&settings.user) && simple(password), capabilities.contains("LOGINDISABLED"), plain) {
+    match (simple(&settings.mailbox.user) && simple(password), capabilities.contains("LOGINDISABLED"), plain) {
         (true, false, _) => Ok(Way::Login),
         (_, _, true) => Ok(Way::Plain),
         (_, true, false) => Err(person("the server takes no password on this connection (LOGINDISABLED); use TLS")),
@@ -131,7 +131,7 @@ fn server_words(text: &str) -> &str {
 fn without_names(settings: &ImapSettings, text: &str) -> String {
     let mut text = text.to_owned();
     let password = if let Login::Password(password) = &settings.login { password.expose_secret() } else { "" };
-    for secret in [password, settings.user.as_str()] {
+    for secret in [password, settings.mailbox.user.as_str()] {
         if !secret.is_empty() {
             text = text.replace(secret, "…");
         }

@@ -35,10 +35,10 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use secrecy::SecretString;
 
 use crate::model::codes::Code;
+use crate::model::mailbox::{After, Mailbox, Sasl};
 use crate::ports::BoxFuture;
 use crate::ports::blobs::Blobs;
 use crate::ports::clock::Clock;
@@ -48,41 +48,6 @@ use crate::ports::token::TokenSource;
 /// Google locks a mailbox for IMAP for up to a day when more than 2,500 MB are downloaded in a day; the owner's own programs need some.
 const GMAIL_DAY_BYTES_MAX: u64 = 2_000_000_000;
 const GMAIL_HOSTS: &[&str] = &["imap.gmail.com", "imap.googlemail.com"];
-
-/// How the connection is protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tls {
-    /// TLS from the first byte (port 993).
-    Implicit,
-    /// STARTTLS (port 143). Refused if the server does not offer it.
-    StartTls,
-    /// None. Loopback only, unless [`ImapSettings::insecure`].
-    None,
-}
-
-/// What is done to a mail after its commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum After {
-    /// Nothing: the mailbox is opened read-only.
-    Peek,
-    /// The keyword `$Ingested`, if the folder takes keywords.
-    Flag,
-    /// The flag `\Seen`.
-    Seen,
-    /// Moved to this folder, which is made if it is missing.
-    Move(String),
-    /// Deleted when it has been in the mailbox for so long.
-    Delete(Duration),
-}
-
-/// What happens when a folder is seen for the first time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FirstRun {
-    /// Only what arrives from now on.
-    FromNow,
-    /// Everything that is there, as historic.
-    Backfill,
-}
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,50 +93,13 @@ impl std::fmt::Debug for Login {
     }
 }
 
-/// A SASL mechanism that carries a bearer token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sasl {
-    /// Google's and Microsoft's own.
-    XOAuth2,
-    /// The standard one (RFC 7628).
-    OAuthBearer,
-}
-
-/// One account of an IMAP server, as configured.
+/// One account of an IMAP server.
 #[derive(Debug, Clone)]
 pub struct ImapSettings {
-    /// Server.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// How the connection is protected.
-    pub tls: Tls,
-    /// `Tls::None` also beyond loopback.
-    pub insecure: bool,
-    /// PEM of own CAs. If set, only these are trusted.
-    pub ca_pem: Option<Bytes>,
-    /// Who logs in.
-    pub user: String,
-    /// How it is proven.
+    /// The account, as configured.
+    pub mailbox: Mailbox,
+    /// How it is proven who we are.
     pub login: Login,
-    /// Folders, in UTF-8. IDLE listens on the first; the others are looked at every `poll_interval`.
-    pub folders: Vec<String>,
-    /// What is done to a mail after the commit.
-    pub after: After,
-    /// What happens when a folder is seen for the first time.
-    pub first_run: FirstRun,
-    /// Pause between two looks where IDLE does not help.
-    pub poll_interval: Duration,
-    /// Use IDLE where the server can.
-    pub idle: bool,
-    /// Largest mail that is fetched whole.
-    pub mail_bytes_max: u64,
-    /// Mails of one batch.
-    pub batch_items_max: usize,
-    /// Bytes of one batch; a single mail may be larger.
-    pub batch_bytes_max: u64,
-    /// Bytes that are fetched a day at most. `None`: as many as the provider is known to give, or no limit.
-    pub day_bytes_max: Option<u64>,
     /// How long things may take.
     pub timeouts: Timeouts,
 }
@@ -195,11 +123,11 @@ impl ImapSource {
     }
 
     async fn log_in(&self) -> Result<conn::Conn, PullError> {
-        if self.settings.folders.is_empty() {
+        if self.settings.mailbox.folders.is_empty() {
             return Err(PullError::Person { code: Code::NoFolder, detail: "no folder is named".to_owned() });
         }
-        let target = if let After::Move(target) = &self.settings.after { Some(target) } else { None };
-        if let Some(bad) = self.settings.folders.iter().chain(target).find(|name| text::folder_name(name).is_none()) {
+        let target = if let After::Move(target) = &self.settings.mailbox.after { Some(target) } else { None };
+        if let Some(bad) = self.settings.mailbox.folders.iter().chain(target).find(|name| text::folder_name(name).is_none()) {
             return Err(PullError::Person { code: Code::NoFolder, detail: format!("{bad:?} cannot be the name of a folder") });
         }
         match &self.settings.login {
@@ -214,21 +142,21 @@ impl ImapSource {
 
 impl PullSource for ImapSource {
     fn account(&self) -> String {
-        format!("imap:{}:{}", self.settings.host.to_ascii_lowercase(), self.settings.user)
+        format!("imap:{}:{}", self.settings.mailbox.host.to_ascii_lowercase(), self.settings.mailbox.user)
     }
 
     fn server(&self) -> String {
-        self.settings.host.to_ascii_lowercase()
+        self.settings.mailbox.host.to_ascii_lowercase()
     }
 
     fn day_bytes_max(&self) -> Option<u64> {
-        let host = self.settings.host.to_ascii_lowercase();
+        let host = self.settings.mailbox.host.to_ascii_lowercase();
         let gmail = GMAIL_HOSTS.contains(&host.as_str());
-        self.settings.day_bytes_max.or(gmail.then_some(GMAIL_DAY_BYTES_MAX))
+        self.settings.mailbox.day_bytes_max.or(gmail.then_some(GMAIL_DAY_BYTES_MAX))
     }
 
     fn settles(&self) -> bool {
-        self.settings.after != After::Peek
+        self.settings.mailbox.after != After::Peek
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Box<dyn Pull>, PullError>> {

@@ -79,7 +79,8 @@ impl Walk {
         let most = FLIGHTS_NEAR.saturating_add(far).min(FLIGHTS_MAX);
         while self.flights.len() < most {
             let Some(folder) = self.folders.get(index) else { return };
-            let ordinary = |meta: &Meta| deaths(memo, meta.uid) == 0 && meta.size <= WHOLE_BYTES_MAX.min(self.settings.mail_bytes_max);
+            let ordinary =
+                |meta: &Meta| deaths(memo, meta.uid) == 0 && meta.size <= WHOLE_BYTES_MAX.min(self.settings.mailbox.mail_bytes_max);
             if is_careful(memo, folder.range.0) || !folder.listed.front().is_some_and(ordinary) {
                 return;
             }
@@ -195,7 +196,7 @@ impl Walk {
         let way = match deaths(memo, first.uid) {
             DEATHS_MAX => Way::InParts,
             more if more > DEATHS_MAX => Way::GiveUp,
-            _ if first.size > self.settings.mail_bytes_max => Way::TooLarge,
+            _ if first.size > self.settings.mailbox.mail_bytes_max => Way::TooLarge,
             _ => Way::Whole,
         };
         let alone = careful || deaths(memo, first.uid) > 0 || way != Way::Whole || first.size > WHOLE_BYTES_MAX;
@@ -208,13 +209,13 @@ impl Walk {
         let (from, end) = folder.range;
         let first = folder.listed.pop_front()?;
         let historic = is_historic(row, memo, u64::from(first.uid), first.date);
-        let items_max = if alone { 1 } else { self.settings.batch_items_max.clamp(1, ASKED_MAX) };
+        let items_max = if alone { 1 } else { self.settings.mailbox.batch_items_max.clamp(1, ASKED_MAX) };
         let (mut mails, mut bytes) = (vec![first], first.size);
         while mails.len() < items_max
             && let Some(next) = folder.listed.front()
             && deaths(memo, next.uid) == 0
-            && next.size <= WHOLE_BYTES_MAX.min(self.settings.mail_bytes_max)
-            && bytes.saturating_add(next.size) <= self.settings.batch_bytes_max
+            && next.size <= WHOLE_BYTES_MAX.min(self.settings.mailbox.mail_bytes_max)
+            && bytes.saturating_add(next.size) <= self.settings.mailbox.batch_bytes_max
             && is_historic(row, memo, u64::from(next.uid), next.date) == historic
         {
             bytes += next.size;

@@ -5,7 +5,8 @@ use async_imap::imap_proto::{AttributeValue, Response};
 use crate::engines::imap::conn::Conn;
 use crate::engines::imap::folder::{View, select};
 use crate::engines::imap::text::internal_date;
-use crate::engines::imap::{After, FirstRun, ImapSettings, settle, surroundings};
+use crate::engines::imap::{ImapSettings, settle, surroundings};
+use crate::model::mailbox::{After, FirstRun};
 use crate::model::time::Time;
 use crate::ports::pull::PullError;
 
@@ -15,12 +16,13 @@ const TELLING: &[&str] = &["IDLE", "MOVE", "UIDPLUS", "CONDSTORE", "QRESYNC", "O
 /// Looks, and tells.
 pub async fn probe(settings: &ImapSettings, conn: &mut Conn) -> Result<Vec<String>, PullError> {
     let known: Vec<_> = TELLING.iter().filter(|name| conn.can(name)).copied().collect();
-    let mut lines = vec![format!("logged in to {}:{}", settings.host, settings.port), format!("the server can {}", known.join(" "))];
+    let mut lines =
+        vec![format!("logged in to {}:{}", settings.mailbox.host, settings.mailbox.port), format!("the server can {}", known.join(" "))];
     lines.push(surroundings::folders(conn).await?);
-    for folder in &settings.folders {
+    for folder in &settings.mailbox.folders {
         let view = select(conn, folder, true).await?;
         lines.push(describe(conn, folder, &view).await?);
-        if settings.after == After::Flag && !view.keywords {
+        if settings.mailbox.after == After::Flag && !view.keywords {
             lines.push(format!("folder {folder:?} takes no keywords: its mails would stay unmarked"));
         }
         if let Some(names) = surroundings::vouchers(conn, view.exists).await? {
@@ -28,22 +30,22 @@ pub async fn probe(settings: &ImapSettings, conn: &mut Conn) -> Result<Vec<Strin
             lines.push(format!("folder {folder:?}: senders of the newest mails were checked by {names}; {advice}"));
         }
     }
-    lines.push(match settings.first_run {
+    lines.push(match settings.mailbox.first_run {
         FirstRun::FromNow => "first run: only mails that arrive from now on".to_owned(),
         FirstRun::Backfill => "first run: everything above, as historic".to_owned(),
     });
-    let idle = settings.idle && conn.can("IDLE");
-    let polled = if idle { settings.folders.get(1..).unwrap_or_default().len() } else { settings.folders.len() };
+    let idle = settings.mailbox.idle && conn.can("IDLE");
+    let polled = if idle { settings.mailbox.folders.get(1..).unwrap_or_default().len() } else { settings.mailbox.folders.len() };
     lines.push(match (idle, polled) {
         (true, 0) => "news by IDLE".to_owned(),
         (_, _) => format!(
             "{}{polled} folders are looked at every {} s",
             if idle { "news by IDLE in the first folder; " } else { "" },
-            settings.poll_interval.as_secs()
+            settings.mailbox.poll_interval.as_secs()
         ),
     });
     lines.push(policy(settings, conn));
-    if let After::Move(target) = &settings.after
+    if let After::Move(target) = &settings.mailbox.after
         && !surroundings::exists(conn, target).await?
     {
         lines.push(format!("folder {target:?} is not there yet: it would be made"));
@@ -52,7 +54,7 @@ pub async fn probe(settings: &ImapSettings, conn: &mut Conn) -> Result<Vec<Strin
 }
 
 fn policy(settings: &ImapSettings, conn: &Conn) -> String {
-    match &settings.after {
+    match &settings.mailbox.after {
         After::Peek => "after the commit: nothing changes in the mailbox".to_owned(),
         After::Flag => format!("after the commit: keyword {}, where the folder takes keywords", settle::KEYWORD),
         After::Seen => "after the commit: mails are marked as seen".to_owned(),

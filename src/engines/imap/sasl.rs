@@ -10,11 +10,12 @@ use async_imap::{Authenticator, Client};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
+use crate::engines::imap::ImapSettings;
 use crate::engines::imap::conn::Conn;
 use crate::engines::imap::dial::{Dialed, dial, place};
 use crate::engines::imap::login::{introduce, refused, too_slow};
-use crate::engines::imap::{ImapSettings, Sasl};
 use crate::model::codes::Code;
+use crate::model::mailbox::Sasl;
 use crate::ports::pull::PullError;
 use crate::ports::token::{AccessToken, TokenError, TokenSource};
 
@@ -72,13 +73,13 @@ fn mechanism(settings: &ImapSettings, wanted: Option<Sasl>, capabilities: &BTree
 
 /// The first answer. `\x01` separates its parts.
 fn response(settings: &ImapSettings, sasl: Sasl, token: &SecretString) -> SecretString {
-    let (user, token) = (&settings.user, token.expose_secret());
+    let (user, token) = (&settings.mailbox.user, token.expose_secret());
     SecretString::from(match sasl {
         Sasl::XOAuth2 => format!("user={user}\x01auth=Bearer {token}\x01\x01"),
         Sasl::OAuthBearer => {
             // RFC 5801 §4: "=" and "," of a name inside the GS2 header are written in hex.
             let user = user.replace('=', "=3D").replace(',', "=2C");
-            format!("n,a={user},\x01host={}\x01port={}\x01auth=Bearer {token}\x01\x01", settings.host, settings.port)
+            format!("n,a={user},\x01host={}\x01port={}\x01auth=Bearer {token}\x01\x01", settings.mailbox.host, settings.mailbox.port)
         }
     })
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use async_imap::imap_proto::{AttributeValue, Response};
 
-use crate::engines::imap::After;
 use crate::engines::imap::conn::{Conn, Failed};
 use crate::engines::imap::fetch;
 use crate::engines::imap::text::{Tone, folder_name, uid_set};
 use crate::engines::imap::walk::Walk;
 use crate::model::codes::Code;
+use crate::model::mailbox::After;
 use crate::ports::pull::PullError;
 use crate::ports::store::{SourceRow, SourceRowState, SourceState};
 
@@ -26,7 +26,7 @@ const WEED_AGE_PART: u32 = 24;
 
 /// Carries out the policy; returns the numbers that are done.
 pub async fn settle(walk: &mut Walk, state: &SourceState, rows: &[SourceRow]) -> Result<Vec<u64>, PullError> {
-    let after = walk.settings.after.clone();
+    let after = walk.settings.mailbox.after.clone();
     let wanted: Vec<u32> =
         rows.iter().filter(|row| row.state == SourceRowState::Admitted).filter_map(|row| u32::try_from(row.uid).ok()).collect();
     let Some(index) = walk.folders.iter().position(|folder| folder.name == state.folder && !folder.missing) else { return Ok(Vec::new()) };

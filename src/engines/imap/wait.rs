@@ -22,8 +22,8 @@ async fn listen(walk: &mut Walk, at_most: Duration) -> Result<Woken, PullError> 
     if std::mem::take(&mut walk.conn.ear.news) {
         return Ok(Woken::News);
     }
-    let poll = walk.settings.poll_interval;
-    if !walk.settings.idle || !walk.conn.can("IDLE") {
+    let poll = walk.settings.mailbox.poll_interval;
+    if !walk.settings.mailbox.idle || !walk.conn.can("IDLE") {
         // No command goes out meanwhile; intervals are far below the 30 minutes a server must wait (RFC 3501 §5.4).
         walk.clock.sleep(at_most.min(poll)).await;
         return Ok(Woken::Timeout);

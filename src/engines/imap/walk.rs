@@ -17,8 +17,9 @@ use crate::engines::imap::large::Spool;
 use crate::engines::imap::plan::Flight;
 use crate::engines::imap::survey::Survey;
 use crate::engines::imap::text::Tone;
-use crate::engines::imap::{After, ImapSettings, again, settle, wait};
+use crate::engines::imap::{ImapSettings, again, settle, wait};
 use crate::model::codes::Code;
+use crate::model::mailbox::After;
 use crate::ports::BoxFuture;
 use crate::ports::clock::Clock;
 use crate::ports::pull::{Pull, PullError, PullNews, PulledBatch, Roll, RollReason, Woken};
@@ -122,7 +123,7 @@ pub enum Blame {
 impl Walk {
     /// A walk over a fresh session.
     pub fn new(settings: Arc<ImapSettings>, account: String, clock: Arc<dyn Clock>, conn: Conn) -> Self {
-        let folders = settings.folders.iter().rev().map(|name| Folder::new(name)).collect();
+        let folders = settings.mailbox.folders.iter().rev().map(|name| Folder::new(name)).collect();
         let (flights, early) = (VecDeque::new(), BTreeMap::new());
         Self { settings, account, clock, conn, spool: Spool::default(), folders, selected: None, flights, early, blame: None, over: None }
     }
@@ -137,7 +138,7 @@ impl Walk {
 
     /// Selects a folder, unless it is selected.
     pub async fn enter(&mut self, index: usize) -> Result<View, PullError> {
-        let read_only = self.settings.after == After::Peek;
+        let read_only = self.settings.mailbox.after == After::Peek;
         let Some(folder) = self.folders.get_mut(index) else { return Ok(View::default()) };
         if let (Some(view), true) = (folder.view, self.selected == Some(index)) {
             return Ok(view);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use omnigate::engines::imap::{After, FirstRun, ImapSettings, ImapSource, Login, Timeouts, Tls};
+use omnigate::engines::imap::{ImapSettings, ImapSource, Login, Timeouts};
+use omnigate::model::mailbox::{After, FirstRun, Mailbox, Tls};
 use omnigate::model::time::Time;
 use omnigate::ports::BoxFuture;
 use omnigate::ports::clock::Clock;
@@ -32,22 +33,24 @@ impl Clock for WallClock {
 /// Settings for a server on loopback, without TLS, backfilling the INBOX.
 pub fn settings(port: u16, user: &str) -> ImapSettings {
     ImapSettings {
-        host: "127.0.0.1".to_owned(),
-        port,
-        tls: Tls::None,
-        insecure: false,
-        ca_pem: None,
-        user: user.to_owned(),
+        mailbox: Mailbox {
+            host: "127.0.0.1".to_owned(),
+            port,
+            tls: Tls::None,
+            insecure: false,
+            ca_pem: None,
+            user: user.to_owned(),
+            folders: vec!["INBOX".to_owned()],
+            after: After::Peek,
+            first_run: FirstRun::Backfill,
+            poll_interval: Duration::from_secs(1),
+            idle: true,
+            mail_bytes_max: 50 * 1024 * 1024,
+            batch_items_max: 200,
+            batch_bytes_max: 8 * 1024 * 1024,
+            day_bytes_max: None,
+        },
         login: Login::Password("secret".to_owned().into()),
-        folders: vec!["INBOX".to_owned()],
-        after: After::Peek,
-        first_run: FirstRun::Backfill,
-        poll_interval: Duration::from_secs(1),
-        idle: true,
-        mail_bytes_max: 50 * 1024 * 1024,
-        batch_items_max: 200,
-        batch_bytes_max: 8 * 1024 * 1024,
-        day_bytes_max: None,
         timeouts: Timeouts { connect: Duration::from_secs(5), read: Duration::from_secs(5), ..Timeouts::default() },
     }
 }
