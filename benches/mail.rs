@@ -150,6 +150,7 @@ fn context() -> MailContext {
             public: Channel { id: "support".to_owned(), connector: "imap".to_owned(), labels: BTreeMap::new() },
             priority: Priority::Normal,
             new_after_ms: None,
+            back: None,
         }),
         namespace: mail::NAMESPACE.to_owned(),
         account: String::new(),

@@ -102,7 +102,7 @@ async fn store(folder: &Path, durability: Durability, messages: u64, batch: u64)
     let options = Options { folder: folder.to_owned(), durability, publisher, clock: world.clone(), random: world.clone() };
     let store = SqliteStore::open(options).unwrap();
     let public = Channel { id: "chat".into(), connector: "whatsapp".into(), labels: BTreeMap::new() };
-    let channel = Arc::new(ChannelFacts { public, priority: Priority::Normal, new_after_ms: Some(1_209_600_000) });
+    let channel = Arc::new(ChannelFacts { public, priority: Priority::Normal, new_after_ms: Some(1_209_600_000), back: None });
     let digester = Digester::new(&[7; 32]);
     let (mut staging, mut committing, mut deciding) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     for start in (0..messages).step_by(usize::try_from(batch).unwrap()) {

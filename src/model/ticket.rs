@@ -34,7 +34,7 @@ pub enum EntryState {
     Written,
     /// Its answer was lost; it was looked for and found.
     Found,
-    /// This kind of event has no form in this system, by setting.
+    /// Its ticket is closed and takes nothing any more, and it is not worth another one.
     Skipped,
 }
 

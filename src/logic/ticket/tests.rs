@@ -259,6 +259,17 @@ fn a_closed_ticket_is_followed_by_another_that_knows_it() {
 }
 
 #[test]
+fn an_edit_of_what_stands_in_a_closed_ticket_opens_no_other() {
+    let (mut desk, mut kept, caps) = (Desk::new(0), Kept::default(), caps(0, true));
+    assert!(attempt(&mut desk, &mut kept, &caps, TicketPolicy::default(), &piece(1), &mut quiet));
+    desk.closed.push(0);
+    let edit = Piece { minor: true, ..piece(2) };
+    assert!(attempt(&mut desk, &mut kept, &caps, TicketPolicy::default(), &edit, &mut quiet));
+    let known = kept.known(EventId(2));
+    assert_eq!((known.entries[0].state, desk.tickets.len()), (EntryState::Skipped, 1));
+}
+
+#[test]
 fn a_second_ticket_made_on_the_way_is_found_and_closed() {
     let (mut desk, mut kept, caps) = (Desk::new(0), Kept::default(), caps(0, true));
     let piece = piece(1);
