@@ -95,7 +95,7 @@ impl Server {
 
     fn stream(&self) -> Response {
         let mine = *self.streams.borrow();
-        if mine % 2 == 0 {
+        if mine.is_multiple_of(2) {
             return Response::builder().status(503).body(Body::empty()).unwrap();
         }
         let (server, count, streams) = (self.clone(), self.count.subscribe(), self.streams.subscribe());
