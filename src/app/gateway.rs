@@ -296,7 +296,7 @@ impl Gateway {
         crate::app::keys::prepare(&self.parts.intake.served(), &hooks, &self.parts.clock).await;
         self.parts.intake.serve(hooks);
         running.keepers = outreach::keepers(&self.parts, &kits, grants, called, loaded);
-        running.media = outreach::start(&self.parts, kits, owns, loaded.config.attachments.bytes_max);
+        running.media = outreach::start(&self.parts, kits, owns, loaded.config.attachments.bytes_max).await;
         outreach::keep(&running.keepers, &mut running.media);
         for file in disabled {
             self.parts.board.place(&file.id, status(&file.connector, ChannelMode::Disabled, now));

@@ -22,7 +22,7 @@ use crate::ports::http::Http;
 pub type Errand = (String, &'static str);
 
 /// Starts what the channels need, a task each. `owns`: who waits to know who we are, by channel.
-pub fn start(
+pub async fn start(
     parts: &Parts,
     kits: Vec<Arc<ChannelKit>>,
     mut owns: HashMap<String, Vec<Arc<Own>>>,
@@ -34,7 +34,9 @@ pub fn start(
         let connector = &kit.connector;
         connector.whoami.is_some() || connector.enrich.is_some() || !connector.media.is_empty()
     };
-    if !kits.iter().any(calls) {
+    // Files of channels that are gone are given up in time, also when no other channel has any.
+    let is_left = !parts.store.media(None, 1).await.is_ok_and(|rows| rows.is_empty());
+    if !is_left && !kits.iter().any(calls) {
         return running;
     }
     let http = match parts.http() {

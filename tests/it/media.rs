@@ -247,6 +247,29 @@ async fn files_are_fetched_after_a_kill_whether_their_message_was_out_or_not() {
     world.receiver.no_complaints();
 }
 
+#[tokio::test]
+async fn files_of_a_channel_that_fetches_none_any_more_are_given_up_though_no_other_channel_does() {
+    let media = MediaServer::start(None).await;
+    let storage = media.url("");
+    let mut world = World::start(media, &storage, "1s").await;
+    world.say("out", "ana", json!([{"id": "hang", "recipe": "two_steps"}])).await;
+    let said = Instant::now();
+    world.state("out", "pending").await;
+    world.daemon.kill();
+    let plain = CONNECTOR.split("[media.default]").next().unwrap().replace("\"files\"", "\"plain\"");
+    world.daemon.setup.connector("plain", &plain, MAP);
+    let channel = world.daemon.setup.channels["desk"].replace("\"files\"", "\"plain\"");
+    world.daemon.setup.channels.insert("desk".to_owned(), channel);
+    world.daemon.write_config();
+    // Until its recipe says that the platform has it no longer, the channel may come back.
+    tokio::time::sleep(Duration::from_secs(6).saturating_sub(said.elapsed())).await;
+    world.daemon.launch();
+    world.daemon.ready().await;
+    world.state("out", "unavailable").await;
+    assert_eq!(world.files("out")[0]["reason"], "media_given_up");
+    world.receiver.no_complaints();
+}
+
 fn walk(folder: &std::path::Path) -> usize {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     entries.flatten().map(|entry| if entry.path().is_dir() { walk(&entry.path()) } else { 1 }).sum()
