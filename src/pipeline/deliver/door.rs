@@ -8,6 +8,9 @@ use crate::model::codes::Code;
 use crate::model::delivery::Verdict;
 use crate::model::view::DestinationMode;
 
+/// Patience that nothing was delivered between grows up to this, where less was asked for.
+const PATIENCE_GROWN_MAX: Duration = Duration::from_secs(60);
+
 /// What may go now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
@@ -35,6 +38,8 @@ pub(super) type ModeChange = (DestinationMode, Option<Code>);
 pub(super) struct Door {
     mode: Mode,
     patient_until: Duration,
+    /// Patiences asked for one after the other, with nothing delivered between.
+    waits: u32,
     breaker: Breaker,
     open: bool,
 }
@@ -52,7 +57,7 @@ impl Door {
             DestinationMode::Paused => (Mode::Active, true),
         };
         let breaker = if broken { Breaker::opened(now) } else { Breaker::default() };
-        Self { mode, patient_until: Duration::ZERO, breaker, open: broken }
+        Self { mode, patient_until: Duration::ZERO, waits: 0, breaker, open: broken }
     }
 
     /// A person paused it.
@@ -62,7 +67,7 @@ impl Door {
 
     /// A person resumed it: everything that kept it shut is forgotten.
     pub(super) fn resume(&mut self) {
-        *self = Self { mode: Mode::Active, patient_until: Duration::ZERO, breaker: Breaker::default(), open: false };
+        *self = Self { mode: Mode::Active, patient_until: Duration::ZERO, waits: 0, breaker: Breaker::default(), open: false };
     }
 
     /// The mode as operators see it.
@@ -112,10 +117,24 @@ impl Door {
         }
     }
 
+    /// It asked for patience. Where a delivery is several calls and the wait brings room for one, each attempt would end in the middle, for
+    /// ever: the wait doubles until something is delivered.
+    fn wait(&mut self, span: Duration, now: Duration) {
+        // What was under way when the first was told to wait is no new reason.
+        if now >= self.patient_until {
+            self.waits = self.waits.saturating_add(1);
+        }
+        let factor = 1_u32 << self.waits.saturating_sub(1).min(6);
+        let grown = if factor > 1 { (span.max(Duration::from_secs(1)) * factor).min(PATIENCE_GROWN_MAX) } else { span };
+        self.patient_until = self.patient_until.max(now + span.max(grown));
+    }
+
     /// An attempt ended. Returns the change of mode that operators hear of, if any.
     pub(super) fn observe(&mut self, judged: &Judged, probe: bool, now: Duration) -> Option<ModeChange> {
-        if let Effect::Wait(span) = judged.effect {
-            self.patient_until = self.patient_until.max(now + span);
+        match (judged.effect, &judged.verdict) {
+            (Effect::Wait(span), _) => self.wait(span, now),
+            (_, Verdict::Delivered) => self.waits = 0,
+            _ => {}
         }
         let was = self.mode();
         match self.breaker.observe(judged.health, probe, now) {
@@ -182,6 +201,26 @@ mod tests {
         assert_eq!((door.mode(), door.pass(s(1_000_000))), (DestinationMode::Halted, Pass::Shut(None)));
         door.resume();
         assert_eq!(door.pass(s(0)), Pass::All);
+    }
+
+    #[test]
+    fn patience_doubles_until_something_is_delivered() {
+        let mut door = Door::new(DestinationMode::Active, None, s(0));
+        let wait = |span| judged(Effect::Wait(s(span)), Health::Neither);
+        let mut now = 0;
+        for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+            // Two were under way.
+            door.observe(&wait(1), false, s(now));
+            door.observe(&wait(1), false, s(now));
+            assert_eq!(door.pass(s(now)), Pass::Shut(Some(s(now + pause))));
+            now += pause;
+            assert_eq!(door.pass(s(now)), Pass::All);
+        }
+        door.observe(&judged(Effect::None, Health::Good), false, s(now));
+        door.observe(&wait(0), false, s(now));
+        assert_eq!(door.pass(s(now)), Pass::All, "none was asked for");
+        door.observe(&wait(7_200), false, s(now));
+        assert_eq!(door.pass(s(now)), Pass::Shut(Some(s(now + 7_200))), "never less than what was asked for");
     }
 
     #[test]
