@@ -148,6 +148,9 @@ node_clients() { node_packages . standardwebhooks@1.1.1; }
 # A Matrix homeserver.
 matrix_server() { python_packages synapse matrix-synapse==1.163.2; }
 
+# A server of Mastodon's API, and a client of it.
+mastodon_server() { python_packages mastodon mastodon-mock==0.6.1 Mastodon.py==2.3.3; }
+
 # Ticket servers of Python's registry. Roundup runs as nobody, who must be able to read it.
 ticket_servers() {
     python_packages desks-venv roundup==2.6.0
@@ -181,6 +184,7 @@ if [ "$mode" = full ]; then
     step "servers: courier" courier_server
     step "servers: cyrus" cyrus_server
     step "servers: matrix" matrix_server
+    step "servers: mastodon" mastodon_server
     step "servers: tickets" ticket_servers
     step "clients: python" python_clients
     step "clients: node" node_clients

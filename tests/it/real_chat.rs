@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::support::chat_servers;
 use crate::support::daemon::{Daemon, ROUTE_ALL, Setup, quick_schedule};
-use crate::support::http1;
+use crate::support::http1::{self, Message};
 use crate::support::receiver::Receiver;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -284,4 +285,72 @@ async fn synapse_cuts_a_timeline_and_what_lies_between_is_read_backwards() {
     let order: Vec<&str> =
         book.taken().into_iter().filter(|one| one.event_type == "message.created").map(|one| one.text("/message/text")).collect();
     assert_eq!(order, texts.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// Somebody who writes to us with Mastodon.py.
+struct Fediverse {
+    address: SocketAddr,
+    python: PathBuf,
+    token: String,
+}
+
+impl Fediverse {
+    async fn with(address: SocketAddr, python: PathBuf) -> Self {
+        let made = Self::tell(address, "dev_user", &json!({"username": "zoe"})).await;
+        let token = made.json()["access_token"].as_str().unwrap().to_owned();
+        Self { address, python, token }
+    }
+
+    async fn tell(address: SocketAddr, what: &str, body: &Value) -> Message {
+        let headers = [("content-type", "application/json")];
+        let answer = http1::once(address, "POST", &format!("/api/v1/_mock/{what}"), &headers, body.to_string().as_bytes()).await.unwrap();
+        assert!(answer.success(), "{what}: {} {}", answer.start, answer.text());
+        answer
+    }
+
+    /// The next request to the list of notifications goes wrong like this.
+    async fn fault(&self, effect: Value) {
+        let body = json!({"match": {"path": "/api/v1/notifications"}, "effect": effect, "count": 1});
+        Self::tell(self.address, "faults", &body).await;
+    }
+
+    fn post(&self, texts: &[String]) {
+        let script = "import sys\nfrom mastodon import Mastodon\n\
+            us = Mastodon(access_token=sys.argv[2], api_base_url=sys.argv[1], version_check_mode='none')\n\
+            for text in sys.argv[3:]: us.status_post('@testuser ' + text, visibility='direct' if 'private' in text else 'public')\n";
+        let mut command = std::process::Command::new(&self.python);
+        let done = command.args(["-c", script, &format!("http://{}", self.address), &self.token]).args(texts).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mentions_on_a_server_of_mastodons_api_come_once_by_stream_and_list_through_faults_and_a_kill() {
+    let Some((server, python)) = chat_servers::mastodon() else { return };
+    let zoe = Fediverse::with(server.address, python).await;
+    let receiver = Receiver::start().await;
+    let at = server.address;
+    let channel = format!(
+        "connector = \"mastodon\"\nmode = \"stream\"\naccount = \"testuser\"\n[settings]\nserver = \"http://{at}\"\nstreaming = \"http://{at}\"\n\
+         [secrets]\naccess_token = {{ env = \"CHAT_SECRET\" }}\n"
+    );
+    let mut daemon = Daemon::start(setup(&receiver, channel, "mock_token")).await;
+    daemon.channel_running("chat").await;
+    let mut texts = Vec::new();
+    // While nobody listens there come more than one page holds.
+    for (part, count) in [("before", 3), ("meanwhile", 50), ("after", 3)] {
+        if part == "meanwhile" {
+            daemon.kill();
+        }
+        let said: Vec<String> =
+            (0..count).map(|number| format!("{part} {number}{}", if number % 5 == 4 { " private" } else { "" })).collect();
+        zoe.post(&said);
+        texts.extend(said.into_iter().map(|text| format!("@testuser {text}")));
+        if part == "meanwhile" {
+            zoe.fault(json!({"type": "status", "status": 503})).await;
+            daemon.launch();
+            daemon.ready().await;
+        }
+        came_once(&receiver, &daemon, &texts).await;
+    }
 }

@@ -1,4 +1,5 @@
-//! Chat servers nobody here wrote, on loopback, each in a folder of its own: Prosody, ngIRCd, InspIRCd, Synapse.
+//! Chat servers nobody here wrote, on loopback, each in a folder of its own: Prosody, ngIRCd, InspIRCd, Synapse,
+//! and a server of Mastodon's API.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -55,6 +56,14 @@ fn program(path: &str, package: &str) -> bool {
         missing(package);
     }
     there
+}
+
+/// What `tests/run.sh` installs below its folder.
+fn installed(path: &str, package: &str) -> Option<PathBuf> {
+    let servers = std::env::var_os("OMNIGATE_TEST_SERVERS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-servers"), PathBuf::from);
+    let path = servers.join(path);
+    program(path.to_str().unwrap(), package).then_some(path)
 }
 
 /// Prosody with archives; users `desk` and `zoe` have the password `pw-1`.
@@ -141,12 +150,7 @@ pub fn inspircd() -> Option<Server> {
 
 /// Synapse; anybody may register.
 pub fn synapse() -> Option<Server> {
-    let servers = std::env::var_os("OMNIGATE_TEST_SERVERS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-servers"), PathBuf::from);
-    let python = servers.join("synapse/bin/python");
-    if !program(python.to_str().unwrap(), "matrix-synapse in its venv") {
-        return None;
-    }
+    let python = installed("synapse/bin/python", "matrix-synapse in its venv")?;
     let (folder, address) = (folder(), free_address());
     let at = folder.path().display().to_string();
     let main = format!("{at}/hs.yaml");
@@ -179,4 +183,13 @@ pub fn synapse() -> Option<Server> {
     let mut command = Command::new(&python);
     command.args(["-m", "synapse.app.homeserver", "-c", &main, "-c", "extra.yaml"]);
     Some(start(command, folder, address))
+}
+
+/// A server of Mastodon's API that fails on demand, and the Python of a client of it. Its user `testuser` has the token `mock_token`.
+pub fn mastodon() -> Option<(Server, PathBuf)> {
+    let program = installed("mastodon/bin/mastodon_mock", "mastodon-mock in its venv")?;
+    let (folder, address) = (folder(), free_address());
+    let mut command = Command::new(&program);
+    command.args(["serve", "--in-memory", "--host", "127.0.0.1", "--port", &address.port().to_string()]);
+    Some((start(command, folder, address), program.with_file_name("python")))
 }
