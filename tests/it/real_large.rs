@@ -8,7 +8,7 @@ use crate::support::mailgen;
 use crate::support::receiver::Receiver;
 
 /// Bytes of the file in each mail; with base64 the mail has a third more.
-const FILE_BYTES: usize = 18_000_000;
+const FILE_BYTES: usize = 34_000_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_large_mails_at_once_on_two_channels_take_less_memory_than_one_of_them_has() {
