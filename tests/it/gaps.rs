@@ -134,10 +134,10 @@ fn setup(receiver: &Receiver, address: SocketAddr) -> Setup {
     setup.rest.push_str(&quick_schedule());
     let channel = format!(
         "connector = \"mastodon\"\nmode = \"stream\"\naccount = \"acme\"\n[settings]\nserver = \"http://{address}\"\nstreaming = \"http://{address}\"\n\
-         [secrets]\naccess_token = {{ env = \"MASTODON_TOKEN\" }}\n"
+         [secrets]\naccess_token = {{ env = \"FEDIVERSE_TOKEN\" }}\n"
     );
     setup.channels.insert("social".to_owned(), channel);
-    setup.env.insert("MASTODON_TOKEN".to_owned(), "t".to_owned());
+    setup.env.insert("FEDIVERSE_TOKEN".to_owned(), "t".to_owned());
     setup
 }
 

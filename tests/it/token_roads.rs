@@ -148,7 +148,7 @@ async fn until<T>(what: &str, daemon: &Daemon, mut look: impl AsyncFnMut() -> Op
         if let Some(found) = look().await {
             return found;
         }
-        assert!(from.elapsed() < Duration::from_secs(40), "{what}: not in time\n{}", daemon.log_end(40));
+        assert!(from.elapsed() < Duration::from_secs(120), "{what}: not in time\n{}", daemon.log_end(40));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
