@@ -216,6 +216,11 @@ impl Lane {
         Ok(())
     }
 
+    /// Where it is.
+    pub fn place(&self) -> Value {
+        self.cursor.clone()
+    }
+
     /// The cursor to begin with, as the platform said when it registered us.
     pub fn registered(&mut self, cursor: &Value) {
         (self.walk, self.deep, self.age) = (None, None, Age::Live);

@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::connector::call::Call;
-use crate::connector::call::answer::{ANSWER_VARS, Rules};
+use crate::connector::call::answer::{ANSWER_VARS, Judged, Rules};
 use crate::connector::call::compile::Scope;
 use crate::connector::call::template::Template;
 use crate::connector::jq::{Filter, Input, JqError};
@@ -27,7 +27,7 @@ use crate::model::time::Time;
 
 /// Roots of a poll's context.
 const ROOTS: [&str; 5] = ["part", "cursor", "page", "session", "now"];
-/// Variables of `stop`.
+/// Variables of `stop` and `follow.again`.
 const STOP_VARS: [&str; 3] = ["$status", "$headers", "$cursor"];
 /// Ids remembered at most: they must fit into one cursor.
 pub const SEEN_MAX: usize = 900;
@@ -92,6 +92,7 @@ pub struct Follow {
     /// What its answers mean.
     pub rules: Rules,
     when: Option<Filter>,
+    again: Option<Filter>,
 }
 
 impl Follow {
@@ -101,6 +102,21 @@ impl Follow {
     /// Its jq failed.
     pub fn asks(&self, item: &Value) -> Result<bool, JqError> {
         self.when.as_ref().map_or(Ok(true), |when| when.truthy_of(Input::Value(item), &[]))
+    }
+
+    /// Whether its answers come in pages.
+    pub fn has_pages(&self) -> bool {
+        self.again.is_some()
+    }
+
+    /// What the page behind this one is asked for by; null if there is none.
+    ///
+    /// # Errors
+    /// Its jq failed.
+    pub fn again(&self, judged: &Judged, cursor: &Value) -> Result<Value, JqError> {
+        let Some(again) = &self.again else { return Ok(Value::Null) };
+        let status = Value::from(judged.status);
+        Ok(again.run_of(Input::Value(&judged.body), &[&status, &judged.headers, cursor])?.into_iter().next().unwrap_or(Value::Null))
     }
 }
 
@@ -274,8 +290,9 @@ impl Compiler<'_> {
             self.wrong("`follow` needs `items`");
         }
         let (rules, when) = (self.rules(&follow.errors), self.filter(follow.when.as_ref(), &[]));
-        let roots = [ROOTS.as_slice(), &["item"]].concat();
-        Some(Follow { call: self.call("follow", &follow.request, &roots)?, rules, when })
+        let again = self.filter(follow.again.as_ref(), &STOP_VARS);
+        let roots = [ROOTS.as_slice(), &["item", "again"]].concat();
+        Some(Follow { call: self.call("follow", &follow.request, &roots)?, rules, when, again })
     }
 
     fn parts(&mut self, spec: &PollSpec) -> Option<Parts> {

@@ -233,15 +233,19 @@ pub struct PartsSpec {
     pub errors: Vec<RuleSpec>,
 }
 
-/// What is asked of each thing of a list that is new, where the list only names it: the answer's body becomes its member `follow`.
+/// What is asked of each thing of a list that is new, where the list only names it: the answer's body becomes its member `follow`; of
+/// several pages (`again`) the list of their bodies.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FollowSpec {
     /// jq over one item: whether it is asked; always if missing.
     #[serde(default)]
     pub when: Option<String>,
-    /// How. Its context has the root `item` beside those of the poll.
+    /// How. Its context has the roots `item` and `again` beside those of the poll; `cursor` is where the list was before this look.
     pub request: RequestSpec,
+    /// jq over an answer, with `$cursor`: what the next page is asked for by, as `{again}`; null on the last one.
+    #[serde(default)]
+    pub again: Option<String>,
     /// What its answers mean. `missing`: it is gone meanwhile, and `follow` is null.
     #[serde(default)]
     pub errors: Vec<RuleSpec>,

@@ -79,14 +79,18 @@ pub struct TicketManifest {
     pub back: Option<BackSpec>,
 }
 
-/// The way back: how the system's news reach us, read by `back/map.jq`. Tables as in `connector.toml`; settings, secrets, auth and hosts
-/// are the destination's.
+/// The way back: how the system's news reach us, read by `back/map.jq`. Tables as in `connector.toml`; settings, secrets and hosts are
+/// the destination's.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackSpec {
     /// Codes the map may give to what it ignores: code → what it means.
     #[serde(default)]
     pub codes: BTreeMap<String, String>,
+    /// How its own requests prove who asks, beside or instead of the destination's: tokens are got here as `connector.toml` describes it,
+    /// not by `[calls.token]`.
+    #[serde(default)]
+    pub auth: BTreeMap<String, AuthSpec>,
     /// How the system is asked who we are there: `$own` of the map.
     #[serde(default)]
     pub whoami: Option<WhoamiSpec>,

@@ -39,6 +39,13 @@ const IDLE_GROWTH: f64 = 1.5;
 /// Where the used budget is kept.
 const USED: &str = "used";
 
+/// Pages that are read of one thing that a list only names.
+const FOLLOW_PAGES_MAX: usize = 50;
+
+fn follow_broken(poll: &Poll, what: &str) -> PullError {
+    person(Code::Protocol, format!("[poll.{}] follow: {what}", poll.name))
+}
+
 /// One poll of the account.
 struct Road {
     name: String,
@@ -257,13 +264,14 @@ impl Session {
                 self.ready.push_back(FeedNews::Batch(FeedBatch { payloads: Vec::new(), cursors }));
             }
             Meaning::Ok => {
+                let before = track.lane.place();
                 let mut step =
                     track.lane.answer(poll, &answer, &judged).map_err(|why| person(Code::Protocol, format!("[poll.{name}] {why}")))?;
                 (track.told, self.throttled) = (false, 0);
                 if let Some(follow) = &poll.follow {
                     let session = road.session.clone();
                     for payload in step.batches.iter_mut().flat_map(|batch| &mut batch.payloads) {
-                        self.follow(poll, follow, &session, payload).await?;
+                        self.follow((poll, follow), &session, &before, payload).await?;
                     }
                 }
                 self.stepped(at, index, step, now);
@@ -285,35 +293,64 @@ impl Session {
     }
 
     /// Asks for what a list only names. If that fails the session ends, and goes on from what is durable.
-    async fn follow(&mut self, poll: &Poll, follow: &Follow, session: &Value, payload: &mut Payload) -> Result<(), PullError> {
-        let parts = self.parts.clone();
-        let broken = |what: String| person(Code::Protocol, format!("[poll.{}] follow: {what}", poll.name));
-        let mut page: Value = serde_json::from_slice(&payload.body).map_err(|_| broken("the list is no JSON".to_owned()))?;
+    async fn follow(
+        &mut self,
+        (poll, follow): (&Poll, &Follow),
+        session: &Value,
+        before: &Value,
+        payload: &mut Payload,
+    ) -> Result<(), PullError> {
+        let mut page: Value = serde_json::from_slice(&payload.body).map_err(|_| follow_broken(poll, "the list is no JSON"))?;
         let items = poll.spec.items.as_deref().and_then(|pointer| page.pointer_mut(pointer)).and_then(Value::as_array_mut);
         for item in items.into_iter().flatten() {
-            if !follow.asks(item).map_err(|error| broken(error.to_string()))? {
+            if !follow.asks(item).map_err(|error| follow_broken(poll, &error.to_string()))? {
                 continue;
             }
-            let mut context = context(&parts.settings, &Value::Null, &Value::Null, &Value::Null, session, parts.clock.now());
-            if let Some(context) = context.as_object_mut() {
-                context.insert("item".to_owned(), item.clone());
-            }
-            let render = |token: Option<&SecretString>| {
-                follow.call.render(&Filling { context: &context, secrets: &parts.secrets, token, files: &[] })
-            };
-            let Asked { answer, judged, place } = parts.ask(&poll.name, &follow.call, &follow.rules, render).await?;
-            self.used.spend(poll.spec.cost, weight(&answer), parts.clock.now());
-            let said = match judged.meaning {
-                Meaning::Ok => judged.body,
-                Meaning::Missing | Meaning::Ignore => Value::Null,
-                _ => return Err(refused(&place, &judged)),
-            };
+            let settings = &self.parts.settings;
+            let context = context(settings, &Value::Null, before, &Value::Null, session, self.parts.clock.now());
+            let said = self.followed((poll, follow), context, item).await?;
             if let Some(item) = item.as_object_mut() {
                 item.insert("follow".to_owned(), said);
             }
         }
         payload.body = Bytes::from(page.to_string());
         Ok(())
+    }
+
+    /// What is said of one thing, page by page.
+    async fn followed(&mut self, (poll, follow): (&Poll, &Follow), mut context: Value, item: &Value) -> Result<Value, PullError> {
+        let parts = self.parts.clone();
+        let before = context.get("cursor").cloned().unwrap_or(Value::Null);
+        if let Some(context) = context.as_object_mut() {
+            context.insert("item".to_owned(), item.clone());
+        }
+        let mut pages = Vec::new();
+        let mut again = Value::Null;
+        for _ in 0..FOLLOW_PAGES_MAX {
+            if let Some(context) = context.as_object_mut() {
+                context.insert("again".to_owned(), again);
+            }
+            let render = |token: Option<&SecretString>| {
+                follow.call.render(&Filling { context: &context, secrets: &parts.secrets, token, files: &[] })
+            };
+            let Asked { answer, judged, place } = parts.ask(&poll.name, &follow.call, &follow.rules, render).await?;
+            self.used.spend(poll.spec.cost, weight(&answer), parts.clock.now());
+            match judged.meaning {
+                Meaning::Ok => {}
+                Meaning::Missing | Meaning::Ignore => return Ok(Value::Null),
+                _ => return Err(refused(&place, &judged)),
+            }
+            again = follow.again(&judged, &before).map_err(|error| follow_broken(poll, &error.to_string()))?;
+            if !follow.has_pages() {
+                return Ok(judged.body);
+            }
+            pages.push(judged.body);
+            if again.is_null() {
+                return Ok(Value::Array(pages));
+            }
+        }
+        tracing::warn!(omnigate.pages = FOLLOW_PAGES_MAX, "what a list names has more pages than are read");
+        Ok(Value::Array(pages))
     }
 
     /// What a page brought, and when the list is asked again.
