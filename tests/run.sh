@@ -62,6 +62,12 @@ apt_packages() {
     command -v python3 >/dev/null || need+=(python3)
     python3 -c 'import venv, ensurepip' 2>/dev/null || need+=(python3-venv)
     command -v npm >/dev/null || need+=(nodejs npm)
+    # Bluesky's servers: two databases, and what a native module of theirs is built with.
+    command -v redis-server >/dev/null || need+=(redis-server)
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need+=(postgresql)
+    command -v g++ >/dev/null || need+=(g++)
+    command -v make >/dev/null || need+=(make)
+    [ -e /usr/include/node/node.h ] || ! apt-cache show libnode-dev >/dev/null 2>&1 || need+=(libnode-dev)
     # Ticket servers: no Apache, no database server, no mail server. `dbconfig-no-thanks` keeps the packages from setting databases up.
     [ -e /usr/share/request-tracker5/libexec/rt-server ] || need+=(request-tracker5 rt5-db-sqlite rt5-standalone dbconfig-no-thanks msmtp-mta)
     [ -e /usr/share/redmine/Gemfile.lock ] || need+=(redmine redmine-sqlite ruby-webrick dbconfig-no-thanks)
@@ -151,6 +157,17 @@ matrix_server() { python_packages synapse matrix-synapse==1.163.2; }
 # A server of Mastodon's API, and a client of it.
 mastodon_server() { python_packages mastodon mastodon-mock==0.6.1 Mastodon.py==2.3.3; }
 
+# Bluesky's own servers and client. One module of theirs is native, and its script would fetch it ready-made from elsewhere: it is built here.
+bluesky_servers() {
+    node_packages bluesky @atproto/dev-env@0.3.215
+    local sqlite="$servers/bluesky/node_modules/better-sqlite3"
+    [ ! -e "$sqlite/build/Release/better_sqlite3.node" ] || return 0
+    # Not optimised: that takes minutes, and the tests do not ask much of it.
+    CFLAGS=-O0 CXXFLAGS=-O0 JOBS=2 npm_config_build_from_source=true npm_config_nodedir=/usr \
+        npm rebuild --prefix "$servers/bluesky" --foreground-scripts better-sqlite3 >"$servers/bluesky.log" 2>&1 ||
+        { tail -n 30 "$servers/bluesky.log"; return 1; }
+}
+
 # Ticket servers of Python's registry. Roundup runs as nobody, who must be able to read it.
 ticket_servers() {
     python_packages desks-venv roundup==2.6.0
@@ -185,6 +202,7 @@ if [ "$mode" = full ]; then
     step "servers: cyrus" cyrus_server
     step "servers: matrix" matrix_server
     step "servers: mastodon" mastodon_server
+    step "servers: bluesky" bluesky_servers
     step "servers: tickets" ticket_servers
     step "clients: python" python_clients
     step "clients: node" node_clients

@@ -42,6 +42,7 @@ mod media;
 mod polls;
 mod pull_loop;
 mod pull_time;
+mod real_bluesky;
 mod real_chat;
 mod real_check;
 mod real_courier;

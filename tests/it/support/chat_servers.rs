@@ -21,6 +21,21 @@ pub struct Server {
     child: Child,
 }
 
+impl Server {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self, at_most: Duration) {
+        let from = Instant::now();
+        while from.elapsed() < at_most && self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -33,11 +48,13 @@ impl Drop for Server {
     }
 }
 
-fn folder() -> TempDir {
+/// A folder for a server.
+pub fn folder() -> TempDir {
     tempfile::Builder::new().prefix("omnigate-chat-").tempdir().unwrap()
 }
 
-fn start(mut command: Command, folder: TempDir, address: SocketAddr) -> Server {
+/// Starts a server that shall listen at an address, and waits until it does.
+pub fn start(mut command: Command, folder: TempDir, address: SocketAddr) -> Server {
     let log = fs::File::create(folder.path().join("server.log")).unwrap();
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).current_dir(folder.path());
     let mut server = Server { address, folder, child: command.spawn().unwrap() };
@@ -50,7 +67,8 @@ fn start(mut command: Command, folder: TempDir, address: SocketAddr) -> Server {
     server
 }
 
-fn program(path: &str, package: &str) -> bool {
+/// Whether a program is there; a test that lacks it says so.
+pub fn program(path: &str, package: &str) -> bool {
     let there = Path::new(path).exists();
     if !there {
         missing(package);
@@ -59,7 +77,7 @@ fn program(path: &str, package: &str) -> bool {
 }
 
 /// What `tests/run.sh` installs below its folder.
-fn installed(path: &str, package: &str) -> Option<PathBuf> {
+pub fn installed(path: &str, package: &str) -> Option<PathBuf> {
     let servers = std::env::var_os("OMNIGATE_TEST_SERVERS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-servers"), PathBuf::from);
     let path = servers.join(path);

@@ -2,6 +2,7 @@
 
 pub mod bad_desk_link;
 pub mod bad_link;
+pub mod bluesky;
 pub mod chat_servers;
 pub mod contract;
 pub mod courier;
