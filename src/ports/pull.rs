@@ -197,6 +197,23 @@ pub trait Pull: Send {
     /// Returns the numbers that are done; none if the source has another epoch by now, because the numbers then mean other things.
     fn settle<'a>(&'a mut self, state: &'a SourceState, rows: &'a [SourceRow]) -> BoxFuture<'a, Result<Vec<u64>, PullError>>;
 
+    /// What is to be written down before `settle`, where doing it twice shows at the source (a move). `None`: it may be repeated.
+    fn mark(&mut self) -> BoxFuture<'_, Result<Option<String>, PullError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Finds out what became of rows that `settle` was asked for and gave no answer, and finishes what was half done. `mark` is what was
+    /// written down before. Returns the numbers that are done; `None` if that cannot be told now.
+    fn finish<'a>(
+        &'a mut self,
+        state: &'a SourceState,
+        rows: &'a [SourceRow],
+        mark: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Vec<u64>>, PullError>> {
+        let _ = (state, rows, mark);
+        Box::pin(std::future::ready(Ok(Some(Vec::new()))))
+    }
+
     /// Asks once more for a thing that the source did not give before. `None`: it does not give it now, either.
     fn again<'a>(&'a mut self, state: &'a SourceState, uid: u64) -> BoxFuture<'a, Result<Option<PulledBatch>, PullError>> {
         let _ = (state, uid);

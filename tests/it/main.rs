@@ -29,6 +29,7 @@ mod gaps;
 mod hooks;
 mod imap_hazards;
 mod imap_large;
+mod imap_moves;
 mod imap_quirks;
 mod interplay;
 mod kill;

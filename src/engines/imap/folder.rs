@@ -209,7 +209,7 @@ fn unopened(name: &str, failed: Failed) -> PullError {
 }
 
 /// Courier and others leave UIDNEXT out of SELECT.
-async fn ask_status(
+pub async fn ask_status(
     conn: &mut Conn,
     wire_name: &str,
     exists: u32,

@@ -10,12 +10,13 @@
 //! - Texts of errors carry no bytes of mails and no secrets (I7).
 //!
 //! A walk through it: `dial` connects, `login` and `sasl` log in, `conn` runs commands, `folder` decides where to go on, `walk` answers
-//! `next`, `wait` idles, `settle` carries out the policy, `probe` looks for a person.
+//! `next`, `wait` idles, `settle` carries out the policy, `finish` finds out what became of a move, `probe` looks for a person.
 
 mod again;
 mod conn;
 mod dial;
 mod fetch;
+mod finish;
 mod folder;
 mod inspect;
 mod large;

@@ -19,7 +19,7 @@ use crate::ports::store::{SourceRow, SourceRowState, SourceState};
 /// The keyword of policy `flag`.
 pub const KEYWORD: &str = "$Ingested";
 /// UIDs in one command.
-const SET_MAX: usize = 500;
+pub const SET_MAX: usize = 500;
 /// Longest pause between two looks for old mails; at most a part of the age itself.
 const WEED_EVERY: Duration = Duration::from_secs(3600);
 const WEED_AGE_PART: u32 = 24;
@@ -104,7 +104,7 @@ async fn weed(walk: &mut Walk, index: usize, uids: &[u32], age: Duration) -> Res
 
 /// Marks mails as deleted, and removes them where the server can remove only these (RFC 4315). Without that the mark stays, and the
 /// owner's next expunge removes them.
-async fn remove(conn: &mut Conn, uids: &[u32]) -> Result<(), Failed> {
+pub async fn remove(conn: &mut Conn, uids: &[u32]) -> Result<(), Failed> {
     add_flag(conn, uids, "\\Deleted").await?;
     if conn.can("UIDPLUS") {
         conn.run(&format!("UID EXPUNGE {}", uid_set(uids.iter().copied())), &mut |_| {}).await?;

@@ -17,7 +17,7 @@ use crate::engines::imap::large::Spool;
 use crate::engines::imap::plan::Flight;
 use crate::engines::imap::survey::Survey;
 use crate::engines::imap::text::Tone;
-use crate::engines::imap::{ImapSettings, again, settle, wait};
+use crate::engines::imap::{ImapSettings, again, finish, settle, wait};
 use crate::model::codes::Code;
 use crate::model::mailbox::After;
 use crate::ports::BoxFuture;
@@ -362,6 +362,19 @@ impl Pull for Walk {
 
     fn settle<'a>(&'a mut self, state: &'a SourceState, rows: &'a [SourceRow]) -> BoxFuture<'a, Result<Vec<u64>, PullError>> {
         Box::pin(settle::settle(self, state, rows))
+    }
+
+    fn mark(&mut self) -> BoxFuture<'_, Result<Option<String>, PullError>> {
+        Box::pin(finish::mark(self))
+    }
+
+    fn finish<'a>(
+        &'a mut self,
+        state: &'a SourceState,
+        rows: &'a [SourceRow],
+        mark: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Vec<u64>>, PullError>> {
+        Box::pin(finish::finish(self, state, rows, mark))
     }
 
     fn again<'a>(&'a mut self, state: &'a SourceState, uid: u64) -> BoxFuture<'a, Result<Option<PulledBatch>, PullError>> {

@@ -12,6 +12,7 @@ use crate::pipeline::pull::admit::{Batch, Line};
 use crate::pipeline::pull::again::{Again, again_key};
 use crate::pipeline::pull::roll::Rolls;
 use crate::pipeline::pull::segments::take_suspects;
+use crate::pipeline::pull::settle::Doubts;
 use crate::pipeline::pull::{PullChannel, backfill_key};
 use crate::pipeline::sessions::pace::{Budget, Pulse};
 use crate::pipeline::sessions::{Ended, Stop, stopped};
@@ -20,8 +21,6 @@ use crate::ports::store::{ParseBatch, SourceCommit, SourceState, Write};
 
 /// Longest wait in one IDLE or poll pause; the engine may end it sooner.
 const WAIT_LONGEST: Duration = Duration::from_secs(20 * 60);
-/// Rows settled at the source with one question.
-const SETTLE_ROWS_MAX: usize = 1000;
 
 /// What one session knows.
 pub(super) struct Session {
@@ -36,6 +35,7 @@ pub(super) struct Session {
     line: Line,
     rolls: Rolls,
     budget: Budget,
+    doubts: Doubts,
 }
 
 impl PullChannel {
@@ -76,6 +76,7 @@ impl PullChannel {
         let spent = self.store.memo(&budget_key(&account)).await?;
         let budget = Budget::read(self.source.day_bytes_max(), spent.as_deref());
         let again = Again::read(self.store.memo(&again_key(&account)).await?.as_deref());
+        let doubts = self.doubts(&states).await?;
         let mut suspects = Vec::new();
         for batch in self.store.interrupted(&account).await? {
             let state = states.iter().find(|state| state.folder == batch.source.1);
@@ -85,7 +86,7 @@ impl PullChannel {
                 _ => suspects.push(batch),
             }
         }
-        Ok(Session { account, states, again, suspects, since, line: Line::default(), rolls: Rolls::default(), budget })
+        Ok(Session { account, states, again, suspects, since, line: Line::default(), rolls: Rolls::default(), budget, doubts })
     }
 
     async fn ask(self: &Arc<Self>, pull: &mut dyn Pull, session: &mut Session, pulse: &Pulse, stop: &mut Stop) -> Result<(), Ended> {
@@ -128,14 +129,15 @@ impl PullChannel {
                 PullNews::Quiet => {
                     session.line.finish().await?;
                     if self.source.settles() {
-                        self.settle(pull, &session.states).await?;
+                        self.settle(pull, &session.states, &mut session.doubts).await?;
                     }
                     if self.try_again(pull, session).await? {
                         continue;
                     }
                     let due = session.again.due().map(|due| due.0.saturating_sub(self.clock.now().0).max(0).unsigned_abs());
+                    let due = due.map(Duration::from_millis).into_iter().chain(session.doubts.due(self.clock.monotonic())).min();
                     tokio::select! {
-                        woken = pull.wait(due.map_or(WAIT_LONGEST, |due| WAIT_LONGEST.min(Duration::from_millis(due)))) => woken?,
+                        woken = pull.wait(due.map_or(WAIT_LONGEST, |due| WAIT_LONGEST.min(due))) => woken?,
                         () = stopped(stop) => break,
                     };
                 }
@@ -175,25 +177,6 @@ impl PullChannel {
         let state = session.states.iter().find(|state| state.folder == roll.folder && state.epoch == roll.epoch);
         let Some(state) = state.cloned() else { return Ok(Vec::new()) };
         self.compare(roll, &state, &mut session.rolls).await
-    }
-
-    /// Carries out the source policy on what is admitted.
-    async fn settle(&self, pull: &mut dyn Pull, states: &[SourceState]) -> Result<(), Ended> {
-        for state in states {
-            let source = (state.account.clone(), state.folder.clone(), state.epoch);
-            loop {
-                let rows = self.store.unsettled(&source, SETTLE_ROWS_MAX).await?;
-                if rows.is_empty() {
-                    break;
-                }
-                let uids = pull.settle(state, &rows).await?;
-                if uids.is_empty() {
-                    break;
-                }
-                self.writer.write(Write::Settled { source: source.clone(), uids, lease_epoch: self.lease_epoch }).await?;
-            }
-        }
-        Ok(())
     }
 }
 

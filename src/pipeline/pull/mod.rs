@@ -10,13 +10,14 @@
 //!
 //! A walk through it: `pipeline::sessions` runs sessions and tells of trouble, `ask` is one session, `admit`
 //! takes a batch to its commit, `segments` cuts it where crashes are suspected, `roll` compares numbers with rows,
-//! `again` comes back to what was not given.
+//! `settle` tells the source, `again` comes back to what was not given.
 
 mod admit;
 mod again;
 mod ask;
 mod roll;
 mod segments;
+mod settle;
 
 use std::sync::Arc;
 

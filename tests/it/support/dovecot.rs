@@ -128,7 +128,9 @@ impl Dovecot {
         for entry in fs::read_dir(&root).unwrap().map(Result::unwrap) {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with("dovecot.index") || name == "dovecot-uidlist" || name == "dovecot-uidvalidity" {
-                fs::remove_file(entry.path()).unwrap();
+                // A session that is at work renames its own.
+                let removed = fs::remove_file(entry.path());
+                assert!(removed.is_ok() || removed.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound));
             }
         }
         // UIDVALIDITY is made from seconds.
@@ -157,6 +159,12 @@ impl Dovecot {
             text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap_or_default().to_owned()
         };
         files.map(subject).collect()
+    }
+
+    /// How many files a folder has, those that are only being written among them.
+    pub fn files(&self, user: &str, folder: &str) -> usize {
+        let root = self.maildir(user, folder);
+        ["cur", "new", "tmp"].iter().filter_map(|name| fs::read_dir(root.join(name)).ok()).map(Iterator::count).sum()
     }
 
     /// Ends all sessions of a user.
