@@ -234,23 +234,10 @@ pub fn retry_after(value: &str, now: Time) -> Option<Duration> {
     let seconds = if value.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !value.is_empty() {
         value.parse::<f64>().ok()?
     } else {
-        let millis = http_date(value)?.since_ms(now).max(0);
+        let millis = Time::parse_http(value)?.since_ms(now).max(0);
         Duration::from_millis(u64::try_from(millis).ok()?).as_secs_f64()
     };
     Some(Duration::try_from_secs_f64(seconds).unwrap_or(RETRY_AFTER_MAX).min(RETRY_AFTER_MAX))
-}
-
-/// Reads the three forms of RFC 9110 §5.6.7.
-fn http_date(text: &str) -> Option<Time> {
-    // The weekday is not needed and often wrong; the RFC 850 form has its own spelling of it.
-    let (_, rest) = text.split_once(',').unwrap_or(("", text));
-    let rest = rest.trim();
-    let forms: &[&str] = &["%d %b %Y %H:%M:%S GMT", "%d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
-    let civil = forms.iter().find_map(|form| {
-        let broken = jiff::fmt::strtime::parse(form, rest).ok()?;
-        broken.to_datetime().ok()
-    })?;
-    Some(Time(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond()))
 }
 
 #[cfg(test)]

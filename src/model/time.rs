@@ -16,6 +16,19 @@ impl Time {
         Some(Self(stamp.as_millisecond()))
     }
 
+    /// Reads an HTTP-date in any of its three forms (RFC 9110 §5.6.7).
+    pub fn parse_http(text: &str) -> Option<Self> {
+        // The weekday is not needed and often wrong; the RFC 850 form has its own spelling of it.
+        let (_, rest) = text.split_once(',').unwrap_or(("", text));
+        let rest = rest.trim();
+        let forms: &[&str] = &["%d %b %Y %H:%M:%S GMT", "%d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+        let civil = forms.iter().find_map(|form| {
+            let broken = jiff::fmt::strtime::parse(form, rest).ok()?;
+            broken.to_datetime().ok()
+        })?;
+        Some(Self(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond()))
+    }
+
     /// The time `ms` later (earlier if negative), held inside the representable range.
     #[must_use]
     pub fn plus_ms(self, ms: i64) -> Self {

@@ -395,6 +395,28 @@ async fn pages_that_come_again_and_cursors_that_go_back_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_changes_twice_within_the_second_that_its_id_holds_is_read_again_until_it_cannot() {
+    let poll = FORWARD
+        .replace("id = \".id\"", "id = '\"\\(.thread) \\(.at)\"'\nseen = 50\nsettle = { at = \".at\", after = \"3s\" }")
+        .replace("cursor = { each = \".id\" }", "cursor = { from = \".items[-1].at\" }");
+    // By the platform's clock, which is years behind ours: the last word of a thread, always of the same second.
+    let mut looks = VecDeque::from([("05", 1), ("05", 2), ("07", 3), ("08", 4), ("09", 5), ("10", 6)]);
+    let platform = Platform::start(move |_| {
+        let (second, word) = looks.pop_front().unwrap_or(("30", 7));
+        let item = json!({"id": word, "thread": "t", "at": "2020-01-01T10:00:05Z"});
+        let date = ("date", format!("Wed, 01 Jan 2020 10:00:{second} GMT"));
+        Answer::Plain(200, vec![date], json!({ "items": [item] }).to_string())
+    });
+    let platform = platform.await;
+    let reader = reader(&poll, &platform, json!({}));
+    let mut world = World::new();
+    world.run(&reader, Begin::FromNow);
+    world.until("looks beyond it", async || platform.targets().len() >= 8).await;
+    world.end().await;
+    assert_eq!(world.texts().await, [1, 2, 3, 4], "what comes three seconds after its second is what came before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_that_the_platform_forgot_is_begun_anew_and_what_comes_again_is_recognised() {
     let mut forgotten = false;
     let platform = Platform::start(move |target| {

@@ -249,17 +249,18 @@ impl Lane {
         FeedBatch { payloads: Vec::new(), cursors }
     }
 
-    /// Takes an answer that means `ok`.
+    /// Takes an answer that means `ok`, of the moment `now` by our clock.
     ///
     /// # Errors
     /// One line: the answer is not what the manifest says.
-    pub fn answer(&mut self, poll: &Poll, answer: &HttpAnswer, judged: &Judged) -> Result<Step, String> {
+    pub fn answer(&mut self, poll: &Poll, answer: &HttpAnswer, judged: &Judged, now: Time) -> Result<Step, String> {
         if answer.status == 304 {
             self.walk = None;
             return Ok(Step::default());
         }
         let floor = poll.spec.cursor.as_ref().map_or(Value::Null, |spec| looked_back(&self.cursor, spec.lookback));
-        let mut page = poll.page(judged, &answer.body, &floor, &self.seen)?;
+        let mut page =
+            poll.page(judged, &answer.body, &floor, &self.seen, answer.header("date").and_then(Time::parse_http).unwrap_or(now))?;
         let hash = Sha256::digest(&answer.body).iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
         let whole = poll.spec.items.is_none() && !poll.spec.long_poll;
         if whole && self.tag.hash.as_ref() == Some(&hash) {

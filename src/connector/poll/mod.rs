@@ -50,6 +50,7 @@ pub struct Poll {
     /// What is asked of each thing that is new.
     pub follow: Option<Follow>,
     id: Option<Filter>,
+    settle: Option<(Filter, Duration)>,
     skip: Option<Filter>,
     none: Option<Filter>,
     each: Option<Filter>,
@@ -139,6 +140,7 @@ impl Poll {
         let poll = Self {
             name: name.to_owned(),
             id: compiler.filter(spec.id.as_ref(), &[]),
+            settle: compiler.settle(spec),
             skip: compiler.filter(spec.skip.as_ref(), &[]),
             none: compiler.filter(spec.none.as_ref(), &ANSWER_VARS),
             each: compiler.filter(cursor.and_then(|cursor| cursor.each.as_ref()), &[]),
@@ -267,6 +269,18 @@ impl Compiler<'_> {
     fn start(&mut self, spec: &PollSpec) -> Option<Template> {
         let FromNow::Start(text) = &spec.from_now else { return None };
         Template::parse(text).map_err(|message| self.wrong(format!("from_now: {message}"))).ok()
+    }
+
+    fn settle(&mut self, spec: &PollSpec) -> Option<(Filter, Duration)> {
+        let settle = spec.settle.as_ref()?;
+        if spec.seen == 0 || spec.from_now == FromNow::MarkSeen {
+            self.wrong("`settle` needs `seen`, and a `from_now` that is not mark_seen");
+        }
+        let after = duration(&settle.after);
+        if after.is_none() {
+            self.wrong("`settle.after` is a duration such as \"5s\"");
+        }
+        self.filter(Some(&settle.at), &[]).zip(after)
     }
 
     fn register(&mut self, spec: &PollSpec) -> Option<Register> {

@@ -11,13 +11,14 @@ use crate::connector::call::answer::Judged;
 use crate::connector::jq::{Filter, Input, JqError};
 use crate::connector::poll::Poll;
 use crate::connector::poll::spec::PageSpec;
+use crate::model::time::Time;
 
 /// What one answer holds.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     /// What is new of it, as it goes to the map; none if nothing is.
     pub body: Option<Bytes>,
-    /// Prints of what is new, in its order.
+    /// Prints of what is new and is known from now on, in its order.
     pub ids: Vec<u64>,
     /// The place after it; null if it says none.
     pub cursor: Value,
@@ -96,8 +97,8 @@ pub(super) fn looked_back(cursor: &Value, lookback: u64) -> Value {
 }
 
 impl Poll {
-    /// Reads an answer. `floor`: what does not lie beyond it is not new; `seen`: nor is what is in it.
-    pub(super) fn page(&self, judged: &Judged, raw: &Bytes, floor: &Value, seen: &VecDeque<u64>) -> Result<Page, String> {
+    /// Reads an answer of the moment `now`. `floor`: what does not lie beyond it is not new; `seen`: nor is what is in it.
+    pub(super) fn page(&self, judged: &Judged, raw: &Bytes, floor: &Value, seen: &VecDeque<u64>, now: Time) -> Result<Page, String> {
         let failed = |error: JqError| format!("its jq fails on an answer: {error}");
         let mut page = Page::default();
         if let Some(from) = &self.from {
@@ -130,7 +131,9 @@ impl Poll {
             page.known |= known;
             keep.push(!known);
             if !known {
-                page.ids.extend(print);
+                if self.settled(item, now).map_err(failed)? {
+                    page.ids.extend(print);
+                }
                 page.fresh += 1;
             }
             if self.each.is_some() && beyond(&place, &page.cursor) {
@@ -145,6 +148,13 @@ impl Poll {
             _ => Some(without(&judged.body, pointer, &keep)),
         };
         Ok(page)
+    }
+
+    /// Whether an item looks different after its next change.
+    fn settled(&self, item: &Value, now: Time) -> Result<bool, JqError> {
+        let Some((at, after)) = &self.settle else { return Ok(true) };
+        let changed = one(at, item)?.as_str().and_then(Time::parse);
+        Ok(changed.is_none_or(|changed| changed.plus(*after) <= now))
     }
 
     /// Where the page behind this one is. `before`: things of the pages before it.

@@ -162,7 +162,7 @@ impl Player<'_> {
         let judged = self.poll.rules.judge(&answer, self.stage.now);
         match judged.meaning {
             Meaning::Ok => {
-                let step = self.lane.answer(self.poll, &answer, &judged)?;
+                let step = self.lane.answer(self.poll, &answer, &judged, self.stage.now)?;
                 step.batches.into_iter().for_each(|batch| self.take(batch));
             }
             Meaning::CursorLost => {

@@ -54,6 +54,9 @@ pub struct PollSpec {
     /// How many ids are remembered, at most 900: what comes again is left out.
     #[serde(default)]
     pub seen: usize,
+    /// What may change again without looking different.
+    #[serde(default)]
+    pub settle: Option<SettleSpec>,
     /// What the first look does with what is there, unless the channel says `first_run = "backfill"`.
     #[serde(default)]
     pub from_now: FromNow,
@@ -95,6 +98,17 @@ fn minute() -> String {
 
 fn one() -> u64 {
     1
+}
+
+/// What may change again without looking different: where ids hold a moment that counts in seconds, a second change within the same
+/// one has the same id. What changed just before the answer is taken, and not taken as known yet: the next look takes it once more.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SettleSpec {
+    /// jq over one item: when it changed last, in RFC 3339.
+    pub at: String,
+    /// How long before the answer (its `Date`, else our clock) that must be for the item to count as known.
+    pub after: String,
 }
 
 /// How a list is sorted.

@@ -265,8 +265,8 @@ impl Session {
             }
             Meaning::Ok => {
                 let before = track.lane.place();
-                let mut step =
-                    track.lane.answer(poll, &answer, &judged).map_err(|why| person(Code::Protocol, format!("[poll.{name}] {why}")))?;
+                let taken = track.lane.answer(poll, &answer, &judged, parts.clock.now());
+                let mut step = taken.map_err(|why| person(Code::Protocol, format!("[poll.{name}] {why}")))?;
                 (track.told, self.throttled) = (false, 0);
                 if let Some(follow) = &poll.follow {
                     let session = road.session.clone();
