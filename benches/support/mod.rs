@@ -11,6 +11,8 @@ pub mod daemon;
 pub mod dovecot;
 #[path = "../../tests/it/support/http1.rs"]
 pub mod http1;
+#[path = "../../tests/it/support/imap_client.rs"]
+pub mod imap_client;
 pub mod load;
 pub mod mailbox;
 #[path = "../../tests/it/support/mailgen.rs"]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::daemon::{Daemon, ROUTE_ALL, Setup, quick_schedule};
+use crate::support::daemon::{Daemon, Setup};
 use crate::support::http1;
 use crate::support::receiver::Receiver;
 
@@ -46,10 +46,7 @@ async fn post(daemon: &Daemon, channel: &str, kind: &str, body: &str) {
 }
 
 fn setup(receiver: &Receiver) -> Setup {
-    let mut setup = Setup::default();
-    setup.destination("crm", &receiver.url(), "");
-    setup.rest.push_str(ROUTE_ALL);
-    setup.rest.push_str(&quick_schedule());
+    let mut setup = Setup::all_to(&receiver.url());
     setup.channels.insert("hotline".to_owned(), "connector = \"twilio-voice\"\nverify = \"none\"\n".to_owned());
     setup.channels.insert("line".to_owned(), "connector = \"telnyx\"\nverify = \"none\"\n".to_owned());
     setup

@@ -1,7 +1,7 @@
 //! Deliveries of the running binary, verified by the libraries that receivers use: `standardwebhooks` for Python and JavaScript.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -14,17 +14,12 @@ use crate::support::{servers, whatsapp};
 /// The secret that is rotated out: deliveries are signed with both.
 const OLD_SECRET: &str = "whsec_dGhlLW9sZC1zZWNyZXQtdGhhdC1pcy1yb3RhdGVkLW91dA==";
 
-/// Where `tests/run.sh` puts what it installs.
-fn installed() -> PathBuf {
-    std::env::var_os("OMNIGATE_TEST_SERVERS").map_or_else(|| root().join("target/test-servers"), PathBuf::from)
-}
-
 mod real_clients {
     use super::*;
 
     #[tokio::test]
     async fn python_library_verifies_deliveries_under_both_secrets() {
-        let python = installed().join("venv/bin/python");
+        let python = servers::installed("venv/bin/python");
         if !python.exists() {
             return servers::missing("the Python library standardwebhooks");
         }
@@ -33,7 +28,7 @@ mod real_clients {
 
     #[tokio::test]
     async fn javascript_library_verifies_deliveries_under_both_secrets() {
-        if !installed().join("node_modules/standardwebhooks").exists() {
+        if !servers::installed("node_modules/standardwebhooks").exists() {
             return servers::missing("the npm package standardwebhooks");
         }
         check(Path::new("node"), "tests/data/clients/verify.cjs").await;
@@ -78,7 +73,7 @@ fn run(program: &Path, script: &str, secret: &str, input: &Value) -> String {
     let mut child = Command::new(program)
         .arg(root().join(script))
         .arg(secret)
-        .current_dir(installed())
+        .current_dir(servers::installed(""))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -13,7 +13,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::support::daemon::{Daemon, ROUTE_ALL, Setup, quick_schedule};
+use crate::support::daemon::{Daemon, Setup};
 use crate::support::platform::query;
 use crate::support::receiver::Receiver;
 
@@ -128,10 +128,7 @@ async fn serve(State(server): State<Server>, request: Request) -> Response {
 }
 
 fn setup(receiver: &Receiver, address: SocketAddr) -> Setup {
-    let mut setup = Setup::default();
-    setup.destination("crm", &receiver.url(), "");
-    setup.rest.push_str(ROUTE_ALL);
-    setup.rest.push_str(&quick_schedule());
+    let mut setup = Setup::all_to(&receiver.url());
     let channel = format!(
         "connector = \"mastodon\"\nmode = \"stream\"\naccount = \"acme\"\n[settings]\nserver = \"http://{address}\"\nstreaming = \"http://{address}\"\n\
          [secrets]\naccess_token = {{ env = \"FEDIVERSE_TOKEN\" }}\n"

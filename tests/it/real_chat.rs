@@ -11,17 +11,14 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::support::chat_servers;
-use crate::support::daemon::{Daemon, ROUTE_ALL, Setup, quick_schedule};
+use crate::support::daemon::{Daemon, Setup};
 use crate::support::http1::{self, Message};
 use crate::support::receiver::Receiver;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn setup(receiver: &Receiver, channel: String, password: &str) -> Setup {
-    let mut setup = Setup::default();
-    setup.destination("crm", &receiver.url(), "");
-    setup.rest.push_str(ROUTE_ALL);
-    setup.rest.push_str(&quick_schedule());
+    let mut setup = Setup::all_to(&receiver.url());
     setup.channels.insert("chat".to_owned(), channel);
     setup.env.insert("CHAT_SECRET".to_owned(), password.to_owned());
     setup

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::support::daemon::{Daemon, ROUTE_ALL, Setup, quick_schedule};
+use crate::support::daemon::{Daemon, Setup};
 use crate::support::dice::Dice;
 use crate::support::dovecot::{Dovecot, PASSWORD};
 use crate::support::receiver::Receiver;
@@ -35,10 +35,7 @@ fn subjects(count: usize) -> BTreeSet<String> {
 
 /// A gateway that reads the mailbox and tells `url`.
 fn setup(dovecot: &Dovecot, url: &str, more: &str) -> Setup {
-    let mut setup = Setup::default();
-    setup.destination("crm", url, "");
-    setup.rest.push_str(ROUTE_ALL);
-    setup.rest.push_str(&quick_schedule());
+    let mut setup = Setup::all_to(url);
     let channel = format!(
         "connector = \"imap\"\n[secrets]\npassword = {{ env = \"MAIL_PASSWORD\" }}\n[imap]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\n\
          user = \"{USER}\"\nfirst_run = \"backfill\"\npoll_interval = \"1s\"\nbatch_items_max = 20\n{more}\n",

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -50,8 +49,7 @@ fn once(desk: &Desk, folder: &std::path::Path) -> Vec<String> {
 
 impl Relay {
     fn start(desk: &Desk) -> Option<Self> {
-        let servers = std::env::var_os("OMNIGATE_TEST_SERVERS").map_or_else(|| root().join("target/test-servers"), PathBuf::from);
-        let python = servers.join("venv/bin/python");
+        let python = servers::installed("venv/bin/python");
         if !python.exists() {
             servers::missing("the Python package aiosmtpd");
             return None;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use base64::Engine as _;
@@ -23,7 +22,7 @@ use serde_json::{Map, Value};
 
 use crate::connectors::connector;
 use crate::support::contract::root;
-use crate::support::servers;
+use crate::support::servers::{self, installed};
 
 /// A payload of each connector: one of its fixtures.
 const PAYLOADS: [(&str, &str); 17] = [
@@ -66,12 +65,6 @@ struct Signed {
     target: String,
     headers: BTreeMap<String, String>,
     body: String,
-}
-
-/// Where `tests/run.sh` puts what it installs.
-fn installed(path: &str) -> PathBuf {
-    let servers = std::env::var_os("OMNIGATE_TEST_SERVERS").map_or_else(|| root().join("target/test-servers"), PathBuf::from);
-    servers.join(path)
 }
 
 #[test]

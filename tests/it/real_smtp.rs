@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -34,8 +33,7 @@ impl Drop for Mailbox {
 
 impl Mailbox {
     fn start(public_key: &str) -> Option<Self> {
-        let servers = std::env::var_os("OMNIGATE_TEST_SERVERS").map_or_else(|| root().join("target/test-servers"), PathBuf::from);
-        let python = servers.join("venv/bin/python");
+        let python = servers::installed("venv/bin/python");
         let there = python.exists() && Command::new(&python).args(["-c", "import aiosmtpd, dkim"]).output().unwrap().status.success();
         if !there {
             servers::missing("the Python packages aiosmtpd and dkimpy");

@@ -19,7 +19,7 @@ use omnigate::pipeline::lookups::Lookups;
 use omnigate::ports::dns::Dns as _;
 use serde_json::Value;
 
-use crate::support::daemon::{Daemon, ROUTE_ALL, Setup, quick_schedule};
+use crate::support::daemon::{Daemon, Setup};
 use crate::support::dns::{Dns, Says};
 use crate::support::dovecot::{Dovecot, PASSWORD};
 use crate::support::mails;
@@ -207,10 +207,7 @@ async fn a_dead_resolver_costs_no_more_than_the_bound() {
 
 /// A gateway over a mailbox, with senders checked by this DNS.
 fn setup(dovecot: &Dovecot, dns: SocketAddr, url: &str) -> Setup {
-    let mut setup = Setup::default();
-    setup.destination("crm", url, "");
-    setup.rest.push_str(ROUTE_ALL);
-    setup.rest.push_str(&quick_schedule());
+    let mut setup = Setup::all_to(url);
     setup.rest.push_str(&format!("[dns]\nresolvers = [\"{dns}\"]\ntimeout = \"1s\"\n"));
     let channel = format!(
         "connector = \"imap\"\n[settings]\nverify_senders = true\n[secrets]\npassword = {{ env = \"MAIL_PASSWORD\" }}\n[imap]\n\

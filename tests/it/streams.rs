@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::support::daemon::{Daemon, ROUTE_ALL, Setup, quick_schedule};
+use crate::support::daemon::{Daemon, Setup};
 use crate::support::dice::Dice;
 use crate::support::pushing::{Manner, Pusher};
 use crate::support::receiver::Receiver;
@@ -12,10 +12,7 @@ use crate::support::receiver::Receiver;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn setup(receiver: &Receiver, id: &str, channel: String, env: (&str, &str)) -> Setup {
-    let mut setup = Setup::default();
-    setup.destination("crm", &receiver.url(), "");
-    setup.rest.push_str(ROUTE_ALL);
-    setup.rest.push_str(&quick_schedule());
+    let mut setup = Setup::all_to(&receiver.url());
     setup.channels.insert(id.to_owned(), channel);
     setup.env.insert(env.0.to_owned(), env.1.to_owned());
     setup

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::support::daemon::free_address;
-use crate::support::servers::missing;
+use crate::support::servers::{self, missing};
 
 /// A server that runs; ended when dropped.
 pub struct Server {
@@ -78,9 +78,7 @@ pub fn program(path: &str, package: &str) -> bool {
 
 /// What `tests/run.sh` installs below its folder.
 pub fn installed(path: &str, package: &str) -> Option<PathBuf> {
-    let servers = std::env::var_os("OMNIGATE_TEST_SERVERS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-servers"), PathBuf::from);
-    let path = servers.join(path);
+    let path = servers::installed(path);
     program(path.to_str().unwrap(), package).then_some(path)
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::servers::missing;
+use crate::support::servers::{self, missing};
 
 const CAPABILITIES: &str = "IMAP4rev1 UIDPLUS CHILDREN NAMESPACE SORT IDLE";
 
@@ -24,9 +24,7 @@ impl Courier {
     /// Starts it; `None`, loudly, where it is not installed.
     #[track_caller]
     pub fn start() -> Option<Self> {
-        let servers = std::env::var_os("OMNIGATE_TEST_SERVERS")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-servers"), PathBuf::from);
-        let unpacked = servers.join("courier");
+        let unpacked = servers::installed("courier");
         let program = unpacked.join("usr/bin/imapd");
         if !program.exists() {
             missing("courier-imap, unpacked");

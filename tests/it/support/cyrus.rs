@@ -2,16 +2,16 @@
 //! passwords are accepted by a thread that plays its authentication daemon. Each user has the folders `INBOX` and `Support`.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::servers::missing;
+use crate::support::imap_client;
+use crate::support::servers::{self, missing};
 
 /// A running Cyrus.
 pub struct Cyrus {
@@ -25,9 +25,8 @@ impl Cyrus {
     /// Starts it; `None`, loudly, where it is not installed.
     #[track_caller]
     pub fn start() -> Option<Self> {
-        let servers = std::env::var_os("OMNIGATE_TEST_SERVERS")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-servers"), PathBuf::from);
-        let programs = servers.join("cyrus/usr/lib/cyrus/bin");
+        let unpacked = servers::installed("cyrus");
+        let programs = unpacked.join("usr/lib/cyrus/bin");
         if !programs.join("master").exists() {
             missing("cyrus-imapd, unpacked");
             return None;
@@ -40,7 +39,7 @@ impl Cyrus {
         for name in folders {
             fs::create_dir(at.join(name)).unwrap();
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = servers::free_port();
         accept_everybody(&at.join("mux"));
         // Its services refuse to run as root.
         let own = |flag: &str| String::from_utf8(Command::new("id").arg(flag).output().unwrap().stdout).unwrap().trim().to_owned();
@@ -55,7 +54,7 @@ impl Cyrus {
             }
         }
         let libraries = ["usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu"];
-        let libraries = libraries.map(|name| servers.join("cyrus").join(name).display().to_string()).join(":");
+        let libraries = libraries.map(|name| unpacked.join(name).display().to_string()).join(":");
         let child = Command::new(programs.join("master"))
             .args(["-D", "-C"])
             .arg(at.join("imapd.conf"))
@@ -77,16 +76,8 @@ impl Cyrus {
     }
 
     fn wait_until_up(&self) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while Instant::now() < deadline {
-            if let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) {
-                stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-                let mut line = String::new();
-                if BufReader::new(stream).read_line(&mut line).is_ok() && line.starts_with("* OK") {
-                    return;
-                }
-            }
-            std::thread::sleep(Duration::from_millis(50));
+        if imap_client::greets(self.port, Duration::from_secs(30)) {
+            return;
         }
         panic!("cyrus did not start: {}", fs::read_to_string(self.folder.path().join("stderr.log")).unwrap_or_default());
     }
@@ -100,26 +91,13 @@ impl Cyrus {
                 [format!("APPEND {folder} {{{}+}}\r\n", mail.len()).as_bytes(), mail].concat()
             })
             .collect();
-        let said = self.session(user, &mails);
+        let said = imap_client::session(self.port, user, "secret", &mails);
         assert_eq!(said.matches("[APPENDUID").count(), mails.len(), "{said}");
     }
 
     /// Runs IMAP commands in a session of its own; returns everything the server said.
     pub fn imap(&self, user: &str, commands: &[&str]) -> String {
-        self.session(user, &commands.iter().map(|command| command.as_bytes().to_vec()).collect::<Vec<_>>())
-    }
-
-    fn session(&self, user: &str, commands: &[Vec<u8>]) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let (login, logout) = (format!("LOGIN {user} secret").into_bytes(), b"LOGOUT".to_vec());
-        let all = [&login].into_iter().chain(commands).chain([&logout]);
-        for (number, command) in all.enumerate() {
-            stream.write_all(&[format!("t{number} ").as_bytes(), command, b"\r\n"].concat()).unwrap();
-        }
-        let mut said = String::new();
-        stream.read_to_string(&mut said).unwrap();
-        said
+        imap_client::session(self.port, user, "secret", commands)
     }
 
     /// Gives the mails of a folder other numbers under another UIDVALIDITY: the first becomes the last.
@@ -134,25 +112,13 @@ impl Cyrus {
 
     /// How many mails are in a folder.
     pub fn count(&self, user: &str, folder: &str) -> u32 {
-        let said = self.imap(user, &[&format!("STATUS {folder} (MESSAGES)")]);
-        let (_, rest) = said.split_once("(MESSAGES ").unwrap_or_else(|| panic!("no status in {said}"));
-        rest.split(')').next().unwrap().parse().unwrap()
+        imap_client::count(self.port, user, "secret", folder)
     }
 }
 
 impl Drop for Cyrus {
     fn drop(&mut self) {
-        // The master ends its services only when it is asked to.
-        let asked = Command::new("kill").arg(self.child.id().to_string()).status();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while asked.is_ok() && Instant::now() < deadline {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        servers::end(&mut self.child);
     }
 }
 

@@ -2,7 +2,7 @@
 //! gives is kept below `target/test-servers`, so that only the first start on a machine is slow.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::daemon::free_address;
 use crate::support::http1::{self, Message};
-use crate::support::servers::missing;
+use crate::support::servers::{self, installed, missing};
 
 /// Key of Redmine's administrator.
 pub const REDMINE_KEY: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -29,24 +29,8 @@ pub struct Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        // It takes its workers along; SIGKILL would leave them.
-        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().ok();
-        let from = Instant::now();
-        while from.elapsed() < Duration::from_secs(5) {
-            if self.child.try_wait().unwrap().is_some() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.child.kill().ok();
-        self.child.wait().ok();
+        servers::end(&mut self.child);
     }
-}
-
-fn kept(name: &str) -> PathBuf {
-    std::env::var_os("OMNIGATE_TEST_SERVERS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-servers"), PathBuf::from)
-        .join(name)
 }
 
 fn start(script: &str, name: &str, more: &[String]) -> (tempfile::TempDir, Child, SocketAddr) {
@@ -77,7 +61,7 @@ impl Desk {
             missing("request-tracker5, rt5-db-sqlite, rt5-standalone");
             return None;
         }
-        let (folder, child, address) = start("rt.sh", "rt", &[kept("rt").display().to_string()]);
+        let (folder, child, address) = start("rt.sh", "rt", &[installed("rt").display().to_string()]);
         let mut desk = Self { address, proof: (String::new(), String::new()), beside: Vec::new(), folder, child };
         desk.answers("/REST/2.0/rt").await;
         let token = std::fs::read_to_string(desk.folder.path().join("token")).unwrap();
@@ -92,7 +76,7 @@ impl Desk {
             missing("redmine, redmine-sqlite, ruby-webrick");
             return None;
         }
-        let (folder, child, address) = start("redmine.sh", "redmine", &[kept("redmine").display().to_string()]);
+        let (folder, child, address) = start("redmine.sh", "redmine", &[installed("redmine").display().to_string()]);
         let proof = ("x-redmine-api-key".into(), REDMINE_KEY.to_owned());
         let mut desk = Self { address, proof, beside: Vec::new(), folder, child };
         desk.answers("/users/current.json").await;
@@ -106,7 +90,7 @@ impl Desk {
 
     /// The same, which takes so many calls in ten seconds; 0: any number.
     pub async fn roundup_that_takes(calls: u32) -> Option<Self> {
-        let venv = kept("desks-venv");
+        let venv = installed("desks-venv");
         if !venv.join("bin/roundup-server").exists() {
             missing("roundup in a virtual environment");
             return None;
@@ -127,12 +111,12 @@ impl Desk {
 
     /// django-helpdesk; `None`, loudly, where it is not installed.
     pub async fn django() -> Option<Self> {
-        let python = kept("helpdesk-venv").join("bin/python");
+        let python = installed("helpdesk-venv").join("bin/python");
         if !python.exists() {
             missing("django-helpdesk in a virtual environment");
             return None;
         }
-        let more = [kept("helpdesk").display().to_string()];
+        let more = [installed("helpdesk").display().to_string()];
         let (folder, child, address) = start_by(python.to_str().unwrap(), "django_desk.py", "helpdesk", &more);
         let mut desk = Self { address, proof: (String::new(), String::new()), beside: Vec::new(), folder, child };
         desk.answers("/api/tickets/").await;

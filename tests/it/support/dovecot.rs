@@ -2,14 +2,13 @@
 //! test takes a user of its own. Mails lie in a maildir that tests may also write to directly.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::servers::missing;
+use crate::support::imap_client;
+use crate::support::servers::{self, free_port, missing};
 
 /// The password of every user.
 pub const PASSWORD: &str = "secret";
@@ -81,16 +80,8 @@ impl Dovecot {
     }
 
     fn wait_until_up(&self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < deadline {
-            if let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) {
-                stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-                let mut line = String::new();
-                if BufReader::new(stream).read_line(&mut line).is_ok() && line.starts_with("* OK") {
-                    return;
-                }
-            }
-            std::thread::sleep(Duration::from_millis(50));
+        if imap_client::greets(self.port, Duration::from_secs(20)) {
+            return;
         }
         let read = |name: &str| fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
         panic!("dovecot did not start: {}{}", read("stderr.log"), read("dovecot.log"));
@@ -176,43 +167,19 @@ impl Dovecot {
 
     /// Runs IMAP commands in a session of its own; returns everything the server said.
     pub fn imap(&self, user: &str, commands: &[&str]) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let login = format!("LOGIN {user} {PASSWORD}");
-        for (number, command) in [login.as_str()].iter().chain(commands).chain(&["LOGOUT"]).enumerate() {
-            write!(stream, "t{number} {command}\r\n").unwrap();
-        }
-        let mut said = String::new();
-        stream.read_to_string(&mut said).unwrap();
-        said
+        imap_client::session(self.port, user, PASSWORD, commands)
     }
 
     /// How many mails are in a folder.
     pub fn count(&self, user: &str, folder: &str) -> u32 {
-        let said = self.imap(user, &[&format!("STATUS {folder} (MESSAGES)")]);
-        let (_, rest) = said.split_once("(MESSAGES ").unwrap_or_else(|| panic!("no status in {said}"));
-        rest.split(')').next().unwrap().parse().unwrap()
+        imap_client::count(self.port, user, PASSWORD, folder)
     }
 }
 
 impl Drop for Dovecot {
     fn drop(&mut self) {
-        // The master ends its children only when it is asked to.
-        let asked = Command::new("kill").arg(self.child.id().to_string()).status();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while asked.is_ok() && Instant::now() < deadline {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        servers::end(&mut self.child);
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn own_id(flag: &str) -> String {

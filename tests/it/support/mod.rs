@@ -16,6 +16,7 @@ pub mod dns;
 pub mod dovecot;
 pub mod http1;
 pub mod identity;
+pub mod imap_client;
 pub mod imap_script;
 pub mod items;
 #[allow(dead_code)] // each module of the binary uses its part
