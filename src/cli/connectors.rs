@@ -1,5 +1,6 @@
 //! `connector`: the admin's kit. A connector is a folder; these commands list, show, copy, make and test them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -16,9 +17,10 @@ use crate::config::source::Disk;
 use crate::config::value::is_name;
 use crate::connector::draft::DRAFT_KINDS;
 use crate::connector::fixtures::{self, Report};
-use crate::connector::folder::{Folder, desk_library};
+use crate::connector::folder::{Folder, MANIFEST_FILE, desk_library};
 use crate::connector::jq::Limits;
 use crate::connector::manifest::Manifest;
+use crate::connector::ticket::DESTINATION_FILE;
 use crate::model::raw::Via;
 
 /// `connector …`.
@@ -47,7 +49,7 @@ pub enum ConnectorCommand {
         #[arg(long, value_name = "DIR")]
         into: Option<PathBuf>,
     },
-    /// Run the fixtures of connectors; BLESS=1 writes what came out as expected.json
+    /// Run the fixtures of connectors and of ways back from ticket systems; BLESS=1 writes what came out as expected.json
     Test {
         /// Names or folders; unset: all
         names: Vec<String>,
@@ -188,7 +190,7 @@ fn eject(context: &Context, name: &str, into: Option<&Path>) -> Result<(), Failu
         return print(&format!("{}: jq -L {} 'include \"omnigate\"; …' payload.json", root.display(), root.display()));
     }
     let connectors = Connectors::embedded();
-    let folder = connectors.folder(name).ok_or_else(|| unknown(&connectors, name))?;
+    let folder = connectors.any_folder(name).ok_or_else(|| unknown(&connectors, name))?;
     let root = write(folder, &target(context, into)?)?;
     print(&format!("{} written; it replaces the built-in connector whole from the next reload on", root.display()))
 }
@@ -198,15 +200,18 @@ fn test(context: &Context, names: &[String]) -> Result<(), Failure> {
     let mut reports = Vec::new();
     let mut problems = Vec::new();
     for folder in chosen(context, names)? {
-        let root = PathBuf::from(&folder.origin);
-        match fixtures::run(folder) {
-            Ok(report) => {
-                if bless {
-                    bless_cases(&report, &root)?;
+        let back = fixtures::run_back(&folder);
+        let channel = folder.files.contains_key(MANIFEST_FILE).then(|| fixtures::run(folder));
+        for ran in channel.into_iter().chain(back) {
+            match ran {
+                Ok(report) => {
+                    if bless {
+                        bless_cases(&report)?;
+                    }
+                    reports.push(report);
                 }
-                reports.push(report);
+                Err(mut found) => problems.append(&mut found),
             }
-            Err(mut found) => problems.append(&mut found),
         }
     }
     let failed: usize =
@@ -236,13 +241,14 @@ fn test(context: &Context, names: &[String]) -> Result<(), Failure> {
 fn chosen(context: &Context, names: &[String]) -> Result<Vec<Folder>, Failure> {
     if names.is_empty() {
         let connectors = connectors(context)?;
-        return Ok(connectors.names().filter_map(|name| connectors.folder(name).cloned()).collect());
+        let all: BTreeSet<&str> = connectors.names().chain(connectors.desks()).collect();
+        return Ok(all.into_iter().filter_map(|name| connectors.any_folder(name).cloned()).collect());
     }
     let mut folders = Vec::new();
     let mut configured: Option<Connectors> = None;
     for name in names {
         let path = Path::new(name);
-        if path.join("connector.toml").is_file() {
+        if [MANIFEST_FILE, DESTINATION_FILE].iter().any(|file| path.join(file).is_file()) {
             let path = std::path::absolute(path)?;
             folders.extend(read_folder(&path, &Disk).map(|folder| Folder { origin: name.trim_end_matches('/').to_owned(), ..folder }));
             continue;
@@ -251,14 +257,16 @@ fn chosen(context: &Context, names: &[String]) -> Result<Vec<Folder>, Failure> {
             Some(known) => known,
             none => none.insert(connectors(context)?),
         };
-        folders.push(known.folder(name).cloned().ok_or_else(|| unknown(known, name))?);
+        folders.push(known.any_folder(name).cloned().ok_or_else(|| unknown(known, name))?);
     }
     Ok(folders)
 }
 
-fn bless_cases(report: &Report, root: &Path) -> Result<(), Failure> {
+fn bless_cases(report: &Report) -> Result<(), Failure> {
+    let root = Path::new(&report.folder);
     if !root.is_dir() {
-        let text = format!("{} is built in: `omnigate connector eject {}` first, or name its folder", report.connector, report.connector);
+        let name = report.connector.trim_end_matches("/back");
+        let text = format!("{} is built in: `omnigate connector eject {name}` first, or name its folder", report.connector);
         return Err(Failure::Refused(text));
     }
     for case in report.cases.iter().filter(|case| case.problem.is_none() && !case.passed()) {

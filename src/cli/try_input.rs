@@ -17,7 +17,7 @@ use crate::cli::connectors::{connectors, unknown};
 use crate::cli::exit::Failure;
 use crate::config::load::load;
 use crate::config::problems::Problems;
-use crate::config::settings::ChannelFile;
+use crate::config::settings::{ChannelFile, DestinationKind};
 use crate::config::source::{Disk, EveryVariableSet};
 use crate::connector::fixtures::{self, TryInput};
 use crate::connector::load::Connector;
@@ -31,7 +31,7 @@ const INPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Arguments of `try`.
 #[derive(Debug, Args)]
 pub struct TryArgs {
-    /// Id of a channel, or name of a connector
+    /// Id of a channel, name of a connector; for what comes back from a ticket system: a destination with `back`, or SYSTEM/back
     #[arg(value_name = "CHANNEL|CONNECTOR")]
     pub name: String,
     /// Payload, mail (*.eml) or whole HTTP request (*.http); `-` reads standard input
@@ -72,9 +72,13 @@ pub fn try_input(context: &Context, args: &TryArgs) -> Result<(), Failure> {
     let bytes = read(&args.file)?;
     let channel = channel(context, args)?;
     let mut known = connectors(context)?;
-    let name = channel.as_ref().map_or(args.name.as_str(), |channel| channel.connector.as_str());
-    let connector = match known.get(name) {
-        None => return Err(unknown(&known, name)),
+    let loaded = match (&channel, args.name.strip_suffix("/back")) {
+        (Some(channel), _) => known.of_channel(channel),
+        (None, Some(system)) => known.back(system),
+        (None, None) => known.get(&args.name),
+    };
+    let connector = match loaded {
+        None => return Err(unknown(&known, channel.as_ref().map_or(args.name.as_str(), |channel| channel.connector.as_str()))),
         Some(loaded) => loaded.map_err(|problems| Failure::Config(Problems(problems)))?,
     };
     let input = input(args, bytes, &connector, channel.as_deref())?;
@@ -100,7 +104,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// The channel of that id, if the configuration has one.
+/// The channel of that id, if the configuration has one; also the way back from a ticket destination.
 fn channel(context: &Context, args: &TryArgs) -> Result<Option<Arc<ChannelFile>>, Failure> {
     if !context.config.exists() {
         return Ok(None);
@@ -116,7 +120,10 @@ fn channel(context: &Context, args: &TryArgs) -> Result<Option<Arc<ChannelFile>>
     match loaded.channels.get(&args.name) {
         Some(Ok(channel)) => Ok(Some(channel.clone())),
         Some(Err(failed)) => Err(Failure::Config(Problems(failed.problems.clone()))),
-        None => Ok(None),
+        None => Ok(loaded.config.destinations.get(&args.name).and_then(|destination| match &destination.kind {
+            DestinationKind::Ticket(ticket) => ticket.back.clone(),
+            _ => None,
+        })),
     }
 }
 

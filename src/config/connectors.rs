@@ -58,6 +58,11 @@ impl Connectors {
         self.desks.keys().map(String::as_str)
     }
 
+    /// The files of a connector, a ticket system or both.
+    pub fn any_folder(&self, name: &str) -> Option<&Folder> {
+        self.folders.get(name).or_else(|| self.desks.get(name))
+    }
+
     /// A ticket system, loaded. `None`: there is no such one.
     pub fn desk(&self, name: &str) -> Option<Result<Arc<TicketSystem>, Vec<Problem>>> {
         TicketSystem::load(self.desks.get(name)?, self.limits).map(|loaded| loaded.map(Arc::new))
@@ -84,17 +89,19 @@ impl Connectors {
 
     /// That of a channel: also of the way back from a ticket system.
     pub fn of_channel(&mut self, channel: &ChannelFile) -> Option<Result<Arc<Connector>, Vec<Problem>>> {
-        if channel.back.is_none() {
-            return self.get(&channel.connector);
-        }
-        if !self.backs.contains_key(&channel.connector) {
-            let back = match self.desk(&channel.connector)? {
+        if channel.back.is_none() { self.get(&channel.connector) } else { self.back(&channel.connector) }
+    }
+
+    /// The way back from a ticket system, loaded. `None`: there is no such system, or nothing comes back from it.
+    pub fn back(&mut self, name: &str) -> Option<Result<Arc<Connector>, Vec<Problem>>> {
+        if !self.backs.contains_key(name) {
+            let back = match self.desk(name)? {
                 Ok(system) => Ok(system.back.clone()?),
                 Err(problems) => Err(problems),
             };
-            self.backs.insert(channel.connector.clone(), back);
+            self.backs.insert(name.to_owned(), back);
         }
-        self.backs.get(&channel.connector).cloned()
+        self.backs.get(name).cloned()
     }
 
     /// What a mistaken name was probably meant to be.

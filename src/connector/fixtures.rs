@@ -2,6 +2,8 @@
 //!
 //! A case is a folder with `request.http`, `payload.json`, `message.eml` or `poll.toml` and `expected.json`; beside them may stand `case.toml` (settings,
 //! secrets, account, via, now, own) and, for connectors without a map of their own, `map.jq`. A case without secrets is not verified.
+//!
+//! The way back of a ticket system has cases of the same kind, below `back/fixtures`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,16 +23,20 @@ use crate::connector::poll::script::{self, Stage};
 use crate::connector::preview;
 use crate::connector::problem::Problem;
 use crate::connector::reader::{ChannelSpec, ReadContext, ReadLimits, Reader};
+use crate::connector::ticket::TicketSystem;
 use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
 use crate::model::event::{Event, Priority};
 use crate::model::item::{Item, ItemBody};
 use crate::model::raw::{RawHead, Via};
-use crate::model::ticket::TicketNews;
+use crate::model::ticket::{TicketNews, TicketStatus};
 use crate::model::time::Time;
 use crate::ports::intake::{HookAnswer, HookRequest};
 
 /// The clock of a case that names none: 2023-11-14T22:15:00Z.
 const NOW: Time = Time(1_700_000_100_000);
+
+/// The state of a ticket that went on in another, as maps write it.
+const MERGED: &str = "merged";
 
 /// What `omnigate try` was given.
 #[derive(Debug, Clone)]
@@ -92,7 +98,12 @@ pub struct Tried {
 impl Tried {
     fn of(items: Vec<Item>, now: Time) -> Self {
         let events = preview::events(&items, now);
-        Self { document: preview::document(&items, &events), details: preview::details(&items), events, items }
+        let mut document = preview::document(&items, &events);
+        let told = preview::told(&items);
+        if let (false, Some(map)) = (told.is_empty(), document.as_object_mut()) {
+            map.insert("told".to_owned(), Value::from(told));
+        }
+        Self { document, details: preview::details(&items), events, items }
     }
 
     fn answered(outcome: &str, code: Option<&str>, answer: &HookAnswer) -> Self {
@@ -290,8 +301,10 @@ pub struct Reached {
 /// How the fixtures of a connector ended.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// The connector.
+    /// The connector; of the way back from a ticket system `NAME/back`.
     pub connector: String,
+    /// Where its `fixtures` are.
+    pub folder: String,
     /// Its cases, by name.
     pub cases: Vec<CaseResult>,
     /// What they reach.
@@ -314,25 +327,66 @@ struct Case {
     verify: bool,
 }
 
-/// Runs the fixtures of a folder.
+/// Runs the fixtures of a folder that is a connector.
 ///
 /// # Errors
 /// The problems of the connector's own files.
 pub fn run(folder: Folder) -> Result<Report, Vec<Problem>> {
-    let connector = Arc::new(Connector::load(folder, Limits::default())?);
+    Ok(report(&Arc::new(Connector::load(folder, Limits::default())?)))
+}
+
+/// Runs the fixtures of the way back from a ticket system. None: the folder is no ticket system, or nothing comes back from it.
+///
+/// # Errors
+/// The problems of the system's own files.
+pub fn run_back(folder: &Folder) -> Option<Result<Report, Vec<Problem>>> {
+    match TicketSystem::load(folder, Limits::default())? {
+        Ok(system) => system.back.as_ref().map(|back| Ok(report(back))),
+        Err(problems) => Some(Err(problems)),
+    }
+}
+
+fn report(connector: &Arc<Connector>) -> Report {
     let mut reached = Reached::default();
     let mut cases: Vec<CaseResult> =
-        inputs(&connector.folder).into_iter().map(|(name, input)| case(&connector, name, input, &mut reached)).collect();
-    cases.extend(scripts(&connector.folder).into_iter().map(|name| scripted(&connector, name, &mut reached)));
+        inputs(&connector.folder).into_iter().map(|(name, input)| case(connector, name, input, &mut reached)).collect();
+    cases.extend(scripts(&connector.folder).into_iter().map(|name| scripted(connector, name, &mut reached)));
     cases.sort_by(|one, other| one.case.cmp(&other.case));
-    let facts = connector.map.as_ref().map(|map| map.facts().clone()).unwrap_or_default();
+    let uncovered = wanted(connector).into_iter().filter(|wanted| !reached.kinds_and_codes.contains(wanted)).collect();
+    let manifest = &connector.manifest;
+    let name = if manifest.is_back { format!("{}/back", manifest.name) } else { manifest.name.clone() };
+    Report { connector: name, folder: connector.folder.origin.clone(), cases, reached, uncovered }
+}
+
+/// What the cases of a connector must reach, as [`produces`] names it.
+fn wanted(connector: &Connector) -> BTreeSet<String> {
+    let (manifest, facts) = (&connector.manifest, connector.map.as_ref().map(|map| map.facts().clone()).unwrap_or_default());
     // A mail becomes a message.
     let kinds = facts.kinds.iter().filter(|kind| DRAFT_KINDS.contains(&kind.as_str()) && *kind != "mail").cloned();
     // Where the channel brings the map, nobody can say what it gives.
-    let codes = connector.manifest.codes.keys().chain(&facts.codes).filter(|_| !connector.manifest.own_map).cloned();
-    let wanted: BTreeSet<String> = codes.chain(kinds).collect();
-    let uncovered = wanted.into_iter().filter(|wanted| !reached.kinds_and_codes.contains(wanted)).collect();
-    Ok(Report { connector: connector.manifest.name.clone(), cases, reached, uncovered })
+    let codes = manifest.codes.keys().chain(&facts.codes).filter(|_| !manifest.own_map).cloned();
+    let mut wanted: BTreeSet<String> = codes.chain(kinds).collect();
+    if manifest.is_back {
+        let states = facts.literals.iter().filter(|word| TicketStatus::parse(word).is_some() || *word == MERGED);
+        wanted.extend(states.map(|word| state(word)));
+        wanted.extend(manifest.webhook.iter().flat_map(|_| [PROVEN, REFUSED].map(str::to_owned)));
+        wanted.extend(connector.polls.keys().map(|name| polled(name)));
+    }
+    wanted
+}
+
+/// A signed request that is taken, and one that is refused, among what cases reach.
+const PROVEN: &str = "signed";
+const REFUSED: &str = "signature";
+
+/// A state of tickets among what cases reach.
+fn state(word: &str) -> String {
+    format!("ticket:{word}")
+}
+
+/// A poll that was played, among what cases reach.
+fn polled(name: &str) -> String {
+    format!("poll:{name}")
 }
 
 /// What the cases of a folder give to the connector, by name; or why a case cannot be run.
@@ -383,11 +437,15 @@ fn case(connector: &Arc<Connector>, name: String, input: Result<TryInput, String
     };
     match try_input(connector, &input) {
         Ok(tried) => {
-            reached.kinds_and_codes.extend(tried.items.iter().map(produces));
+            reached.kinds_and_codes.extend(tried.items.iter().flat_map(produces));
             match tried.document.get("code").and_then(Value::as_str) {
                 Some("signature" | "key_unknown") => reached.refused += 1,
                 _ if !input.skip_verify && !tried.items.is_empty() => reached.proven += 1,
                 _ => {}
+            }
+            if connector.manifest.is_back {
+                reached.kinds_and_codes.extend((reached.refused > 0).then(|| REFUSED.to_owned()));
+                reached.kinds_and_codes.extend((reached.proven > 0).then(|| PROVEN.to_owned()));
             }
             (result.actual, result.events) = (tried.document, tried.events);
         }
@@ -408,8 +466,9 @@ fn scripted(connector: &Arc<Connector>, name: String, reached: &mut Reached) -> 
     let script = file("poll.toml").map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
     let mut result = CaseResult { case: name.clone(), actual: Value::Null, events: Vec::new(), expected, problem: None };
     match played(connector, &name, &script) {
-        Ok(tried) => {
-            reached.kinds_and_codes.extend(tried.items.iter().map(produces));
+        Ok((poll, tried)) => {
+            reached.kinds_and_codes.extend(connector.manifest.is_back.then(|| polled(&poll)));
+            reached.kinds_and_codes.extend(tried.items.iter().flat_map(produces));
             (result.actual, result.events) = (tried.document, tried.events);
         }
         Err(problem) => result.problem = Some(problem),
@@ -418,7 +477,7 @@ fn scripted(connector: &Arc<Connector>, name: String, reached: &mut Reached) -> 
 }
 
 /// A case that is a poll.
-fn played(connector: &Arc<Connector>, name: &str, script: &str) -> Result<Tried, String> {
+fn played(connector: &Arc<Connector>, name: &str, script: &str) -> Result<(String, Tried), String> {
     let file = |part: &str| connector.folder.files.get(&format!("fixtures/{name}/{part}")).map(|bytes| Bytes::copy_from_slice(bytes));
     let text = file("case.toml").map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let case: Case = toml::from_str(&text).map_err(|error| format!("case.toml: {}", error.message()))?;
@@ -433,21 +492,27 @@ fn played(connector: &Arc<Connector>, name: &str, script: &str) -> Result<Tried,
     if let Some(document) = tried.document.as_object_mut() {
         document.extend(played.shown);
     }
-    Ok(tried)
+    Ok((played.poll, tried))
 }
 
-/// The code or draft kind that an item shows to be covered.
-fn produces(item: &Item) -> String {
-    match &item.body {
-        ItemBody::Message(_) => "message".to_owned(),
-        ItemBody::Edit(_) => "edit".to_owned(),
-        ItemBody::Update(_) => "update".to_owned(),
-        ItemBody::Delete { .. } => "delete".to_owned(),
-        ItemBody::Reaction(_) => "reaction".to_owned(),
-        ItemBody::Receipt { .. } => "status".to_owned(),
-        ItemBody::Ticket(told) if matches!(told.news, TicketNews::Entry { .. }) => "entry".to_owned(),
-        ItemBody::Ticket(_) => "ticket".to_owned(),
-        ItemBody::Ignored { code } => code.clone(),
-        ItemBody::Quarantined { code, .. } => code.as_str().to_owned(),
-    }
+/// The code, or the draft kind and the state of a ticket, that an item shows to be covered.
+fn produces(item: &Item) -> Vec<String> {
+    let one = match &item.body {
+        ItemBody::Message(_) => "message",
+        ItemBody::Edit(_) => "edit",
+        ItemBody::Update(_) => "update",
+        ItemBody::Delete { .. } => "delete",
+        ItemBody::Reaction(_) => "reaction",
+        ItemBody::Receipt { .. } => "status",
+        ItemBody::Ticket(told) => {
+            return match &told.news {
+                TicketNews::Entry { .. } => vec!["entry".to_owned()],
+                TicketNews::Status(status) => vec!["ticket".to_owned(), state(status.as_str())],
+                TicketNews::Merged(_) => vec!["ticket".to_owned(), state(MERGED)],
+            };
+        }
+        ItemBody::Ignored { code } => code,
+        ItemBody::Quarantined { code, .. } => code.as_str(),
+    };
+    vec![one.to_owned()]
 }

@@ -50,6 +50,26 @@ pub fn document(items: &[Item], events: &[Event]) -> Value {
     json!({"outcome": outcome, "code": code, "events": events})
 }
 
+/// What a ticket system told: by what each piece of news finds its ticket, and is recognised. Events do not show it.
+pub fn told(items: &[Item]) -> Vec<Value> {
+    let one = |item: &Item| {
+        let ItemBody::Ticket(told) = &item.body else { return None };
+        let mut shown = json!({"ticket": told.ticket});
+        let news = match &told.news {
+            TicketNews::Entry { entry, mark, .. } => vec![("entry", entry.as_deref()), ("mark", mark.as_deref())],
+            TicketNews::Status(status) => vec![("state", Some(status.as_str()))],
+            TicketNews::Merged(into) => vec![("merged_into", Some(into.as_str()))],
+        };
+        let at = told.at.map(|at| at.to_string());
+        if let Some(map) = shown.as_object_mut() {
+            let named = [("ours", told.ours.as_deref()), ("at", at.as_deref())].into_iter().chain(news);
+            map.extend(named.filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?)))));
+        }
+        Some(shown)
+    };
+    items.iter().filter_map(one).collect()
+}
+
 /// What went wrong with quarantined items, for a person; no content (I7).
 pub fn details(items: &[Item]) -> Vec<String> {
     let detail = |item: &Item| match &item.body {

@@ -153,6 +153,38 @@ fn try_with_a_setting_that_is_none_says_so() {
     assert_eq!((ended.code, ended.err.as_str()), (2, "omnigate: connector `slack` has no setting or secret `sining_secret`\n"));
 }
 
+/// What comes back from a ticket system is tested and tried as what comes from a platform.
+#[test]
+fn ways_back_from_ticket_systems_are_tested_and_tried_as_connectors_are() {
+    let passed = omnigate(here(), &["connector", "test", "zendesk"], "");
+    assert_eq!(passed.code, 0, "{}{}", passed.out, passed.err);
+    assert!(passed.out.contains("ok      zendesk/back/bad_signature\n"), "{}", passed.out);
+    let file = "connectors/zendesk/back/fixtures/comment_of_an_agent/request.http";
+    let tried = omnigate(here(), &["try", "zendesk/back", "--file", file, "--skip-verify", "--json"], "").json();
+    assert_eq!(tried["told"][0]["entry"], "901", "{tried}");
+    let refused = omnigate(here(), &["try", "zendesk/back", "--file", file, "--setting", "signing_secret=x", "--json"], "").json();
+    assert_ne!(refused["outcome"], "messages", "{refused}");
+    // A code that no case reaches is named, as is a hook without a forged request.
+    let folder = folder_with("", &[]);
+    assert_eq!(omnigate(folder.path(), &["connector", "eject", "zendesk"], "").code, 0);
+    for case in ["internal_comment", "bad_signature", "unsigned", "signed_long_ago", "status_closed"] {
+        std::fs::remove_dir_all(folder.path().join("config/connectors/zendesk/back/fixtures").join(case)).unwrap();
+    }
+    let failed = omnigate(folder.path(), &["connector", "test", "zendesk"], "");
+    assert_eq!(failed.code, 1);
+    assert!(failed.out.contains("FAILED  zendesk/back: no fixture reaches internal_note, signature, ticket:closed\n"), "{}", failed.out);
+    // A destination that hears is tried with its own settings.
+    let desk = "[destination.desk]\nkind = \"ticket\"\nsystem = \"redmine\"\nback = [\"poll\"]\n\
+        settings = { url = \"https://redmine.example.org\", project = \"p\", conversation_field_id = 1, closed_statuses = [\"9\"] }\n\
+        secrets = { api_key = { env = \"NOT_SET_HERE\" } }\n";
+    let folder = folder_with(desk, &[]);
+    let journal =
+        r#"{"id": 1, "created_on": "2023-11-14T22:16:00Z", "details": [{"property": "attr", "name": "status_id", "new_value": "9"}]}"#;
+    let page = format!(r#"{{"issues": [{{"id": 7, "follow": {{"issue": {{"id": 7, "journals": [{journal}]}}}}}}]}}"#);
+    let tried = omnigate(folder.path(), &["try", "desk", "--file", "-", "--skip-verify", "--json"], &page).json();
+    assert_eq!(tried["told"][0]["state"], "closed", "{tried}");
+}
+
 #[test]
 fn new_connector_passes_its_fixtures_and_a_change_is_seen() {
     let folder = folder_with("", &[]);

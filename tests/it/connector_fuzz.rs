@@ -14,7 +14,7 @@ use omnigate::connector::load::Connector;
 use omnigate::connector::problem::render;
 use serde_json::{Value, json};
 
-use crate::connectors::{broken, folders};
+use crate::connectors::{broken, folders, ways_back};
 use crate::support::dice::Dice;
 
 const SEED: u64 = 20_261_122;
@@ -34,8 +34,10 @@ fn number(name: &str, default: u64) -> u64 {
 fn no_mutation_of_a_payload_is_lost_or_breaks_a_map() {
     let (seed, rounds) = (number("CONNECTOR_FUZZ_SEED", SEED), number("CONNECTOR_FUZZ_ROUNDS", ROUNDS));
     let (mut tried, mut quarantined) = (0, 0);
-    for folder in folders() {
-        let connector = Arc::new(Connector::load(folder, Limits::default()).unwrap_or_else(|problems| panic!("{}", render(&problems))));
+    let connectors = folders()
+        .into_iter()
+        .map(|folder| Arc::new(Connector::load(folder, Limits::default()).unwrap_or_else(|problems| panic!("{}", render(&problems)))));
+    for connector in connectors.chain(ways_back()) {
         // Mails have a fuzz of their own.
         if connector.manifest.is_mail() {
             continue;

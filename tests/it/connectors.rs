@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use omnigate::connector::decode::wechat;
-use omnigate::connector::fixtures::{self, TryInput};
+use omnigate::connector::fixtures::{self, Report, TryInput};
 use omnigate::connector::folder::{Files, Folder};
 use omnigate::connector::jq::Limits;
 use omnigate::connector::load::Connector;
 use omnigate::connector::problem::render;
+use omnigate::connector::ticket::TicketSystem;
 use omnigate::connector::verify::{KeyRing, Kind, Presented, Proof, With};
 use omnigate::model::event::Event;
 use omnigate::model::raw::Via;
@@ -29,8 +30,15 @@ fn data(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(root().join("tests/data").join(name)).unwrap()).unwrap()
 }
 
-/// The folders as they are on disk: a build that is older than a fixture must not hide it.
+/// The folders of connectors as they are on disk: a build that is older than a fixture must not hide it.
 pub fn folders() -> Vec<Folder> {
+    let all: Vec<Folder> = every_folder().into_iter().filter(|folder| folder.files.contains_key("connector.toml")).collect();
+    assert!(all.len() >= 5, "connector folders are missing");
+    all
+}
+
+/// Those of connectors and of ticket systems.
+fn every_folder() -> Vec<Folder> {
     fn walk(base: &std::path::Path, at: &std::path::Path, files: &mut Files) {
         for entry in std::fs::read_dir(at).unwrap().map(Result::unwrap) {
             if entry.file_type().unwrap().is_dir() {
@@ -46,12 +54,14 @@ pub fn folders() -> Vec<Folder> {
         let name = entry.file_name().to_str().unwrap().to_owned();
         let mut files = BTreeMap::new();
         walk(&entry.path(), &entry.path(), &mut files);
-        if files.contains_key("connector.toml") {
-            all.push(Folder { origin: format!("connectors/{name}"), name, files });
-        }
+        all.push(Folder { origin: format!("connectors/{name}"), name, files });
     }
-    assert!(all.len() >= 5, "connector folders are missing");
     all
+}
+
+/// The ways back from ticket systems, as they are on disk.
+pub fn ways_back() -> impl Iterator<Item = Arc<Connector>> {
+    every_folder().into_iter().filter_map(|folder| TicketSystem::load(&folder, Limits::default())?.unwrap().back)
 }
 
 /// A connector as it is on disk.
@@ -81,24 +91,52 @@ fn every_fixture_of_every_connector_gives_what_it_expects() {
             continue;
         }
         assert!(!report.cases.is_empty(), "{name} has no cases");
-        for case in &report.cases {
-            if bless && case.problem.is_none() {
-                let path = root().join("connectors").join(&name).join("fixtures").join(&case.case).join("expected.json");
-                std::fs::write(path, serde_json::to_string_pretty(&case.actual).unwrap() + "\n").unwrap();
-            } else if !case.passed() {
-                let shown = serde_json::to_string_pretty(&case.actual).unwrap();
-                failures.push(format!("{name}/{}: {:?}\nactual: {shown}", case.case, case.problem));
-            }
-        }
-        if !report.uncovered.is_empty() {
-            failures.push(format!("{name}: no fixture produces {:?}", report.uncovered));
-        }
+        failures.extend(unlike(&report, bless));
         let refused = report.cases.iter().any(|case| case.actual["code"] == "signature");
         if !refused && loaded.manifest.webhook.is_some() {
             failures.push(format!("{name}: no fixture is refused for its signature"));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+/// Cases that give something else than they expect, and what none of them gives.
+fn unlike(report: &Report, bless: bool) -> Vec<String> {
+    let mut failures = Vec::new();
+    for case in &report.cases {
+        if bless && case.problem.is_none() {
+            let path = root().join(&report.folder).join("fixtures").join(&case.case).join("expected.json");
+            std::fs::write(path, serde_json::to_string_pretty(&case.actual).unwrap() + "\n").unwrap();
+        } else if !case.passed() {
+            let shown = serde_json::to_string_pretty(&case.actual).unwrap();
+            failures.push(format!("{}/{}: {:?}\nactual: {shown}", report.connector, case.case, case.problem));
+        }
+    }
+    if !report.uncovered.is_empty() {
+        failures.push(format!("{}: no fixture produces {:?}", report.connector, report.uncovered));
+    }
+    failures
+}
+
+#[test]
+fn every_fixture_of_every_way_back_from_a_ticket_system_gives_what_it_expects() {
+    let bless = std::env::var("BLESS").is_ok();
+    let (mut failures, mut ways) = (Vec::new(), 0);
+    for folder in every_folder() {
+        let report = match fixtures::run_back(&folder) {
+            None => continue,
+            Some(Ok(report)) => report,
+            Some(Err(problems)) => {
+                failures.push(render(&problems));
+                continue;
+            }
+        };
+        ways += 1;
+        failures.extend(report.cases.iter().flat_map(|case| broken(&format!("{}/{}", report.connector, case.case), &case.events)));
+        failures.extend(unlike(&report, bless));
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    assert!(ways >= 3, "only {ways}");
 }
 
 /// What the committed schema says about whole events.

@@ -17,14 +17,14 @@ def status:
     else "open" end;
 
 def entry: {
-  kind: "entry", ticket: .ObjectId, key: .id, mark: mark, sent_at: .Created, from: by, author: "agent",
+  kind: "entry", ticket: .ObjectId, key: .id, mark: mark, sent_at: .Created, from: by, author: (if .Creator.Name == "RT_System" then "system" else "agent" end),
   html: said("text/html"), text: said("text/plain")
 };
 
 def transaction:
   if .Type == "Correspond" and .Creator.Name == $settings.user then ignored("own_entry")
   elif .Type == "Correspond" and is_customer then ignored("customer_entry")
-  elif .Type == "Correspond" then (entry | if .Creator.Name == "RT_System" then .author = "system" else . end)
+  elif .Type == "Correspond" then entry
   elif .Type == "Comment" then ignored("internal_note")
   elif .Type == "Status" then {kind: "ticket", ticket: .ObjectId, key: .id, state: (.NewValue | status), sent_at: .Created}
   elif .Type == "AddLink" and .Field == "MergedInto" then

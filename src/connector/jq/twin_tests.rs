@@ -125,11 +125,16 @@ fn same(name: &str, filter: &mut Filter, input: &[u8]) {
 }
 
 fn maps() -> Vec<(String, Filter, Vec<Value>)> {
-    let all = folder::embedded().into_iter().filter_map(|(name, folder)| {
-        let filter = Filter::compile("map.jq", folder.text("map.jq")?, &MAP_VARS, Limits::default()).unwrap();
-        let payloads = folder.files.iter().filter(|(path, _)| path.ends_with("payload.json"));
-        let payloads: Vec<Value> = payloads.filter_map(|(_, bytes)| serde_json::from_slice(bytes).ok()).collect();
-        Some((name, filter, payloads))
+    // A folder may hold two: of a channel, and of the way back from a ticket system.
+    let all = folder::every().into_iter().flat_map(|(name, folder)| {
+        let of = |place: &str| {
+            let filter = Filter::compile("map.jq", folder.text(&format!("{place}map.jq"))?, &MAP_VARS, Limits::default()).unwrap();
+            let fixtures = format!("{place}fixtures/");
+            let payloads = folder.files.iter().filter(|(path, _)| path.starts_with(&fixtures) && path.ends_with("payload.json"));
+            let payloads: Vec<Value> = payloads.filter_map(|(_, bytes)| serde_json::from_slice(bytes).ok()).collect();
+            Some((format!("{name}/{place}"), filter, payloads))
+        };
+        ["", "back/"].into_iter().filter_map(of).collect::<Vec<_>>()
     });
     all.collect()
 }

@@ -4,6 +4,7 @@
 //! A walk through it: `spec` is the manifest's table, `mod` compiles it, `lane` is one list that is followed (a poll, or one part of
 //! it) with its cursors, `page` reads one answer, `limits` knows how much may be asked.
 
+pub mod follow;
 pub mod lane;
 pub mod limits;
 mod page;

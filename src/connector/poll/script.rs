@@ -12,12 +12,13 @@ use serde_json::{Map, Value, json};
 use crate::connector::call::Filling;
 use crate::connector::call::answer::Meaning;
 use crate::connector::load::Connector;
+use crate::connector::poll::follow::Asking;
 use crate::connector::poll::lane::{Begin, Lane, Surroundings};
 use crate::connector::poll::{Poll, context};
 use crate::connector::reader::{ReadContext, Reader};
 use crate::model::item::Item;
 use crate::model::time::Time;
-use crate::ports::feed::{Cursors, FeedBatch};
+use crate::ports::feed::{Cursors, FeedBatch, Payload};
 use crate::ports::http::{HttpAnswer, HttpBody, HttpRequest};
 
 /// `poll.toml` of a case.
@@ -60,6 +61,8 @@ fn ok() -> u16 {
 
 /// What a script gave.
 pub(crate) struct Played {
+    /// Name of the poll.
+    pub poll: String,
     /// What became of its pages.
     pub items: Vec<Item>,
     /// What was asked, in order, and what remains.
@@ -100,13 +103,14 @@ pub(crate) fn play(connector: &Arc<Connector>, text: &str, stage: &Stage<'_>) ->
         asked: Vec::new(),
         items: Vec::new(),
     };
-    for exchange in script.exchange {
-        player.exchange(exchange)?;
+    let mut exchanges = script.exchange.into_iter();
+    while let Some(exchange) = exchanges.next() {
+        player.exchange(exchange, &mut exchanges)?;
     }
     let mut shown = Map::new();
     shown.insert("asked".to_owned(), Value::from(player.asked));
     shown.insert("cursors".to_owned(), json!(player.cursors));
-    Ok(Played { items: player.items, shown })
+    Ok(Played { poll: poll.name.clone(), items: player.items, shown })
 }
 
 struct Player<'a> {
@@ -122,13 +126,18 @@ struct Player<'a> {
 }
 
 impl Player<'_> {
-    fn exchange(&mut self, exchange: Exchange) -> Result<(), String> {
+    fn answer(&self, exchange: Exchange) -> Result<HttpAnswer, String> {
         let body = match &exchange.file {
             Some(name) => (self.stage.file)(name).ok_or_else(|| format!("poll.toml: there is no file `{name}`"))?,
             None => Bytes::from(exchange.body),
         };
         let headers = exchange.headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
-        let answer = HttpAnswer { status: exchange.status, headers, body };
+        Ok(HttpAnswer { status: exchange.status, headers, body })
+    }
+
+    /// One answer to a question for a page; those to what is asked of its things come from `more`.
+    fn exchange(&mut self, exchange: Exchange, more: &mut dyn Iterator<Item = Exchange>) -> Result<(), String> {
+        let answer = self.answer(exchange)?;
         let registers = self.poll.register.as_ref().filter(|_| self.session.is_null());
         if let Some(register) = registers {
             let context = context(self.stage.reader.settings(), &Value::Null, &Value::Null, &Value::Null, &Value::Null, self.stage.now);
@@ -162,7 +171,11 @@ impl Player<'_> {
         let judged = self.poll.rules.judge(&answer, self.stage.now);
         match judged.meaning {
             Meaning::Ok => {
-                let step = self.lane.answer(self.poll, &answer, &judged, self.stage.now)?;
+                let before = self.lane.place();
+                let mut step = self.lane.answer(self.poll, &answer, &judged, self.stage.now)?;
+                for payload in step.batches.iter_mut().flat_map(|batch| &mut batch.payloads) {
+                    self.follow(&before, payload, more)?;
+                }
                 step.batches.into_iter().for_each(|batch| self.take(batch));
             }
             Meaning::CursorLost => {
@@ -173,6 +186,24 @@ impl Player<'_> {
             }
             other => self.asked.push(format!("{other:?}").to_lowercase()),
         }
+        Ok(())
+    }
+
+    /// What is asked of each thing of a page that the list only names.
+    fn follow(&mut self, before: &Value, payload: &mut Payload, more: &mut dyn Iterator<Item = Exchange>) -> Result<(), String> {
+        let Some(follow) = &self.poll.follow else { return Ok(()) };
+        let mut asking = Asking::of(self.poll, follow, before, payload)?;
+        while let Some(item) = asking.thing()? {
+            let reader = self.stage.reader;
+            let context = asking.context(item, reader.settings(), &self.session, self.stage.now);
+            let filling = Filling { context: &context, secrets: reader.secrets(), token: Some(&self.token), files: &[] };
+            let request = follow.call.render(&filling).map_err(|error| error.to_string())?;
+            self.asked.push(shown(&request));
+            let exchange = more.next().ok_or("poll.toml: nothing answers what is asked of a thing of the list")?;
+            let judged = follow.rules.judge(&self.answer(exchange)?, self.stage.now);
+            asking.said(judged).map_err(|unsaid| format!("a thing of the list: {unsaid:?}"))?;
+        }
+        payload.body = asking.body();
         Ok(())
     }
 

@@ -7,16 +7,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::connector::ask::Asked;
 use crate::connector::call::Filling;
 use crate::connector::call::answer::{Judged, Meaning};
+use crate::connector::poll::follow::{Asking, PAGES_MAX, Said, Unsaid};
 use crate::connector::poll::lane::{Lane, Step, weight};
 use crate::connector::poll::limits::Used;
-use crate::connector::poll::{Follow, Poll, context};
+use crate::connector::poll::{Follow, Poll};
 use crate::engines::poll::{PollParts, person, refused};
 use crate::model::codes::Code;
 use crate::ports::BoxFuture;
@@ -38,13 +38,6 @@ const USED_WRITE_EVERY: u32 = 20;
 const IDLE_GROWTH: f64 = 1.5;
 /// Where the used budget is kept.
 const USED: &str = "used";
-
-/// Pages that are read of one thing that a list only names.
-const FOLLOW_PAGES_MAX: usize = 50;
-
-fn follow_broken(poll: &Poll, what: &str) -> PullError {
-    person(Code::Protocol, format!("[poll.{}] follow: {what}", poll.name))
-}
 
 /// One poll of the account.
 struct Road {
@@ -300,57 +293,25 @@ impl Session {
         before: &Value,
         payload: &mut Payload,
     ) -> Result<(), PullError> {
-        let mut page: Value = serde_json::from_slice(&payload.body).map_err(|_| follow_broken(poll, "the list is no JSON"))?;
-        let items = poll.spec.items.as_deref().and_then(|pointer| page.pointer_mut(pointer)).and_then(Value::as_array_mut);
-        for item in items.into_iter().flatten() {
-            if !follow.asks(item).map_err(|error| follow_broken(poll, &error.to_string()))? {
-                continue;
-            }
-            let settings = &self.parts.settings;
-            let context = context(settings, &Value::Null, before, &Value::Null, session, self.parts.clock.now());
-            let said = self.followed((poll, follow), context, item).await?;
-            if let Some(item) = item.as_object_mut() {
-                item.insert("follow".to_owned(), said);
-            }
-        }
-        payload.body = Bytes::from(page.to_string());
-        Ok(())
-    }
-
-    /// What is said of one thing, page by page.
-    async fn followed(&mut self, (poll, follow): (&Poll, &Follow), mut context: Value, item: &Value) -> Result<Value, PullError> {
         let parts = self.parts.clone();
-        let before = context.get("cursor").cloned().unwrap_or(Value::Null);
-        if let Some(context) = context.as_object_mut() {
-            context.insert("item".to_owned(), item.clone());
-        }
-        let mut pages = Vec::new();
-        let mut again = Value::Null;
-        for _ in 0..FOLLOW_PAGES_MAX {
-            if let Some(context) = context.as_object_mut() {
-                context.insert("again".to_owned(), again);
-            }
+        let broken = |what: String| person(Code::Protocol, format!("[poll.{}] follow: {what}", poll.name));
+        let mut asking = Asking::of(poll, follow, before, payload).map_err(broken)?;
+        while let Some(item) = asking.thing().map_err(broken)? {
+            let context = asking.context(item, &parts.settings, session, parts.clock.now());
             let render = |token: Option<&SecretString>| {
                 follow.call.render(&Filling { context: &context, secrets: &parts.secrets, token, files: &[] })
             };
             let Asked { answer, judged, place } = parts.ask(&poll.name, &follow.call, &follow.rules, render).await?;
             self.used.spend(poll.spec.cost, weight(&answer), parts.clock.now());
-            match judged.meaning {
-                Meaning::Ok => {}
-                Meaning::Missing | Meaning::Ignore => return Ok(Value::Null),
-                _ => return Err(refused(&place, &judged)),
-            }
-            again = follow.again(&judged, &before).map_err(|error| follow_broken(poll, &error.to_string()))?;
-            if !follow.has_pages() {
-                return Ok(judged.body);
-            }
-            pages.push(judged.body);
-            if again.is_null() {
-                return Ok(Value::Array(pages));
+            match asking.said(judged) {
+                Ok(Said::Whole) => {}
+                Ok(Said::Cut) => tracing::warn!(omnigate.pages = PAGES_MAX, "what a list names has more pages than are read"),
+                Err(Unsaid::Refused(judged)) => return Err(refused(&place, &judged)),
+                Err(Unsaid::Broken(what)) => return Err(broken(what)),
             }
         }
-        tracing::warn!(omnigate.pages = FOLLOW_PAGES_MAX, "what a list names has more pages than are read");
-        Ok(Value::Array(pages))
+        payload.body = asking.body();
+        Ok(())
     }
 
     /// What a page brought, and when the list is asked again.
