@@ -69,6 +69,7 @@ mod streams;
 mod subscribe;
 mod support;
 mod token_connectors;
+mod token_hangs;
 mod token_roads;
 mod tokens;
 mod tokens_described;

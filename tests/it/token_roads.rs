@@ -80,16 +80,18 @@ const MAP: &str = r#".items[] | {kind: "message", key: .id, from: {address: "sho
 /// What the API lists.
 type Items = Arc<Mutex<Vec<Value>>>;
 
-struct World {
-    identity: Arc<Identity>,
+/// A shop: an API behind tokens, who gives them, and a channel `desk` that asks it.
+pub struct World {
+    pub identity: Arc<Identity>,
     api: TokenApi,
     items: Items,
-    setup: Setup,
+    pub setup: Setup,
     _folder: tempfile::TempDir,
 }
 
 impl World {
-    async fn new(mode: &str) -> Self {
+    /// One whose channel has this mode.
+    pub async fn new(mode: &str) -> Self {
         let identity = Arc::new(Identity::start("shop").await);
         let items: Items = Arc::default();
         let listed = items.clone();
@@ -129,20 +131,22 @@ impl World {
     }
 
     /// The channel file brings a refresh token.
-    fn consented(mut self) -> Self {
+    pub fn consented(mut self) -> Self {
         let first = self.identity.book().refresh_token("shop");
         self.setup.channels.get_mut("desk").unwrap().push_str("refresh_token = { env = \"FIRST\" }\n");
         self.setup.env.insert("FIRST".to_owned(), first);
         self
     }
 
-    fn lists(&self, ids: impl IntoIterator<Item = u64>) {
+    /// The API lists these from now on.
+    pub fn lists(&self, ids: impl IntoIterator<Item = u64>) {
         let item = |id: u64| json!({"id": id, "from": format!("ana{id}"), "file": format!("f{id}")});
         self.items.lock().unwrap().extend(ids.into_iter().map(item));
     }
 }
 
-async fn until<T>(what: &str, daemon: &Daemon, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+/// Looks until something is found.
+pub async fn until<T>(what: &str, daemon: &Daemon, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let from = Instant::now();
     loop {
         if let Some(found) = look().await {
@@ -153,13 +157,14 @@ async fn until<T>(what: &str, daemon: &Daemon, mut look: impl AsyncFnMut() -> Op
     }
 }
 
-fn events(daemon: &Daemon) -> Vec<Value> {
+/// What was delivered.
+pub fn events(daemon: &Daemon) -> Vec<Value> {
     let text = std::fs::read_to_string(daemon.folder.path().join("events.ndjson")).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Messages that came, by their texts, each with what became of its file. What was on its way in a kill comes twice under one id.
-fn messages(daemon: &Daemon) -> Vec<(String, String)> {
+pub fn messages(daemon: &Daemon) -> Vec<(String, String)> {
     let mut seen = std::collections::BTreeSet::new();
     let message = |event: &Value| {
         let message = &event["data"]["message"];
@@ -169,7 +174,8 @@ fn messages(daemon: &Daemon) -> Vec<(String, String)> {
     events(daemon).iter().filter(|event| seen.insert(event["id"].to_string())).filter_map(message).collect()
 }
 
-async fn arrives(daemon: &Daemon, ids: impl IntoIterator<Item = u64>) {
+/// Waits for these items and their files.
+pub async fn arrives(daemon: &Daemon, ids: impl IntoIterator<Item = u64>) {
     let wanted: Vec<_> = ids.into_iter().map(|id| (format!("item {id}"), "stored".to_owned())).collect();
     until(&format!("{wanted:?}"), daemon, async || {
         let mut found = messages(daemon);

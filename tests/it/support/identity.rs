@@ -21,6 +21,20 @@ pub const CLIENT_SECRET: &str = "a-client-secret-only-for-tests";
 
 type Fields = BTreeMap<String, String>;
 
+/// What becomes of an answer that is ready: what was asked is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hold {
+    /// It is said.
+    #[default]
+    Said,
+    /// It is never said; the connection stays open.
+    Never,
+    /// Half of it is said, and then no more.
+    Half,
+    /// It is said after a while.
+    Late(Duration),
+}
+
 /// What it knows and was asked.
 #[derive(Debug, Default)]
 pub struct Book {
@@ -46,6 +60,11 @@ pub struct Book {
     pub forgetful: bool,
     /// How long the token endpoint takes to answer.
     pub slow: Duration,
+    /// What becomes of the answers.
+    pub hold: Hold,
+    /// Questions that are open, and the most there were at once.
+    open: u32,
+    pub open_max: u32,
     /// How often the person has not yet said yes to the device.
     pub pending: u32,
     /// The consent was given in the browser: `code` → challenge, redirect URI.
@@ -126,7 +145,52 @@ fn refused(error: &str) -> Response {
     (StatusCode::BAD_REQUEST, Json(body)).into_response()
 }
 
+/// A question until it is answered, or nobody waits for its answer any more.
+struct Open(Arc<Mutex<Book>>);
+
+impl Open {
+    fn new(shared: Arc<Mutex<Book>>) -> Self {
+        {
+            let mut book = shared.lock().unwrap();
+            book.open += 1;
+            book.open_max = book.open_max.max(book.open);
+        }
+        Self(shared)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().open -= 1;
+    }
+}
+
 async fn token(State(shared): Shared, headers: HeaderMap, body: String) -> Response {
+    let open = Open::new(shared.clone());
+    let answer = answer(shared.clone(), headers, body).await;
+    let hold = shared.lock().unwrap().hold;
+    match hold {
+        Hold::Said => answer,
+        Hold::Late(span) => {
+            tokio::time::sleep(span).await;
+            answer
+        }
+        Hold::Never => std::future::pending().await,
+        Hold::Half => {
+            let whole = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+            let half = whole.slice(..whole.len() / 2);
+            let rest = async move {
+                let _open = open;
+                std::future::pending::<Result<bytes::Bytes, std::io::Error>>().await
+            };
+            let body = futures_util::StreamExt::chain(futures_util::stream::iter([Ok(half)]), futures_util::stream::once(rest));
+            let head = Response::builder().header("content-type", "application/json").header("content-length", whole.len());
+            head.body(axum::body::Body::from_stream(body)).unwrap()
+        }
+    }
+}
+
+async fn answer(shared: Arc<Mutex<Book>>, headers: HeaderMap, body: String) -> Response {
     let mut fields = form(&body);
     if let Some(value) = headers.get("authorization") {
         fields.insert("authorization".to_owned(), value.to_str().unwrap().to_owned());
