@@ -123,6 +123,13 @@ impl Board {
         }
     }
 
+    /// What was noted of a channel is well again.
+    pub fn mended(&self, id: &str) {
+        if let Some(status) = self.lock().channels.get_mut(id).filter(|status| status.state == ChannelMode::Running.as_str()) {
+            (status.code, status.detail) = (None, None);
+        }
+    }
+
     /// A channel heard from its platform.
     pub fn heard(&self, id: &str, now: Time) {
         if let Some(status) = self.lock().channels.get_mut(id) {

@@ -158,6 +158,7 @@ impl FeedChannel {
                     tracing::warn!(messaging.destination.name = %self.id, error.type = %code, detail = %detail, "part of a channel does not work");
                     self.board.note(&self.id, code, detail);
                 }
+                FeedNews::Mended => self.board.mended(&self.id),
             }
         }
         Ok(())

@@ -53,6 +53,8 @@ pub enum FeedNews {
         /// One line.
         detail: String,
     },
+    /// What was noted is well again.
+    Mended,
 }
 
 /// A connected source.

@@ -40,6 +40,7 @@ mod mail_fuzz;
 mod mail_large;
 mod mail_loops;
 mod media;
+mod poll_faults;
 mod polls;
 mod pull_loop;
 mod pull_time;

@@ -39,7 +39,8 @@ const HEAD: &str = "name = \"chat\"\ntitle = \"Chat\"\nabout = \"For tests.\"\n[
     [settings.rooms]\ntype = \"list\"\nhelp = \"Rooms.\"\n";
 const MAP: &str = "if .items == null then empty else .items[] | {kind: \"message\", key: .id, from: {address: \"chat:ana\"}, conversation: \"c\", text: \"\\(.id)\"} end";
 
-fn reader(poll: &str, platform: &Platform, settings: Value) -> Arc<Reader> {
+/// The reader of a channel whose connector has these polls.
+pub fn reader(poll: &str, platform: &Platform, settings: Value) -> Arc<Reader> {
     let files = [("connector.toml", format!("{HEAD}{poll}")), ("map.jq", MAP.to_owned())];
     let files = files.map(|(name, text)| (name.to_owned(), text.into_bytes().into()));
     let folder = Folder { name: "chat".to_owned(), origin: "chat".to_owned(), files: files.into() };
@@ -73,18 +74,18 @@ impl CommitWatch for Nobody {
 }
 
 /// A polled channel over a fresh store.
-struct World {
-    gate: Gate,
-    board: Arc<Board>,
+pub struct World {
+    pub gate: Gate,
+    pub board: Arc<Board>,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     task: Option<tokio::task::JoinHandle<()>>,
 }
 
-const ACCOUNT: &str = "poll:chat:a";
+pub const ACCOUNT: &str = "poll:chat:a";
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (board, metrics) = (Arc::new(Board::default()), Metrics::new());
         let status = ChannelStatus {
             connector: "chat".to_owned(),
@@ -99,7 +100,7 @@ impl World {
         Self { gate: Gate::new(&KINDS[0]), board, metrics, stop: watch::Sender::new(false), task: None }
     }
 
-    fn run(&mut self, reader: &Arc<Reader>, begin: Begin) {
+    pub fn run(&mut self, reader: &Arc<Reader>, begin: Begin) {
         let limits = WriterLimits { queue_items_max: 100, queue_bytes_max: 1 << 26, commit_items_max: 100 };
         let (writer, _tasks) = writer::start(self.gate.store(), limits, Arc::new(Nobody));
         let clock: Arc<WallClock> = Arc::new(WallClock);
@@ -140,7 +141,7 @@ impl World {
         self.task = Some(tokio::spawn(Arc::new(channel).run(self.stop.subscribe())));
     }
 
-    async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+    pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
         let from = Instant::now();
         while !holds().await {
             assert!(from.elapsed() < Duration::from_secs(30), "not in time: {what}; {:?}", self.board.read());
@@ -148,7 +149,7 @@ impl World {
         }
     }
 
-    async fn texts(&self) -> Vec<u64> {
+    pub async fn texts(&self) -> Vec<u64> {
         let events = self.gate.events().await;
         let text = |body: &Body| match body {
             Body::MessageCreated(created) => created.message.text.as_ref().map(|text| text.parse().unwrap()),
@@ -157,16 +158,16 @@ impl World {
         events.iter().filter_map(|event| text(&event.body)).collect()
     }
 
-    async fn has(&self, count: usize) {
+    pub async fn has(&self, count: usize) {
         self.until(&format!("{count} messages"), async || self.texts().await.len() >= count).await;
     }
 
-    async fn duplicates(&self) -> u64 {
+    pub async fn duplicates(&self) -> u64 {
         let totals = self.gate.store().totals().await.unwrap();
         totals.fates.values().filter_map(|words| words.get(Fate::Duplicate.as_str())).sum()
     }
 
-    async fn end(&mut self) {
+    pub async fn end(&mut self) {
         self.stop.send_replace(true);
         self.task.take().unwrap().await.unwrap();
     }
@@ -176,12 +177,12 @@ impl World {
     }
 }
 
-fn items(ids: impl IntoIterator<Item = u64>) -> Vec<Value> {
+pub fn items(ids: impl IntoIterator<Item = u64>) -> Vec<Value> {
     ids.into_iter().map(|id| json!({ "id": id })).collect()
 }
 
 /// A platform's list of numbers: from old to new, `since` exclusive, pages of three.
-fn forward(top: u64) -> impl FnMut(&str) -> Answer + Send {
+pub fn forward(top: u64) -> impl FnMut(&str) -> Answer + Send {
     move |target| {
         let since: u64 = query(target, "since").and_then(|text| text.parse().ok()).unwrap_or(0);
         let page: Vec<u64> = (since + 1..=top).take(3).collect();
@@ -189,12 +190,12 @@ fn forward(top: u64) -> impl FnMut(&str) -> Answer + Send {
     }
 }
 
-const FORWARD: &str = "[poll.all]\nitems = \"/items\"\nid = \".id\"\ninterval = \"1s\"\nfrom_now = \"take\"\ncursor = { each = \".id\" }\n\
+pub const FORWARD: &str = "[poll.all]\nitems = \"/items\"\nid = \".id\"\ninterval = \"1s\"\nfrom_now = \"take\"\ncursor = { each = \".id\" }\n\
     page = { kind = \"cursor\", from = \"if (.items | length) == 3 then .items[-1].id else null end\" }\n\
     [poll.all.request]\nget = \"{settings.api}/all\"\nquery = { since = \"{cursor}\" }\nwithin = \"2s\"\n";
 
 /// The same from new to old, pages of three, `before` exclusive.
-fn backward(top: u64) -> impl FnMut(&str) -> Answer + Send {
+pub fn backward(top: u64) -> impl FnMut(&str) -> Answer + Send {
     move |target| {
         let before = query(target, "before").and_then(|text| text.parse().ok()).unwrap_or(top + 1);
         let page: Vec<u64> = (1..before).rev().take(3).collect();
@@ -202,7 +203,7 @@ fn backward(top: u64) -> impl FnMut(&str) -> Answer + Send {
     }
 }
 
-const BACKWARD: &str = "[poll.all]\nitems = \"/items\"\nid = \".id\"\ninterval = \"1s\"\norder = \"newest_first\"\ncursor = { each = \".id\" }\n\
+pub const BACKWARD: &str = "[poll.all]\nitems = \"/items\"\nid = \".id\"\ninterval = \"1s\"\norder = \"newest_first\"\ncursor = { each = \".id\" }\n\
     page = { kind = \"before_id\" }\n\
     [poll.all.request]\nget = \"{settings.api}/all\"\nquery = { before = \"{page}\" }\nwithin = \"2s\"\n";
 

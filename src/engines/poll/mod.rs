@@ -25,7 +25,7 @@ use crate::model::codes::Code;
 use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Random};
 use crate::ports::feed::{Cursors, Feed, FeedSource};
-use crate::ports::http::{Http, HttpError, HttpRequest};
+use crate::ports::http::{Http, HttpAnswer, HttpError, HttpRequest};
 use crate::ports::pull::PullError;
 use crate::ports::token::{TokenError, Wallet};
 
@@ -106,7 +106,10 @@ impl PollParts {
         };
         let asked = self.ask(poll, call, rules, render).await?;
         match asked.judged.meaning {
-            Meaning::Ok => Ok(asked.judged),
+            Meaning::Ok => match json(&asked.answer, &asked.judged) {
+                Ok(()) => Ok(asked.judged),
+                Err(why) => Err(broken(&asked.place, &why)),
+            },
             _ => Err(refused(&asked.place, &asked.judged)),
         }
     }
@@ -180,6 +183,18 @@ fn lost(error: &HttpError) -> PullError {
         Code::Unknown => PullError::Lost { code: Code::ConnectionLost, detail: error.detail.clone(), after: None },
         code => PullError::Lost { code, detail: error.detail.clone(), after: None },
     }
+}
+
+/// Whether an answer is JSON, or nothing: half a page and a page of a proxy come with 200, too.
+fn json(answer: &HttpAnswer, judged: &Judged) -> Result<(), String> {
+    // A text is what could not be read as JSON, but for a text of JSON.
+    let text = judged.body.is_string() && answer.body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'"');
+    if text { Err(format!("an answer of {} bytes is no JSON", answer.body.len())) } else { Ok(()) }
+}
+
+/// An answer that cannot be what was said: trouble of the moment, as far as anybody knows.
+fn broken(place: &str, why: &str) -> PullError {
+    PullError::Lost { code: Code::Protocol, detail: format!("{place}: {why}"), after: None }
 }
 
 fn person(code: Code, detail: String) -> PullError {

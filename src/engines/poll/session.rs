@@ -17,7 +17,7 @@ use crate::connector::poll::follow::{Asking, PAGES_MAX, Said, Unsaid};
 use crate::connector::poll::lane::{Lane, Step, weight};
 use crate::connector::poll::limits::Used;
 use crate::connector::poll::{Follow, Poll};
-use crate::engines::poll::{PollParts, person, refused};
+use crate::engines::poll::{PollParts, broken, json, person, refused};
 use crate::model::codes::Code;
 use crate::ports::BoxFuture;
 use crate::ports::feed::{Cursors, Feed, FeedBatch, FeedNews, Payload};
@@ -25,8 +25,12 @@ use crate::ports::pull::PullError;
 
 /// Parts of one poll at most.
 const PARTS_MAX: usize = 1000;
-/// A list that fails by itself is asked again after this long.
+/// A list that fails by itself is asked again after this long at most, and where only a person can mend it.
 const FAILED_PAUSE: Duration = Duration::from_secs(300);
+/// Trouble of the moment is tried again after this long; it doubles.
+const FAILED_FIRST: Duration = Duration::from_secs(1);
+/// After so many in a row a person hears of it.
+const FAILED_TOLD: u32 = 3;
 /// Throttled longer than this, or this often in a row, the session ends, so that a person hears of it.
 const THROTTLED_MAX: Duration = Duration::from_secs(300);
 const THROTTLED_ROW_MAX: u32 = 5;
@@ -56,8 +60,18 @@ struct Track {
     lane: Lane,
     due: Duration,
     pause: Duration,
+    /// Failures in a row.
+    failures: u32,
+    /// The last one was trouble of the moment: what it should have brought is still to come.
+    owing: bool,
     /// It was told that it fails.
     told: bool,
+}
+
+impl Track {
+    fn new(lane: Lane, due: Duration, pause: Duration) -> Self {
+        Self { lane, due, pause, failures: 0, owing: false, told: false }
+    }
 }
 
 /// What is asked next.
@@ -93,7 +107,7 @@ pub(super) async fn parts_of(parts: &PollParts, poll: &Poll) -> Result<Vec<Value
     let judged = parts.side(&poll.name, call, rules).await?;
     let (status, input) = (Value::from(judged.status), crate::connector::jq::Input::Value(&judged.body));
     let found = from.run_of(input, &[&status, &judged.headers]);
-    let found = found.map_err(|error| person(Code::Protocol, format!("[poll.{}] parts: {error}", poll.name)))?;
+    let found = found.map_err(|error| broken(&format!("[poll.{}] parts", poll.name), &error.to_string()))?;
     Ok(found.into_iter().filter(|part| !part.is_null()).take(PARTS_MAX).collect())
 }
 
@@ -180,7 +194,7 @@ impl Session {
             let lane = Lane::load(poll, part, self.parts.begin, &self.cursors);
             let name = lane.part_name();
             let kept = known.iter().position(|track| track.lane.part_name() == name).map(|place| known.swap_remove(place));
-            lanes.push(kept.unwrap_or(Track { lane, due: now, pause, told: false }));
+            lanes.push(kept.unwrap_or_else(|| Track::new(lane, now, pause)));
         }
         road.lanes = Some(lanes);
         road.parts_due = poll.parts.as_ref().map_or(Duration::MAX, |parts| now + parts.every);
@@ -195,7 +209,7 @@ impl Session {
         let judged = self.parts.side(&poll.name, &register.call, &register.rules).await?;
         let mut session = serde_json::Map::new();
         for (name, filter) in &register.take {
-            let value = judged.take(filter).map_err(|error| person(Code::Protocol, format!("[poll.{}] register: {error}", poll.name)))?;
+            let value = judged.take(filter).map_err(|error| broken(&format!("[poll.{}] register", poll.name), &error.to_string()))?;
             session.insert(name.clone(), value);
         }
         let mut lane = Lane::load(poll, Value::Null, self.parts.begin, &Cursors::new());
@@ -203,7 +217,7 @@ impl Session {
         lane.registered(&cursor);
         road.session = Value::Object(session);
         let now = self.parts.clock.monotonic();
-        road.lanes = Some(vec![Track { lane, due: now, pause: Duration::ZERO, told: false }]);
+        road.lanes = Some(vec![Track::new(lane, now, Duration::ZERO)]);
         road.parts_due = Duration::MAX;
         let mut cursors = vec![(format!("session/{}", road.name), Some(road.session.to_string()))];
         cursors.push((format!("age/{}", road.name), Some("live".to_owned())));
@@ -229,7 +243,6 @@ impl Session {
             return self.over(wait);
         }
         self.over_told = false;
-        let alone = self.roads.iter().filter_map(|road| road.lanes.as_ref()).map(Vec::len).sum::<usize>() <= 1;
         let Some(road) = self.roads.get_mut(at) else { return Ok(()) };
         let Some(track) = road.lanes.as_mut().and_then(|lanes| lanes.get_mut(index)) else { return Ok(()) };
         let (lane, session) = (&mut track.lane, &road.session);
@@ -258,11 +271,16 @@ impl Session {
             }
             Meaning::Ok => {
                 let before = track.lane.place();
-                let taken = track.lane.answer(poll, &answer, &judged, parts.clock.now());
-                let mut step = taken.map_err(|why| person(Code::Protocol, format!("[poll.{name}] {why}")))?;
-                (track.told, self.throttled) = (false, 0);
+                let session = road.session.clone();
+                let read = if poll.spec.items.is_some() { json(&answer, &judged) } else { Ok(()) };
+                let mut step = match read.and_then(|()| track.lane.answer(poll, &answer, &judged, parts.clock.now())) {
+                    Ok(step) => step,
+                    // Half a page, or a page of something in between: it comes whole another time.
+                    Err(why) => return self.failed(at, index, broken(&place, &why), now),
+                };
+                self.throttled = 0;
+                self.works(at, index);
                 if let Some(follow) = &poll.follow {
-                    let session = road.session.clone();
                     for payload in step.batches.iter_mut().flat_map(|batch| &mut batch.payloads) {
                         self.follow((poll, follow), &session, &before, payload).await?;
                     }
@@ -270,19 +288,49 @@ impl Session {
                 self.stepped(at, index, step, now);
             }
             Meaning::Ignore => track.due = now + track.pause.max(Duration::from_secs(1)),
-            Meaning::Later | Meaning::Refresh => return Err(refused(&place, &judged)),
-            _ if alone => return Err(refused(&place, &judged)),
-            _ => {
-                track.due = now + FAILED_PAUSE;
-                if !std::mem::replace(&mut track.told, true) {
-                    let error = refused(&place, &judged);
-                    let detail = format!("[poll.{name}] {}: {error}", track.lane.part_name());
-                    self.ready.push_back(FeedNews::Note { code: error.code(), detail });
-                }
-            }
+            Meaning::Refresh => return Err(refused(&place, &judged)),
+            _ => return self.failed(at, index, refused(&place, &judged), now),
         }
         self.write_used();
         Ok(())
+    }
+
+    /// A list failed. Where all of them do it is the platform's matter, and the session ends; else it waits alone (I8).
+    fn failed(&mut self, at: usize, index: usize, error: PullError, now: Duration) -> Result<(), PullError> {
+        let Some(road) = self.roads.get_mut(at) else { return Err(error) };
+        let Some(track) = road.lanes.as_mut().and_then(|lanes| lanes.get_mut(index)) else { return Err(error) };
+        let doubled = FAILED_FIRST.saturating_mul(1 << track.failures.min(9)).min(FAILED_PAUSE);
+        track.failures += 1;
+        let (pause, owing) = match &error {
+            PullError::Lost { after, .. } => (doubled.max(after.unwrap_or_default()), true),
+            PullError::Person { .. } => (FAILED_PAUSE, false),
+        };
+        (track.due, track.owing) = (now + pause, owing);
+        let tell = !track.told && (!owing || track.failures >= FAILED_TOLD);
+        track.told |= tell;
+        let detail = format!("[poll.{}] {}: {error}", road.name, track.lane.part_name());
+        let working = |road: &Road| self.runs(road) && road.lanes.iter().flatten().any(|track| track.failures == 0);
+        if !self.roads.iter().any(working) {
+            return Err(error);
+        }
+        if tell {
+            self.ready.push_back(FeedNews::Note { code: error.code(), detail });
+        }
+        self.write_used();
+        Ok(())
+    }
+
+    /// A list answers as it should.
+    fn works(&mut self, at: usize, index: usize) {
+        let track = self.roads.get_mut(at).and_then(|road| road.lanes.as_mut()?.get_mut(index));
+        let was_told = track.is_some_and(|track| {
+            (track.failures, track.owing) = (0, false);
+            std::mem::take(&mut track.told)
+        });
+        let told = |road: &Road| road.lanes.iter().flatten().any(|track| track.told);
+        if was_told && !self.roads.iter().any(told) {
+            self.ready.push_back(FeedNews::Mended);
+        }
     }
 
     /// Asks for what a list only names. If that fails the session ends, and goes on from what is durable.
@@ -294,20 +342,23 @@ impl Session {
         payload: &mut Payload,
     ) -> Result<(), PullError> {
         let parts = self.parts.clone();
-        let broken = |what: String| person(Code::Protocol, format!("[poll.{}] follow: {what}", poll.name));
-        let mut asking = Asking::of(poll, follow, before, payload).map_err(broken)?;
-        while let Some(item) = asking.thing().map_err(broken)? {
+        let wrong = |what: String| person(Code::Protocol, format!("[poll.{}] follow: {what}", poll.name));
+        let mut asking = Asking::of(poll, follow, before, payload).map_err(wrong)?;
+        while let Some(item) = asking.thing().map_err(wrong)? {
             let context = asking.context(item, &parts.settings, session, parts.clock.now());
             let render = |token: Option<&SecretString>| {
                 follow.call.render(&Filling { context: &context, secrets: &parts.secrets, token, files: &[] })
             };
             let Asked { answer, judged, place } = parts.ask(&poll.name, &follow.call, &follow.rules, render).await?;
             self.used.spend(poll.spec.cost, weight(&answer), parts.clock.now());
+            if judged.meaning == Meaning::Ok {
+                json(&answer, &judged).map_err(|why| broken(&place, &why))?;
+            }
             match asking.said(judged) {
                 Ok(Said::Whole) => {}
                 Ok(Said::Cut) => tracing::warn!(omnigate.pages = PAGES_MAX, "what a list names has more pages than are read"),
                 Err(Unsaid::Refused(judged)) => return Err(refused(&place, &judged)),
-                Err(Unsaid::Broken(what)) => return Err(broken(what)),
+                Err(Unsaid::Broken(what)) => return Err(wrong(what)),
             }
         }
         payload.body = asking.body();
@@ -402,7 +453,8 @@ impl Session {
     /// Nothing is due: every list was asked to its end, or waits because it fails.
     fn is_done(&self) -> bool {
         let now = self.parts.clock.monotonic();
-        let done = |road: &Road| road.lanes.as_ref().is_some_and(|tracks| tracks.iter().all(|track| track.due > now));
+        let asked = |track: &Track| track.due > now && !track.owing;
+        let done = |road: &Road| road.lanes.as_ref().is_some_and(|tracks| tracks.iter().all(asked));
         self.ready.is_empty() && self.roads.iter().filter(|road| self.runs(road)).all(done)
     }
 }

@@ -142,7 +142,10 @@ async fn opened(settings: &StreamSettings, open: &Opening, context: &Value) -> R
         return Err(meant(&judged, &place));
     }
     let take = |(name, filter): &(String, crate::connector::jq::Filter)| {
-        let value = judged.take(filter).map_err(|error| person(Code::Protocol, &format!("{place}: `{name}` of its answer: {error}")))?;
+        // Half an answer, or a page of something in between: it comes whole another time.
+        let broken =
+            |error| PullError::Lost { code: Code::Protocol, detail: format!("{place}: `{name}` of its answer: {error}"), after: None };
+        let value = judged.take(filter).map_err(broken)?;
         Ok((name.clone(), value))
     };
     open.take.iter().map(take).collect()

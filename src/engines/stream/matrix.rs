@@ -142,7 +142,14 @@ impl MatrixFeed {
             let query = [("dir", "b"), ("from", from.as_str()), ("to", to), ("limit", page_max.as_str())];
             let (mut judged, body) = self.ask("GET", &["rooms", room, "messages"], &query, MARGIN).await?;
             bytes += body.len();
-            let Some(Value::Array(mut events)) = judged.body.get_mut("chunk").map(Value::take) else { break };
+            let Some(Value::Array(mut events)) = judged.body.get_mut("chunk").map(Value::take) else {
+                // Taken for the end it would be a hole.
+                return Err(PullError::Lost {
+                    code: Code::Protocol,
+                    detail: "an answer of /messages without chunk".to_owned(),
+                    after: None,
+                });
+            };
             if events.is_empty() {
                 break;
             }

@@ -191,7 +191,7 @@ pub(super) async fn batch(feed: &mut dyn Feed) -> FeedBatch {
     loop {
         match tokio::time::timeout(PATIENCE, feed.next()).await.expect("no news").unwrap() {
             FeedNews::Batch(batch) => return batch,
-            FeedNews::Quiet(_) | FeedNews::Note { .. } => {}
+            FeedNews::Quiet(_) | FeedNews::Note { .. } | FeedNews::Mended => {}
         }
     }
 }
