@@ -24,6 +24,8 @@ enum First {
     Half,
     /// The same, and the folder has new numbers.
     HalfRenumbered,
+    /// The same under the old UIDVALIDITY, as a Dovecot does whose list of numbers is deleted in that moment.
+    HalfNumberedOn,
     /// Nothing is done, and the connection is closed.
     Never,
     /// It is done well.
@@ -163,12 +165,16 @@ impl Server {
         let mut mailbox = self.mailbox.lock().unwrap();
         match first {
             First::Never => return false,
-            First::Half | First::HalfRenumbered => {
+            First::Half | First::HalfRenumbered | First::HalfNumberedOn => {
                 begun.into_iter().step_by(2).for_each(|(_, mail)| mailbox.target.add(mail));
                 if first == First::HalfRenumbered {
                     let mails = std::mem::take(&mut mailbox.inbox.mails);
                     mailbox.inbox = Box_ { validity: 8, next: 1, ..Box_::default() };
                     mails.into_values().rev().for_each(|mail| mailbox.inbox.add(mail));
+                }
+                if first == First::HalfNumberedOn {
+                    let mails = std::mem::take(&mut mailbox.inbox.mails);
+                    mails.into_values().for_each(|mail| mailbox.inbox.add(mail));
                 }
                 return false;
             }
@@ -289,6 +295,11 @@ async fn of_a_move_that_was_half_done_the_other_half_is_done() {
 #[tokio::test]
 async fn of_a_move_that_was_half_done_while_the_folder_was_renumbered_the_other_half_is_done() {
     each_is_moved_once(First::HalfRenumbered, "MOVE UIDPLUS").await;
+}
+
+#[tokio::test]
+async fn of_a_move_that_was_half_done_while_mails_got_new_numbers_under_the_old_uidvalidity_the_other_half_is_done() {
+    each_is_moved_once(First::HalfNumberedOn, "MOVE UIDPLUS").await;
 }
 
 #[tokio::test]

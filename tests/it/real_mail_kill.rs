@@ -156,7 +156,8 @@ async fn killed_in_the_midst_of_a_move_and_started_at_once_each_mail_is_in_the_t
         }
         tokio::time::sleep(Duration::from_micros(dice.between(0, 4) * 500)).await;
         daemon.kill();
-        if round % 5 == 4 {
+        // What Dovecot makes of a list of numbers that is deleted while it moves is another case each time.
+        if round % 2 == 1 {
             dovecot.renumber(USER);
         }
     }

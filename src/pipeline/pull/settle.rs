@@ -33,7 +33,7 @@ struct Asked {
     at_ms: i64,
     /// The engine's own.
     mark: String,
-    /// Number and print.
+    /// Number and print. Those without a print are as one.
     rows: Vec<(u64, Option<u64>)>,
     #[serde(default)]
     tries: u32,
@@ -147,21 +147,43 @@ impl PullChannel {
         Ok(true)
     }
 
-    /// The rows among those asked for that are not settled: by their numbers, or in a later numbering by their prints.
+    /// The rows among those asked for that are not settled: by their numbers, or by their prints where they have others by now. That may be so
+    /// under the same name of the epoch: a Dovecot whose list of numbers is deleted while it moves writes a new one under the old name.
     async fn in_doubt(&self, asked: &Asked, state: &SourceState) -> Result<Vec<SourceRow>, Ended> {
-        let source = (state.account.clone(), state.folder.clone(), state.epoch);
+        let mut open: BTreeMap<u64, Option<u64>> = asked.rows.iter().copied().collect();
+        let (Some(first), Some(last)) = (open.keys().next().copied(), open.keys().next_back().copied()) else { return Ok(Vec::new()) };
+        let before = first.saturating_sub(1);
+        let ended = |row: &SourceRow| row.state != SourceRowState::Admitted;
+        for row in self.rows_between(state, (asked.epoch, before), (asked.epoch, last), ended).await? {
+            open.remove(&row.uid);
+        }
+        if open.is_empty() {
+            return Ok(Vec::new());
+        }
+        let prints: BTreeSet<Option<u64>> = open.values().copied().collect();
         let same = asked.epoch == state.epoch;
-        let uids: BTreeSet<u64> = asked.rows.iter().map(|(uid, _)| *uid).collect();
-        let prints: BTreeSet<Option<u64>> = asked.rows.iter().map(|(_, print)| *print).collect();
-        let (first, last) = if same { (uids.first().copied(), uids.last().copied()) } else { (Some(1), Some(u64::MAX)) };
-        let (Some(first), Some(last)) = (first, last) else { return Ok(Vec::new()) };
-        let (mut after, mut found) = (first.saturating_sub(1), Vec::new());
+        let from = (state.epoch, if same { before } else { 0 });
+        let asked_for =
+            |row: &SourceRow| row.state == SourceRowState::Admitted && (same && open.contains_key(&row.uid) || prints.contains(&row.print));
+        self.rows_between(state, from, (state.epoch, u64::MAX), asked_for).await
+    }
+
+    /// Rows of a folder behind an epoch and number, up to others.
+    async fn rows_between(
+        &self,
+        state: &SourceState,
+        mut after: (u64, u64),
+        last: (u64, u64),
+        wanted: impl Fn(&SourceRow) -> bool,
+    ) -> Result<Vec<SourceRow>, Ended> {
+        let source = (state.account.clone(), state.folder.clone(), state.epoch);
+        let mut found = Vec::new();
         while after < last {
-            let page = self.store.source_rows(&source, (state.epoch, after), PAGE_ROWS).await?;
-            let Some((_, end)) = page.last() else { break };
-            after = end.uid;
-            let asked_for = |row: &SourceRow| if same { uids.contains(&row.uid) } else { prints.contains(&row.print) };
-            found.extend(page.into_iter().map(|(_, row)| row).filter(|row| row.state == SourceRowState::Admitted && asked_for(row)));
+            let page = self.store.source_rows(&source, after, PAGE_ROWS).await?;
+            let Some(end) = page.last().map(|(epoch, row)| (*epoch, row.uid)) else { break };
+            after = end;
+            let within = page.into_iter().filter(|(epoch, row)| (*epoch, row.uid) <= last).map(|(_, row)| row);
+            found.extend(within.filter(&wanted));
         }
         Ok(found)
     }
