@@ -91,7 +91,8 @@ impl Gateway {
         let entry =
             served.get(&raw.source).ok_or_else(|| ControlError::Missing(format!("the hook `{}` is no longer served", raw.source)))?;
         let verified = Verified::from_store(raw.head, raw.body);
-        let read = entry.hook.read(&verified, &ReadContext { received_at: raw.received_at, historic: false });
+        let context = ReadContext { received_at: raw.received_at, historic: false };
+        let read = self.parts.intake.read(&entry.hook, &verified, &context).await;
         self.keep_files(read).await
     }
 

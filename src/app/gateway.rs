@@ -294,6 +294,8 @@ impl Gateway {
             }
         }
         crate::app::keys::prepare(&self.parts.intake.served(), &hooks, &self.parts.clock).await;
+        let checks = hooks.values().any(|entry| entry.hook.verifies_senders());
+        self.parts.intake.check_senders(if checks { self.parts.lookups(&loaded.config) } else { None });
         self.parts.intake.serve(hooks);
         running.keepers = outreach::keepers(&self.parts, &kits, grants, called, loaded);
         running.media = outreach::start(&self.parts, kits, owns, loaded.config.attachments.bytes_max).await;

@@ -72,6 +72,7 @@ impl MailChannel {
             agents: crate::connector::mail::settings::agents(&self.file.settings),
             mailboxes: self.mailboxes.clone(),
             authserv_ids: self.authserv_ids.clone(),
+            vouched: None,
             verify_senders: crate::connector::mail::settings::verify_senders(&self.file.settings),
             historic: false,
             limits: MailLimits {

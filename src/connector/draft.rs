@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::connector::jq::Output;
-use crate::model::event::{Author, Automated, Direction, Feedback};
+use crate::model::event::{Authentication, Author, Automated, Direction, Feedback};
 
 /// Parts of one key.
 const KEY_PARTS_MAX: usize = 8;
@@ -157,6 +157,9 @@ pub struct Draft {
     /// The platform vouches for the sender's address.
     #[serde(default)]
     pub verified: Option<bool>,
+    /// What the platform found out about the sender of a mail.
+    #[serde(default)]
+    pub authentication: Option<DraftAuthentication>,
     /// Who spoke; inbound if missing.
     #[serde(default)]
     pub direction: Option<Direction>,
@@ -231,6 +234,32 @@ pub struct DraftFile {
     /// The recipe it is fetched by; `default` if missing.
     #[serde(default)]
     pub recipe: Option<String>,
+}
+
+/// What a platform found out about the sender of a mail, in the words of RFC 8601.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DraftAuthentication {
+    /// Whether the server that sent it may.
+    #[serde(default)]
+    pub spf: Option<String>,
+    /// Whether a signature holds.
+    #[serde(default)]
+    pub dkim: Option<String>,
+    /// Whether one of them speaks for the author's domain.
+    #[serde(default)]
+    pub dmarc: Option<String>,
+}
+
+impl DraftAuthentication {
+    /// As the event says it; what is no such word is left out. Whether it proves the author is decided with the mail at hand.
+    pub fn said(&self) -> Authentication {
+        let word = |said: &Option<String>| {
+            let said = said.as_deref()?.trim().to_ascii_lowercase();
+            ((1..=16).contains(&said.len()) && said.bytes().all(|byte| byte.is_ascii_alphabetic())).then_some(said)
+        };
+        Authentication { spf: word(&self.spf), dkim: word(&self.dkim), dmarc: word(&self.dmarc), verified: false }
+    }
 }
 
 /// A call.

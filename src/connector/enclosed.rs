@@ -6,27 +6,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use crate::connector::draft::Draft;
+use crate::connector::draft::{Draft, DraftAuthentication};
 use crate::connector::mail::{self, MailContext, MailLimits, decode_slice};
 use crate::connector::normalize::{Source, Target};
 use crate::model::address::Address;
 use crate::model::id::RawId;
 use crate::model::item::{FilePlace, Item, ItemBody};
 use crate::model::raw::{Raw, RawHead, Via};
+use crate::model::time::Time;
 
 /// The item of a draft of kind `mail`; its files go to `blobs`.
 ///
 /// # Errors
 /// The draft holds no mail.
 pub fn item(source: &Source<'_>, target: &Target, draft: &Draft, blobs: &mut Vec<(String, Bytes)>) -> Result<Item, String> {
-    let body = match (&draft.mime, &draft.mime_base64) {
-        (Some(text), None) => Bytes::copy_from_slice(text.as_bytes()),
-        (None, Some(text)) => {
-            let letters: String = text.split_ascii_whitespace().collect();
-            Bytes::from(STANDARD.decode(letters).map_err(|_| "`mime_base64` is not base64")?)
-        }
-        _ => return Err("a mail needs `mime` or `mime_base64`".to_owned()),
-    };
+    let body = body(draft)?;
     let recipients = draft.to.iter().flatten().filter_map(|to| Address::parse(&to.address).ok());
     let context = MailContext {
         digester: source.digester.clone(),
@@ -38,7 +32,8 @@ pub fn item(source: &Source<'_>, target: &Target, draft: &Draft, blobs: &mut Vec
         agents: Vec::new(),
         mailboxes: recipients.collect(),
         authserv_ids: Vec::new(),
-        verify_senders: false,
+        vouched: draft.authentication.as_ref().map(DraftAuthentication::said),
+        verify_senders: source.verify_senders,
         historic: source.historic,
         limits: MailLimits {
             attachments_max: source.files_max,
@@ -54,7 +49,7 @@ pub fn item(source: &Source<'_>, target: &Target, draft: &Draft, blobs: &mut Vec
         head: RawHead::default(),
         body,
     };
-    let mut item = mail::read(&raw, &context);
+    let mut item = mail::read_with(&raw, &context, source.answers);
     if let (ItemBody::Message(message), Some(key)) = (&mut item.body, item.key) {
         for (index, file) in message.attachments.iter_mut().enumerate() {
             let Some(bytes) = file.place.as_ref().and_then(|place| content(&raw.body, place)) else { continue };
@@ -64,6 +59,23 @@ pub fn item(source: &Source<'_>, target: &Target, draft: &Draft, blobs: &mut Vec
         }
     }
     Ok(item)
+}
+
+/// The names of the DNS that the check of its sender needs.
+pub fn asks(draft: &Draft, received_at: Time) -> Vec<String> {
+    body(draft).map(|mail| mail::asked_by(&mail, received_at)).unwrap_or_default()
+}
+
+/// The mail.
+fn body(draft: &Draft) -> Result<Bytes, String> {
+    match (&draft.mime, &draft.mime_base64) {
+        (Some(text), None) => Ok(Bytes::copy_from_slice(text.as_bytes())),
+        (None, Some(text)) => {
+            let letters: String = text.split_ascii_whitespace().collect();
+            Ok(Bytes::from(STANDARD.decode(letters).map_err(|_| "`mime_base64` is not base64")?))
+        }
+        _ => Err("a mail needs `mime` or `mime_base64`".to_owned()),
+    }
 }
 
 /// The decoded bytes of a file that is part of the mail.

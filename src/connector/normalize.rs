@@ -19,6 +19,7 @@ use crate::connector::{enclosed, html, text};
 use crate::logic::digest::Digester;
 use crate::model::address::Address;
 use crate::model::codes::Code;
+use crate::model::dns::Answers;
 use crate::model::event::{Authentication, Author, Call, Direction, Party, Recipient};
 use crate::model::item::{
     ChannelFacts, ContactHint, EditItem, Gather, Hold, HoldReason, Item, ItemBody, MessageItem, ReactionItem, ReplyHint, ThreadCandidate,
@@ -62,6 +63,10 @@ pub struct Source<'a> {
     pub files_max: usize,
     /// Items without a key: the same content within this time is a repetition.
     pub repeat_window_ms: Option<i64>,
+    /// Who vouches for a whole mail is checked by ourselves, too.
+    pub verify_senders: bool,
+    /// What the DNS said, if it was asked.
+    pub answers: Option<&'a Answers>,
 }
 
 /// The channel a draft belongs to.
@@ -352,7 +357,7 @@ fn content(
         external_id: draft.key.as_ref().map(|key| external_id(&draft, key)).or_else(|| draft.external_id.as_ref().map(|id| id.0.clone())),
         external_url: web_url(draft.url.as_deref()),
         automated: draft.automated,
-        authentication: Some(Authentication { spf: None, dkim: None, dmarc: None, verified }),
+        authentication: Some(Authentication { verified, ..draft.authentication.unwrap_or_default().said() }),
         edited: draft.edited.unwrap_or(false),
         historic: source.historic,
         extra: extra(source, draft.extra, &mut truncated),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::connector::hook::{Guarded, Hook, Outcome, Verified};
-use crate::connector::reader::ReadContext;
+use crate::connector::reader::{Read, ReadContext};
 use crate::logic::ids::IdMaker;
 use crate::model::codes::Code;
 use crate::model::id::RawId;
@@ -20,6 +20,7 @@ use crate::model::time::Time;
 use crate::pipeline::board::Board;
 use crate::pipeline::enrich::Enricher;
 use crate::pipeline::limits::{self, Limits, Waiting};
+use crate::pipeline::lookups::Lookups;
 use crate::pipeline::raws::{self, blob_failed};
 use crate::pipeline::writer::{AdmitError, WriterHandle};
 use crate::ports::BoxFuture;
@@ -52,6 +53,8 @@ pub struct HookEntry {
 pub struct HookIntake {
     hooks: RwLock<HashMap<String, Arc<HookEntry>>>,
     enrichers: RwLock<HashMap<String, Arc<Enricher>>>,
+    /// Asks the DNS for hooks that check who sent the mails inside of their requests.
+    lookups: RwLock<Option<Arc<Lookups>>>,
     parts: IntakeParts,
 }
 
@@ -76,7 +79,7 @@ pub struct IntakeParts {
 impl HookIntake {
     /// An intake without hooks.
     pub fn new(parts: IntakeParts) -> Self {
-        Self { hooks: RwLock::new(HashMap::new()), enrichers: RwLock::default(), parts }
+        Self { hooks: RwLock::new(HashMap::new()), enrichers: RwLock::default(), lookups: RwLock::default(), parts }
     }
 
     /// Replaces all hooks at once. Requests under way end with the hook they began with.
@@ -92,6 +95,24 @@ impl HookIntake {
     /// Who asks for the senders of a channel.
     pub fn enricher(&self, channel: &str) -> Option<Arc<Enricher>> {
         self.enrichers.read().unwrap_or_else(PoisonError::into_inner).get(channel).cloned()
+    }
+
+    /// Replaces who asks the DNS.
+    pub fn check_senders(&self, lookups: Option<Arc<Lookups>>) {
+        *self.lookups.write().unwrap_or_else(PoisonError::into_inner) = lookups;
+    }
+
+    /// Reads what passed the guard, with what the DNS says where senders are to be checked. That takes no longer than its bound; what it
+    /// does not answer is not known.
+    pub async fn read(&self, hook: &Hook, verified: &Verified, context: &ReadContext) -> Read {
+        let opened = hook.open(verified);
+        let names = hook.asks(&opened, context.received_at);
+        let lookups = self.lookups.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let answers = match lookups.filter(|_| hook.verifies_senders()) {
+            Some(lookups) => Some(lookups.ask(names.into_iter().collect()).await),
+            None => None,
+        };
+        hook.read_opened(verified, opened, context, answers.as_ref())
     }
 
     /// The channels of these items that ask for senders.
@@ -123,7 +144,7 @@ impl HookIntake {
             return (overload(entry, &verified, RETRY_STORE_S), Some(Code::OwnUnknown));
         }
         let started = self.parts.clock.monotonic();
-        let mut read = entry.hook.read(&verified, &ReadContext { received_at: now, historic: false });
+        let mut read = self.read(&entry.hook, &verified, &ReadContext { received_at: now, historic: false }).await;
         self.parts.metrics.normalized(&entry.connector, self.parts.clock.monotonic().saturating_sub(started));
         for item in &read.items {
             self.parts.board.heard(&item.channel.public.id, now);

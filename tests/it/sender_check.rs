@@ -22,6 +22,7 @@ use serde_json::Value;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::dns::{Dns, Says};
 use crate::support::dovecot::{Dovecot, PASSWORD};
+use crate::support::http1;
 use crate::support::mails;
 use crate::support::pulling::WallClock;
 use crate::support::receiver::Receiver;
@@ -261,4 +262,72 @@ async fn what_the_check_finds_is_in_the_event_and_a_silent_dns_loses_and_stops_n
     assert_eq!(said("Order 4712")["verified"], false);
     assert_eq!(said("Order")["dkim"], "none");
     assert_eq!((&said("Large")["dkim"], &said("Large")["verified"]), (&"pass".into(), &true.into()));
+}
+
+/// A gateway with two hooks of Postmark, one of which checks senders by this DNS.
+fn hooks(dns: SocketAddr, url: &str) -> Setup {
+    let mut setup = Setup::default();
+    setup.destination("crm", url, "");
+    setup.rest.push_str(ROUTE_ALL);
+    setup.rest.push_str(&quick_schedule());
+    setup.rest.push_str(&format!("[dns]\nresolvers = [\"{dns}\"]\ntimeout = \"1s\"\n"));
+    let channel = "connector = \"postmark\"\n[secrets]\ncredentials = { env = \"CREDENTIALS\" }\n";
+    setup.channels.insert("checked".to_owned(), format!("{channel}[settings]\nverify_senders = true\n"));
+    setup.channels.insert("plain".to_owned(), channel.to_owned());
+    setup.env.insert("CREDENTIALS".to_owned(), "user:password".to_owned());
+    setup
+}
+
+#[tokio::test]
+async fn mails_inside_of_webhooks_are_checked_as_those_of_mailboxes_and_a_silent_dns_turns_none_away() {
+    let (dns, receiver) = (Dns::start(), Receiver::start().await);
+    let (own, record) = key();
+    dns.text("k._domainkey.example.org", &String::from_utf8(record).unwrap());
+    dns.text("_dmarc.example.org", "v=DMARC1; p=reject");
+    dns.says("k._domainkey.silent.example", Says::Silence);
+    let signer = DkimSigner::from_key(own).domain("example.org").selector("k").headers(["From", "Subject"]);
+    let mail = |subject: &str| {
+        let mail = MAIL.replace("Subject: Order", &format!("Subject: {subject}"));
+        format!("{}{mail}", signer.sign(mail.as_bytes()).unwrap().to_header())
+    };
+    let daemon = Daemon::start(hooks(dns.address, &receiver.url())).await;
+    let cases = [
+        ("checked", "Proven", mail("Proven")),
+        ("checked", "Lines", mail("Lines").replace("\r\n", "\n")),
+        ("checked", "Changed", mail("Changed").replace("Where is it?", "Where is my money?")),
+        ("checked", "Silent", mail("Silent").replace("d=example.org", "d=silent.example")),
+        ("plain", "Unchecked", mail("Unchecked")),
+    ];
+    for (channel, subject, mail) in &cases {
+        let body = serde_json::json!({"MessageID": subject, "OriginalRecipient": "help@in.example.org", "RawEmail": mail}).to_string();
+        // user:password
+        let headers = [("content-type", "application/json"), ("authorization", "Basic dXNlcjpwYXNzd29yZA==")];
+        let request = http1::request("POST", &format!("/hooks/{channel}"), &headers, body.as_bytes());
+        let start = Instant::now();
+        let answer = http1::Wire::connect(daemon.public).await.unwrap().exchange(&request).await.unwrap();
+        assert_eq!(answer.status(), 200, "{subject}");
+        eprintln!("{subject}: answered after {:?}", start.elapsed());
+    }
+    let created = |book: &crate::support::receiver::Book| book.events().iter().filter(|event| event["type"] == "message.created").count();
+    receiver.wait_for("five mails", Duration::from_secs(60), |book| created(book) == cases.len()).await;
+    let book = receiver.book();
+    let events = book.events();
+    let message = |subject: &str| {
+        let found = events.iter().find(|event| event["data"]["message"]["subject"] == subject).unwrap();
+        found["data"]["message"].clone()
+    };
+    for subject in ["Proven", "Lines"] {
+        let proven = serde_json::json!({"spf": null, "dkim": "pass", "dmarc": "pass", "verified": true});
+        assert_eq!(message(subject)["authentication"], proven, "{subject}");
+    }
+    assert_eq!(
+        (&message("Changed")["authentication"]["dkim"], &message("Changed")["authentication"]["verified"]),
+        (&"fail".into(), &false.into())
+    );
+    assert_eq!(
+        (&message("Silent")["authentication"]["dkim"], &message("Silent")["authentication"]["verified"]),
+        (&"temperror".into(), &false.into())
+    );
+    assert_eq!(message("Unchecked")["authentication"], Value::Null, "whose channel does not ask for it");
+    assert!(message("Unchecked")["extra"].get("mail").is_none_or(|mail| mail.get("sender_check").is_none()));
 }

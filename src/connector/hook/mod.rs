@@ -19,11 +19,12 @@ use secrecy::SecretString;
 use crate::connector::load::Connector;
 use crate::connector::manifest::{Answer, Respond};
 use crate::connector::problem::Problem;
-use crate::connector::reader::{ChannelSpec, Read, ReadContext, ReadLimits, Reader};
+use crate::connector::reader::{ChannelSpec, Opened, Read, ReadContext, ReadLimits, Reader};
 use crate::connector::subscribe::Grants;
 use crate::connector::verify::{KeyRing, Kind};
 use crate::logic::digest::Digester;
 use crate::model::codes::Code;
+use crate::model::dns::Answers;
 use crate::model::raw::{RawHead, Via};
 use crate::model::time::Time;
 use crate::ports::intake::{HookAnswer, HookRequest};
@@ -172,7 +173,27 @@ impl Hook {
 
     /// Decodes, maps and normalizes. Never fails: what cannot be read becomes a quarantined item.
     pub fn read(&self, verified: &Verified, context: &ReadContext) -> Read {
-        let mut read = self.reader.read(self.via, &verified.head, &verified.body, context);
+        self.read_opened(verified, self.open(verified), context, None)
+    }
+
+    /// Whether it checks by itself who vouches for the mails inside of its requests.
+    pub fn verifies_senders(&self) -> bool {
+        self.reader.verifies_senders()
+    }
+
+    /// The first half of [`Self::read`]: decodes and maps.
+    pub fn open(&self, verified: &Verified) -> Opened {
+        self.reader.open(self.via, &verified.head, &verified.body)
+    }
+
+    /// The names of the DNS that have to be looked up between the halves; none unless senders are to be checked.
+    pub fn asks(&self, opened: &Opened, received_at: Time) -> Vec<String> {
+        self.reader.asks(opened, received_at)
+    }
+
+    /// The second half of [`Self::read`].
+    pub fn read_opened(&self, verified: &Verified, opened: Opened, context: &ReadContext, answers: Option<&Answers>) -> Read {
+        let mut read = self.reader.read_opened(opened, context, answers);
         // It stands before what the map says: nobody proves that.
         read.delivery_key = verified.once.as_ref().map(|nonce| self.reader.delivery_key(nonce)).or(read.delivery_key);
         read

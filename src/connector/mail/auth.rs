@@ -73,6 +73,12 @@ fn parse(text: &str, identity: &Identity, context: &MailContext) -> Option<Authe
     Some(found)
 }
 
+/// What the platform says that hands the mail over, if it does. It judged the author that it saw: one that can be read in two ways is not proven.
+pub fn vouched(identity: &Identity, context: &MailContext) -> Option<Authentication> {
+    let said = context.vouched.clone().filter(|said| said.spf.is_some() || said.dkim.is_some() || said.dmarc.is_some())?;
+    Some(Authentication { verified: identity.from_is_plain && said.dmarc.as_deref() == Some("pass"), ..said })
+}
+
 /// What is said in the end, and in what the two contradict each other. The border's word stands where it has one: it saw the mail as
 /// it came, with keys that may be gone today and before anything was added to it. Ours stands in where it has none.
 pub fn combine(border: Option<Authentication>, own: Option<&Proof>, identity: &Identity) -> (Option<Authentication>, Vec<&'static str>) {

@@ -35,7 +35,7 @@ pub fn build(raw: &Raw, scan: &Scan, context: &MailContext, answers: Option<&Ans
     let subject = fields::first(header, mail, "subject").map(|value| words::text(value, &charsets)).filter(|text| !text.is_empty());
     let envelope = identity.return_path.as_deref().and_then(|path| path.rsplit_once('@')).map(|(_, domain)| domain);
     let proof = prove(raw, scan, context, envelope, answers);
-    let border = auth::read(header, mail, &identity, &charsets, context);
+    let border = auth::read(header, mail, &identity, &charsets, context).or_else(|| auth::vouched(&identity, context));
     let (authentication, contradicts) = auth::combine(border, proof.as_ref(), &identity);
     let mut content = parts::read(raw, scan, &charsets, &context.limits);
     let mut evidence = thread::evidence(header, mail, subject.as_deref().unwrap_or_default(), &identity, context);

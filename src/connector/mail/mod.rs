@@ -16,8 +16,10 @@ use crate::logic::digest::Digester;
 use crate::model::address::Address;
 use crate::model::codes::Code;
 use crate::model::dns::Answers;
+use crate::model::event::Authentication;
 use crate::model::item::{ChannelFacts, Item, ItemBody};
 use crate::model::raw::Raw;
+use crate::model::time::Time;
 
 pub mod auth;
 pub mod canon;
@@ -84,6 +86,8 @@ pub struct MailContext {
     pub agents: Vec<String>,
     /// Names of our own border (RFC 8601 §2.5): only their `Authentication-Results` are believed. Empty: none are.
     pub authserv_ids: Vec<String>,
+    /// What the platform that hands the mail over found out about its sender; it stands where no border of ours says anything.
+    pub vouched: Option<Authentication>,
     /// Signatures and policy of the sender are checked by ourselves, beside what the border says.
     pub verify_senders: bool,
     /// It comes in through a backfill.
@@ -170,7 +174,12 @@ pub fn asks(raw: &Raw, context: &MailContext) -> Vec<String> {
     if !context.verify_senders {
         return Vec::new();
     }
-    catch_unwind(AssertUnwindSafe(|| proof::asks(&raw.body, raw.received_at))).unwrap_or_default()
+    asked_by(&raw.body, raw.received_at)
+}
+
+/// The names that the check of a mail's sender needs.
+pub fn asked_by(mail: &[u8], received_at: Time) -> Vec<String> {
+    catch_unwind(AssertUnwindSafe(|| proof::asks(mail, received_at))).unwrap_or_default()
 }
 
 /// A quarantined item. It has no key: a better reader may still make a message of its raw.

@@ -30,6 +30,7 @@ fn context() -> MailContext {
         agents: vec!["@staff.example".to_owned()],
         mailboxes: vec![Address::parse("email:support@acme.example").unwrap()],
         authserv_ids: vec!["mx.acme.example".to_owned()],
+        vouched: None,
         verify_senders: false,
         historic: false,
         limits: MailLimits::default(),

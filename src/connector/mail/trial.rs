@@ -33,6 +33,7 @@ pub fn read(connector: &str, declared: &Map<String, Value>, bytes: &[u8], now: T
         agents: settings::agents(declared),
         mailboxes,
         authserv_ids: settings::authserv_ids(declared),
+        vouched: None,
         verify_senders: settings::verify_senders(declared),
         historic: false,
         limits: MailLimits::default(),

@@ -16,8 +16,10 @@ use serde_json::{Map, Value};
 pub(crate) use self::build::Parts;
 use crate::connector::decode::{self, Decoded};
 use crate::connector::draft::{self, Draft, DraftKind};
+use crate::connector::enclosed;
 use crate::connector::jq::{Filter, Input, JqError, Output};
 use crate::connector::load::{Connector, HEADERS, QUERY};
+use crate::connector::mail::settings;
 use crate::connector::manifest::{Decode, Decrypt, OneOrMore, Then};
 use crate::connector::normalize::{self, Source, Target};
 use crate::connector::own::Own;
@@ -25,6 +27,7 @@ use crate::connector::poll::spec::{Order, PollSpec};
 use crate::connector::problem::Problem;
 use crate::logic::digest::Digester;
 use crate::model::codes::Code;
+use crate::model::dns::Answers;
 use crate::model::event::{Channel, Priority};
 use crate::model::item::{ChannelFacts, Item};
 use crate::model::key::KeyDigest;
@@ -100,6 +103,10 @@ pub struct Read {
 
 /// What a map gave; what is no draft says why.
 type Drafts = Vec<Result<Draft, String>>;
+
+/// A payload that was decoded and mapped, or why it could not be.
+#[derive(Debug)]
+pub struct Opened(Result<(Drafts, Vec<decode::FormFile>), (Code, String)>);
 
 /// A channel that it reads for.
 #[derive(Debug)]
@@ -199,9 +206,31 @@ impl Reader {
         }
     }
 
+    /// Whether it checks by itself who vouches for the mails inside of its payloads.
+    pub fn verifies_senders(&self) -> bool {
+        self.settings.as_object().is_some_and(settings::verify_senders)
+    }
+
+    /// Decodes and maps.
+    pub fn open(&self, via: Via, head: &RawHead, body: &Bytes) -> Opened {
+        Opened(self.map(via, head, body))
+    }
+
+    /// The names of the DNS that the mails in a payload need, where their senders are to be checked.
+    pub fn asks(&self, opened: &Opened, received_at: Time) -> Vec<String> {
+        let drafts = opened.0.as_ref().map(|(drafts, _)| drafts.as_slice()).unwrap_or_default();
+        let mails = drafts.iter().flatten().filter(|draft| self.verifies_senders() && draft.kind == DraftKind::Mail);
+        mails.flat_map(|draft| enclosed::asks(draft, received_at)).collect()
+    }
+
     /// Decodes, maps and normalizes. Never fails: what cannot be read becomes a quarantined item.
     pub fn read(&self, via: Via, head: &RawHead, body: &Bytes, context: &ReadContext) -> Read {
-        let (drafts, files) = match self.map(via, head, body) {
+        self.read_opened(self.open(via, head, body), context, None)
+    }
+
+    /// Normalizes what was opened. `answers`: what the DNS said, if it was asked.
+    pub fn read_opened(&self, opened: Opened, context: &ReadContext, answers: Option<&Answers>) -> Read {
+        let (drafts, files) = match opened.0 {
             Ok(found) => found,
             Err((code, detail)) => return self.unread(code, detail),
         };
@@ -219,6 +248,8 @@ impl Reader {
             file_bytes_max: self.limits.file_bytes_max,
             files_max: self.limits.files_max,
             repeat_window_ms: window,
+            verify_senders: self.verifies_senders(),
+            answers,
         };
         let mut read = Read::default();
         for draft in drafts {
