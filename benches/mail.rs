@@ -158,6 +158,7 @@ fn context() -> MailContext {
         agents: Vec::new(),
         mailboxes: Vec::new(),
         authserv_ids: Vec::new(),
+        vouched: None,
         verify_senders: false,
         historic: false,
         limits: MailLimits { attachment_bytes_max: 100 * 1024 * 1024, ..MailLimits::default() },
