@@ -487,6 +487,8 @@ fn played(connector: &Arc<Connector>, name: &str, script: &str) -> Result<(Strin
     let spec = spec(&trial_id(connector), &input);
     let reader = Reader::build_for_trial(Arc::clone(connector), spec, Digester::new(&[0; INSTANCE_KEY_BYTES]));
     let reader = reader.map_err(|problems| problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; "))?;
+    let own = serde_json::to_value(&case.own).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default();
+    reader.own().learn(&trial_id(connector), own);
     let played = script::play(connector, script, &Stage { reader: &reader, now, file: &file })?;
     let mut tried = Tried::of(played.items, now);
     if let Some(document) = tried.document.as_object_mut() {

@@ -21,6 +21,8 @@ mod deliver;
 mod desk_back;
 mod desk_fakes;
 mod desk_halts;
+mod desk_hooks;
+mod desk_polls;
 mod docs;
 mod enrich;
 mod faults;

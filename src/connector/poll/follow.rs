@@ -97,7 +97,7 @@ impl<'a> Asking<'a> {
         if !self.follow.has_pages() {
             return Ok(self.through(judged.body));
         }
-        let again = self.follow.again(&judged, &self.before).map_err(|error| Unsaid::Broken(error.to_string()))?;
+        let again = self.follow.again(&judged, &self.before, &self.again).map_err(|error| Unsaid::Broken(error.to_string()))?;
         self.pages.push(judged.body);
         let more = !again.is_null();
         if more && self.pages.len() < PAGES_MAX {

@@ -28,8 +28,10 @@ use crate::model::time::Time;
 
 /// Roots of a poll's context.
 const ROOTS: [&str; 5] = ["part", "cursor", "page", "session", "now"];
-/// Variables of `stop` and `follow.again`.
+/// Variables of `stop`.
 const STOP_VARS: [&str; 3] = ["$status", "$headers", "$cursor"];
+/// Variables of `follow.again`.
+const AGAIN_VARS: [&str; 4] = ["$status", "$headers", "$cursor", "$again"];
 /// Ids remembered at most: they must fit into one cursor.
 pub const SEEN_MAX: usize = 900;
 
@@ -111,14 +113,14 @@ impl Follow {
         self.again.is_some()
     }
 
-    /// What the page behind this one is asked for by; null if there is none.
+    /// What the page behind this one is asked for by, which was asked for by `asked`; null if there is none.
     ///
     /// # Errors
     /// Its jq failed.
-    pub fn again(&self, judged: &Judged, cursor: &Value) -> Result<Value, JqError> {
+    pub fn again(&self, judged: &Judged, cursor: &Value, asked: &Value) -> Result<Value, JqError> {
         let Some(again) = &self.again else { return Ok(Value::Null) };
         let status = Value::from(judged.status);
-        Ok(again.run_of(Input::Value(&judged.body), &[&status, &judged.headers, cursor])?.into_iter().next().unwrap_or(Value::Null))
+        Ok(again.run_of(Input::Value(&judged.body), &[&status, &judged.headers, cursor, asked])?.into_iter().next().unwrap_or(Value::Null))
     }
 }
 
@@ -305,7 +307,7 @@ impl Compiler<'_> {
             self.wrong("`follow` needs `items`");
         }
         let (rules, when) = (self.rules(&follow.errors), self.filter(follow.when.as_ref(), &[]));
-        let again = self.filter(follow.again.as_ref(), &STOP_VARS);
+        let again = self.filter(follow.again.as_ref(), &AGAIN_VARS);
         let roots = [ROOTS.as_slice(), &["item", "again"]].concat();
         Some(Follow { call: self.call("follow", &follow.request, &roots)?, rules, when, again })
     }

@@ -257,7 +257,8 @@ pub struct FollowSpec {
     pub when: Option<String>,
     /// How. Its context has the roots `item` and `again` beside those of the poll; `cursor` is where the list was before this look.
     pub request: RequestSpec,
-    /// jq over an answer, with `$cursor`: what the next page is asked for by, as `{again}`; null on the last one.
+    /// jq over an answer, with `$cursor` and `$again`: what the next page is asked for by, as `{again}`, which is null for the first; null on
+    /// the last one.
     #[serde(default)]
     pub again: Option<String>,
     /// What its answers mean. `missing`: it is gone meanwhile, and `follow` is null.

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Ask, Entry, Room, System, answer, decoded, fields, number, only, text};
+use super::told::{List, Row, Told, count};
+use super::{Answer, Ask, Entry, Room, System, Ticket, answer, decoded, fields, number, only, text};
 
 pub struct Chatwoot;
 pub struct HelpScout;
@@ -10,6 +11,52 @@ pub struct HelpScout;
 fn word(id: &str) -> u64 {
     id.parse().unwrap_or(0)
 }
+
+fn woot_changes(ask: &Ask) -> Result<Option<List>, String> {
+    if (ask.q("inbox_id"), ask.q("status"), ask.q("sort_by")) != ("3", "all", "last_activity_at_desc") {
+        return Err("inbox, status or order".into());
+    }
+    let skip = (count(ask.q("page"), 1)? - 1) * 25;
+    Ok(Some(List { newest_first: true, unit_ms: 1000, skip, take: 25, ..List::default() }))
+}
+
+fn woot_conversation(ticket: &Ticket) -> Option<Value> {
+    let status = ticket.pick(["open", "pending", "resolved", "resolved"]);
+    Some(json!({"id": ticket.id, "status": status, "last_activity_at": ticket.updated_ms / 1000, "messages": [],
+        "custom_attributes": {"gateway_conversation": ticket.external}}))
+}
+
+fn woot_message(ticket: &Ticket, entry: &Entry) -> Option<Value> {
+    let source = (!entry.ours.is_empty()).then_some(&entry.ours);
+    let sender = if entry.customer {
+        json!({"id": 5, "type": "contact"})
+    } else {
+        json!({"id": entry.author, "name": "Marc Agent", "type": "user"})
+    };
+    let private = !(entry.customer || entry.public);
+    Some(json!({"id": entry.id, "conversation_id": ticket.id, "content": entry.text, "message_type": if entry.customer { 0 } else { 1 },
+        "private": private, "source_id": source, "sender": sender, "created_at": entry.at_ms / 1000}))
+}
+
+static CHATWOOT: [Told; 2] = [
+    Told {
+        method: "GET",
+        path: "api/v1/accounts/1/conversations",
+        list: woot_changes,
+        row: Row::Ticket(woot_conversation),
+        answer: |page| json!({"data": {"meta": {"all_count": page.total}, "payload": page.rows}}),
+    },
+    Told {
+        method: "GET",
+        path: "api/v1/accounts/1/conversations/*/messages",
+        list: |ask| {
+            let before = ask.q("before").parse().ok();
+            Ok(Some(List { ticket: Some(word(&ask.path[5])), before, newest_first: true, take: 20, ..List::default() }))
+        },
+        row: Row::Entry(woot_message),
+        answer: |page| json!({"meta": {}, "payload": page.rows.iter().rev().collect::<Vec<_>>()}),
+    },
+];
 
 impl System for Chatwoot {
     fn name(&self) -> &'static str {
@@ -38,6 +85,9 @@ impl System for Chatwoot {
     }
     fn chars_max(&self) -> usize {
         150_000
+    }
+    fn told(&self) -> &'static [Told] {
+        &CHATWOOT
     }
     /// Chatwoot knows no merging of conversations.
     fn follows_merged(&self) -> bool {
@@ -85,7 +135,7 @@ impl System for Chatwoot {
                 Ok(answer(200, json!({"id": ticket.id})))
             }
             ("GET", ["conversations", id]) => Ok(match room.there(word(id)) {
-                Some(ticket) => answer(200, json!({"id": ticket.id, "status": if ticket.closed { "resolved" } else { "open" }})),
+                Some(ticket) => answer(200, json!({"id": ticket.id, "status": ticket.pick(["open", "pending", "resolved", "resolved"])})),
                 None => missing(),
             }),
             ("POST", ["conversations", id, "messages"]) => {
@@ -108,13 +158,6 @@ impl System for Chatwoot {
                     ..Entry::default()
                 };
                 Ok(answer(200, json!({"id": room.write(word(id), entry)?})))
-            }
-            ("GET", ["conversations", id, "messages"]) => {
-                let entries = room.there(word(id)).map(|ticket| ticket.entries.clone()).unwrap_or_default();
-                let before = ask.q("before").parse().unwrap_or(u64::MAX);
-                let page: Vec<Entry> = entries.into_iter().rev().filter(|entry| entry.id < before).take(20).collect();
-                let one = |entry: &Entry| json!({"id": entry.id, "source_id": entry.ours});
-                Ok(answer(200, json!({"payload": page.iter().rev().map(one).collect::<Vec<_>>()})))
             }
             ("POST", ["conversations", id, "toggle_status"]) => {
                 match text(&ask.json()?, "/status")?.as_str() {

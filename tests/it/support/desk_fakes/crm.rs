@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Ask, Entry, Room, System, answer, decoded, fields, number, only, text};
+use super::told::{Hand, List, Page, Row, Told, count, iso, iso_offset, ms_of};
+use super::{Answer, Ask, Entry, Room, System, Ticket, answer, decoded, fields, number, only, text};
 
 pub struct HubSpot;
 pub struct Salesforce;
@@ -14,6 +15,99 @@ fn word(id: &str) -> u64 {
 fn hub_error(status: u16, category: &str, words: &str) -> Answer {
     answer(status, json!({"status": "error", "message": words, "category": category, "correlationId": "c"}))
 }
+
+/// A search for what has this property since a moment, the newest first.
+fn hub_search(ask: &Ask, property: &str, also: usize) -> Result<Option<List>, String> {
+    let body = ask.json()?;
+    only(&body, "", &["filterGroups", "sorts", "properties", "limit", "after"])?;
+    let filters = body["filterGroups"][0]["filters"].as_array().ok_or("filters")?;
+    if filters.len() != 1 + also || filters[0]["propertyName"] != property || filters[0]["operator"] != "GTE" {
+        return Err("filters".into());
+    }
+    if body["sorts"] != json!([{"propertyName": property, "direction": "DESCENDING"}]) || body["properties"].as_array().is_none() {
+        return Err("sorts or properties".into());
+    }
+    let since_ms = text(&filters[0], "/value")?.parse().map_err(|_| "value")?;
+    let skip = body["after"].as_str().map_or(Ok(0), |after| count(after, 0))?;
+    Ok(Some(List { since_ms, newest_first: true, indexed: true, skip, take: number(&body, "/limit")? as usize, ..List::default() }))
+}
+
+fn hub_page(page: &Page) -> Value {
+    let paging = page.next().map(|next| json!({"next": {"after": next.to_string()}}));
+    json!({"total": page.total, "results": page.rows, "paging": paging})
+}
+
+fn hub_ticket(ticket: &Ticket) -> Option<Value> {
+    let closed = ticket.is_done().then(|| iso(ticket.state_ms));
+    Some(json!({"id": ticket.id.to_string(), "properties": {"hs_pipeline_stage": ticket.pick(["1", "2", "4", "4"]), "closed_date": closed,
+        "hs_lastmodifieddate": iso(ticket.updated_ms), "hs_merged_object_ids": null}}))
+}
+
+/// Mails are what agents and customers write to each other in HubSpot.
+fn hub_mail(_: &Ticket, entry: &Entry) -> Option<Value> {
+    let direction = match entry.hand {
+        Hand::Agent if entry.public => "EMAIL",
+        Hand::Customer => "INCOMING_EMAIL",
+        _ => return None,
+    };
+    Some(
+        json!({"id": entry.id.to_string(), "properties": {"hs_email_direction": direction, "hs_email_status": "SENT", "hs_email_text": entry.text,
+        "hs_email_html": null, "hs_email_from_firstname": "Marc", "hs_email_from_lastname": "Agent", "hubspot_owner_id": "71",
+        "hs_timestamp": iso(entry.at_ms), "hs_createdate": iso(entry.at_ms)}}),
+    )
+}
+
+fn hub_note(_: &Ticket, entry: &Entry) -> Option<Value> {
+    let noted = entry.hand == Hand::Gateway || entry.hand == Hand::Agent && !entry.public;
+    noted.then(|| {
+        json!({"id": entry.id.to_string(), "properties": {"hs_note_body": entry.text, "gateway_message": entry.ours, "hubspot_owner_id": "71",
+            "hs_timestamp": iso(entry.at_ms), "hs_createdate": iso(entry.at_ms)}})
+    })
+}
+
+/// One mail or note, with its tickets.
+fn hub_one(ask: &Ask) -> Result<Option<List>, String> {
+    if !ask.q("idProperty").is_empty() {
+        return Ok(None);
+    }
+    if ask.q("associations") != "tickets" {
+        return Err("associations".into());
+    }
+    Ok(Some(List { entry: Some(word(&ask.path[4])), ..List::default() }))
+}
+
+fn hub_joined(ticket: &Ticket, entry: &Entry) -> Option<Value> {
+    let tickets = json!({"results": [{"id": ticket.id.to_string(), "type": "email_to_ticket"}]});
+    Some(json!({"id": entry.id.to_string(), "properties": {}, "associations": {"tickets": tickets}}))
+}
+
+const ONE: fn(&Page) -> Value = |page| page.rows.first().cloned().unwrap_or_default();
+
+static HUBSPOT: [Told; 5] = [
+    Told {
+        method: "POST",
+        path: "crm/v3/objects/tickets/search",
+        list: |ask| hub_search(ask, "hs_lastmodifieddate", 1),
+        row: Row::Ticket(hub_ticket),
+        answer: hub_page,
+    },
+    Told {
+        method: "POST",
+        path: "crm/v3/objects/emails/search",
+        list: |ask| hub_search(ask, "hs_createdate", 0),
+        row: Row::Entry(hub_mail),
+        answer: hub_page,
+    },
+    Told {
+        method: "POST",
+        path: "crm/v3/objects/notes/search",
+        list: |ask| hub_search(ask, "hs_createdate", 0),
+        row: Row::Entry(hub_note),
+        answer: hub_page,
+    },
+    Told { method: "GET", path: "crm/v3/objects/emails/*", list: hub_one, row: Row::Entry(hub_joined), answer: ONE },
+    Told { method: "GET", path: "crm/v3/objects/notes/*", list: hub_one, row: Row::Entry(hub_joined), answer: ONE },
+];
 
 impl System for HubSpot {
     fn name(&self) -> &'static str {
@@ -45,6 +139,9 @@ impl System for HubSpot {
     }
     fn fields(&self) -> &'static [&'static str] {
         &["property of tickets", "property of notes"]
+    }
+    fn told(&self) -> &'static [Told] {
+        &HUBSPOT
     }
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
         let (method, path) = ask.line();
@@ -91,7 +188,7 @@ impl System for HubSpot {
             ("GET", ["crm", "v3", "objects", "tickets", id]) => Ok(match room.there(word(id)) {
                 None => missing(),
                 Some(ticket) => {
-                    let stage = if ticket.closed { "4" } else { "1" };
+                    let stage = ticket.pick(["1", "2", "4", "4"]);
                     let id = ticket.merged.unwrap_or(ticket.id).to_string();
                     answer(200, json!({"id": id, "archived": false, "properties": {"hs_pipeline_stage": stage}}))
                 }
@@ -152,6 +249,92 @@ fn quoted<'a>(soql: &'a str, field: &str) -> Option<&'a str> {
 
 /// Our id of a file stands behind its name.
 const FILE_ID: char = '\u{1f}';
+
+/// SOQL for what changed in `object`, from old to new, behind the last row of the page before.
+fn force_changes(ask: &Ask, verb: &str, object: &str, ours: &str) -> Result<Option<List>, String> {
+    let body = ask.json()?;
+    let url = text(&body, "/compositeRequest/0/url")?;
+    let url = url::Url::parse(&format!("http://fake{url}")).map_err(|error| error.to_string())?;
+    let soql = url.query_pairs().find(|(name, _)| name == "q").ok_or("no query")?.1.into_owned();
+    let Some((_, rest)) = soql.split_once(&format!(" FROM {object} WHERE {ours} != null AND ")) else { return Ok(None) };
+    if !url.path().ends_with(&format!("/{verb}")) {
+        return Err("query or queryAll".into());
+    }
+    let rest = rest.strip_suffix(" ORDER BY SystemModstamp, Id LIMIT 200").ok_or("order or limit")?;
+    let list = List { unit_ms: 1000, take: 200, ..List::default() };
+    if let Some(since) = rest.strip_prefix("SystemModstamp >= ") {
+        return Ok(Some(List { since_ms: ms_of(since)?, ..list }));
+    }
+    let at = rest.strip_prefix("(SystemModstamp > ").and_then(|rest| rest.split(' ').next()).ok_or("since")?;
+    let id = quoted(&rest.replace("Id > '", "Id = '"), "Id").map(word).ok_or("no id")?;
+    if rest != format!("(SystemModstamp > {at} OR (SystemModstamp = {at} AND Id > '{}'))", force_id(id)) {
+        return Err(format!("since {rest}"));
+    }
+    Ok(Some(List { behind: Some((ms_of(at)?, id)), ..list }))
+}
+
+/// Ids are compared as texts: all of one length.
+fn force_id(id: u64) -> String {
+    id.to_string()
+}
+
+/// Whole seconds.
+fn stamp(ms: i64) -> String {
+    iso_offset(ms - ms.rem_euclid(1000))
+}
+
+fn force_case(ticket: &Ticket) -> Option<Value> {
+    let master = ticket.merged.map(|id| id.to_string());
+    Some(json!({"Id": force_id(ticket.id), "Status": ticket.pick(["New", "On Hold", "Closed", "Closed"]), "IsClosed": ticket.is_done(),
+        "ClosedDate": ticket.is_done().then(|| stamp(ticket.state_ms)), "IsDeleted": master.is_some(), "MasterRecordId": master,
+        "SystemModstamp": stamp(ticket.updated_ms)}))
+}
+
+fn force_mail(ticket: &Ticket, entry: &Entry) -> Option<Value> {
+    let incoming = entry.customer;
+    (incoming || entry.hand == Hand::Agent && entry.public).then(|| {
+        json!({"Id": force_id(entry.id), "ParentId": force_id(ticket.id), "Incoming": incoming, "Status": if incoming { "0" } else { "3" },
+            "FromName": "Marc Agent", "HtmlBody": null, "TextBody": entry.text, "MessageDate": stamp(entry.at_ms), "CreatedDate": stamp(entry.at_ms),
+            "MessageIdentifier": format!("<{}@gateway>", entry.ours), "CreatedById": "005A", "SystemModstamp": stamp(entry.at_ms)})
+    })
+}
+
+fn force_comment(ticket: &Ticket, entry: &Entry) -> Option<Value> {
+    let by = json!({"Name": "Marc Agent", "UserType": "Standard"});
+    (!entry.customer && !entry.public).then(|| {
+        json!({"Id": force_id(entry.id), "ParentId": force_id(ticket.id), "IsPublished": false, "CommentBody": entry.text,
+            "CreatedDate": stamp(entry.at_ms), "CreatedById": "005A", "CreatedBy": by, "SystemModstamp": stamp(entry.at_ms)})
+    })
+}
+
+const COMPOSITE: fn(&Page) -> Value = |page| {
+    let body = json!({"totalSize": page.rows.len(), "done": true, "records": page.rows});
+    json!({"compositeResponse": [{"httpStatusCode": 200, "referenceId": "news", "body": body}]})
+};
+
+static SALESFORCE: [Told; 3] = [
+    Told {
+        method: "POST",
+        path: "services/data/v61.0/composite",
+        list: |ask| force_changes(ask, "queryAll", "Case", "Gateway_Conversation__c"),
+        row: Row::Ticket(force_case),
+        answer: COMPOSITE,
+    },
+    Told {
+        method: "POST",
+        path: "services/data/v61.0/composite",
+        list: |ask| force_changes(ask, "query", "EmailMessage", "Parent.Gateway_Conversation__c"),
+        row: Row::Entry(force_mail),
+        answer: COMPOSITE,
+    },
+    Told {
+        method: "POST",
+        path: "services/data/v61.0/composite",
+        list: |ask| force_changes(ask, "query", "CaseComment", "Parent.Gateway_Conversation__c"),
+        row: Row::Entry(force_comment),
+        answer: COMPOSITE,
+    },
+];
 
 impl Salesforce {
     fn query(soql: &str, room: &Room) -> Result<Value, String> {
@@ -256,6 +439,9 @@ impl System for Salesforce {
     fn fields(&self) -> &'static [&'static str] {
         &["external id of cases", "field of files"]
     }
+    fn told(&self) -> &'static [Told] {
+        &SALESFORCE
+    }
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
         let (method, path) = ask.line();
         let rest = match path.as_slice() {
@@ -311,7 +497,7 @@ impl System for Salesforce {
                 let id = word(quoted(ask.q("q"), "WHERE Id").ok_or("unknown query")?);
                 let one = |ticket: &super::Ticket| {
                     let master = ticket.merged.map(|id| id.to_string());
-                    json!({"Id": ticket.id.to_string(), "IsClosed": ticket.closed, "IsDeleted": ticket.gone || master.is_some(), "MasterRecordId": master})
+                    json!({"Id": ticket.id.to_string(), "IsClosed": ticket.is_done(), "IsDeleted": ticket.gone || master.is_some(), "MasterRecordId": master})
                 };
                 let found: Vec<Value> = room.tickets.iter().filter(|ticket| ticket.id == id).map(one).collect();
                 Ok(answer(200, json!({"records": found})))

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Ask, Entry, Room, System, answer, fields, only, text};
+use super::told::{Hand, List, Row, Told, count, iso_offset};
+use super::{Answer, Ask, Entry, Room, System, Ticket, answer, fields, number, only, text};
 
 pub struct GitHub;
 pub struct JiraDesk;
@@ -142,6 +143,75 @@ fn of_key(key: &str) -> u64 {
     word(key.strip_prefix("SUP-").unwrap_or_default())
 }
 
+fn status(ticket: &Ticket) -> Value {
+    if ticket.merged.is_some() {
+        return json!({"name": "Closed", "statusCategory": {"key": "done"}});
+    }
+    let name = ticket.pick(["Waiting for support", "Waiting for customer", "Resolved", "Closed"]);
+    json!({"name": name, "statusCategory": {"key": if ticket.is_done() { "done" } else { "indeterminate" }}})
+}
+
+/// JQL for what changed: whole minutes, counted back from now.
+fn jira_changes(ask: &Ask) -> Result<Option<List>, String> {
+    let body = ask.json()?;
+    only(&body, "", &["jql", "fields", "maxResults", "nextPageToken"])?;
+    let jql = text(&body, "/jql")?;
+    let minutes =
+        jql.strip_prefix("cf[10050] is not EMPTY AND updated >= \"-").and_then(|rest| rest.strip_suffix("m\" ORDER BY updated DESC"));
+    let minutes: i64 = minutes.and_then(|text| text.parse().ok()).ok_or(format!("jql {jql}"))?;
+    if body["fields"] != json!(["status", "statuscategorychangedate", "updated"]) {
+        return Err("fields".into());
+    }
+    let take = number(&body, "/maxResults")?.min(100) as usize;
+    let skip = body["nextPageToken"].as_str().map_or(Ok(0), |token| count(token.trim_start_matches("token-"), 0))?;
+    Ok(Some(List { ago_ms: Some(minutes * 60_000), newest_first: true, indexed: true, skip, take, ..List::default() }))
+}
+
+fn jira_request(ticket: &Ticket) -> Option<Value> {
+    let fields = json!({"status": status(ticket), "statuscategorychangedate": iso_offset(ticket.state_ms), "updated": iso_offset(ticket.updated_ms)});
+    Some(json!({"id": ticket.id.to_string(), "key": key(ticket.id), "fields": fields}))
+}
+
+fn jira_comment(_: &Ticket, entry: &Entry) -> Option<Value> {
+    let author = match entry.hand {
+        Hand::Gateway => json!({"accountId": "acc-gateway", "accountType": "atlassian", "displayName": "Gateway"}),
+        Hand::Agent => json!({"accountId": "acc-marc", "accountType": "atlassian", "displayName": "Marc Agent"}),
+        Hand::Customer => json!({"accountId": "qm:ana", "accountType": "customer", "displayName": "Ana"}),
+    };
+    Some(
+        json!({"id": entry.id.to_string(), "body": entry.text, "jsdPublic": entry.customer || entry.public, "author": author, "created": iso_offset(entry.at_ms)}),
+    )
+}
+
+static JIRA: [Told; 2] = [
+    Told {
+        method: "POST",
+        path: "rest/api/3/search/jql",
+        list: jira_changes,
+        row: Row::Ticket(jira_request),
+        answer: |page| {
+            let mut answer = json!({"issues": page.rows, "isLast": page.next().is_none()});
+            if let Some(next) = page.next() {
+                answer["nextPageToken"] = json!(format!("token-{next}"));
+            }
+            answer
+        },
+    },
+    Told {
+        method: "GET",
+        path: "rest/api/2/issue/*/comment",
+        list: |ask| {
+            if ask.q("orderBy") != "-created" {
+                return Err("orderBy".into());
+            }
+            let skip = count(ask.q("startAt"), 0)?;
+            Ok(Some(List { ticket: Some(of_key(&ask.path[4])), newest_first: true, skip, take: 100, ..List::default() }))
+        },
+        row: Row::Entry(jira_comment),
+        answer: |page| json!({"startAt": page.list.skip, "maxResults": 100, "total": page.total, "comments": page.rows}),
+    },
+];
+
 impl System for JiraDesk {
     fn name(&self) -> &'static str {
         "jira-service"
@@ -175,6 +245,9 @@ impl System for JiraDesk {
     fn chars_max(&self) -> usize {
         32_767
     }
+    fn told(&self) -> &'static [Told] {
+        &JIRA
+    }
     fn folds(&self) -> bool {
         false
     }
@@ -183,7 +256,7 @@ impl System for JiraDesk {
         let missing =
             || answer(404, json!({"errorMessages": ["Issue does not exist or you do not have permission to see it."], "errors": {}}));
         match (method.as_str(), path.as_slice()) {
-            ("GET", ["rest", "api", "2", "myself"]) => Ok(answer(200, json!({"displayName": "Gateway"}))),
+            ("GET", ["rest", "api", "2", "myself"]) => Ok(answer(200, json!({"displayName": "Gateway", "accountId": "acc-gateway"}))),
             ("GET", ["rest", "servicedeskapi", "servicedesk", "5", "requesttype", "20"]) => Ok(answer(200, json!({"name": "Question"}))),
             ("GET", ["rest", "servicedeskapi", "servicedesk", "5", "requesttype", "20", "field"]) => {
                 Ok(answer(200, json!({"requestTypeFields": [{"fieldId": "customfield_10050", "name": "Gateway"}]})))
@@ -192,7 +265,7 @@ impl System for JiraDesk {
                 let wanted = ask.q("jql").strip_prefix("cf[10050] ~ \"").and_then(|rest| rest.strip_suffix('"')).ok_or("jql")?.to_owned();
                 // A text field is searched by its words: the ids of later tickets of the conversation hold the first one's.
                 let fits =
-                    |ticket: &&super::Ticket| ticket.external.starts_with(&wanted) && !ticket.gone && ticket.indexed_ms <= room.now_ms;
+                    |ticket: &&super::Ticket| ticket.external.starts_with(&wanted) && !ticket.gone && ticket.indexed_ms <= room.now();
                 let one = |ticket: &super::Ticket| json!({"id": ticket.id.to_string(), "key": key(ticket.id), "fields": {"customfield_10050": ticket.external}});
                 Ok(answer(200, json!({"issues": room.tickets.iter().filter(fits).map(one).collect::<Vec<_>>()})))
             }
@@ -216,12 +289,7 @@ impl System for JiraDesk {
                 Some(ticket) => {
                     let other = |id: u64| json!({"type": {"name": "Duplicate"}, "outwardIssue": {"key": key(id)}});
                     let links: Vec<Value> = ticket.merged.map(other).into_iter().collect();
-                    let done = ticket.closed || ticket.merged.is_some();
-                    let category = if done { "done" } else { "indeterminate" };
-                    answer(
-                        200,
-                        json!({"key": key(ticket.id), "fields": {"status": {"statusCategory": {"key": category}}, "issuelinks": links}}),
-                    )
+                    answer(200, json!({"key": key(ticket.id), "fields": {"status": status(ticket), "issuelinks": links}}))
                 }
             }),
             ("POST", ["rest", "api", "2", "issue", issue, "transitions"]) => {
@@ -260,16 +328,6 @@ impl System for JiraDesk {
                 }
                 let id = room.write(of_key(issue), Entry { text: words, customer, files, ..Entry::default() })?;
                 Ok(answer(201, json!({"id": id.to_string()})))
-            }
-            ("GET", ["rest", "api", "2", "issue", issue, "comment"]) => {
-                if ask.q("orderBy") != "-created" {
-                    return Err("orderBy".into());
-                }
-                let entries = room.there(of_key(issue)).map(|ticket| ticket.entries.clone()).unwrap_or_default();
-                let start = ask.q("startAt").parse().unwrap_or(0usize);
-                let one = |entry: &Entry| json!({"id": entry.id.to_string(), "body": entry.text});
-                let list: Vec<Value> = entries.iter().rev().skip(start).take(100).map(one).collect();
-                Ok(answer(200, json!({"startAt": start, "maxResults": 100, "total": entries.len(), "comments": list})))
             }
             _ => Err("unknown call".into()),
         }

@@ -9,6 +9,7 @@ pub mod chats;
 pub mod crm;
 pub mod issues;
 pub mod suites;
+pub mod told;
 pub mod zen;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,6 +20,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+
+use told::{Hand, State, Told};
 
 use crate::support::http1::{Message, Wire, response};
 
@@ -33,6 +36,10 @@ pub struct Entry {
     pub customer: bool,
     pub author: Option<u64>,
     pub files: Vec<(String, Vec<u8>)>,
+    /// Who wrote it, and whether the customer may see what an agent did.
+    pub hand: Hand,
+    pub public: bool,
+    pub at_ms: i64,
 }
 
 /// A ticket.
@@ -50,6 +57,10 @@ pub struct Ticket {
     pub entries: Vec<Entry>,
     /// From then on the index knows it.
     pub indexed_ms: i64,
+    /// What agents say of it while it is not closed.
+    pub word: State,
+    pub state_ms: i64,
+    pub updated_ms: i64,
 }
 
 /// What a request did.
@@ -87,6 +98,8 @@ pub struct Room {
     /// Idempotency keys, with the body each came with and the ticket it made.
     pub keys: BTreeMap<String, (Bytes, u64)>,
     pub now_ms: i64,
+    /// Its clock is the real one, `now_ms` ahead.
+    pub lives: bool,
     /// What is made now is in the index only after this.
     pub lag_ms: i64,
     /// Access token that is good, where tokens are got.
@@ -111,18 +124,28 @@ impl Room {
     /// Makes a ticket.
     pub fn open(&mut self, external: &str, subject: &str) -> &mut Ticket {
         let id = self.id();
-        let indexed_ms = self.now_ms + self.lag_ms;
+        let now = self.now();
         self.did = Some(Did::Ticket);
-        self.tickets.push(Ticket { id, external: external.to_owned(), subject: subject.to_owned(), indexed_ms, ..Ticket::default() });
+        self.tickets.push(Ticket {
+            id,
+            external: external.to_owned(),
+            subject: subject.to_owned(),
+            indexed_ms: now + self.lag_ms,
+            updated_ms: now,
+            state_ms: now,
+            ..Ticket::default()
+        });
         self.tickets.last_mut().unwrap()
     }
 
     /// Writes an entry.
     pub fn write(&mut self, ticket: u64, mut entry: Entry) -> Result<u64, String> {
-        entry.id = self.id();
-        let id = entry.id;
+        (entry.id, entry.at_ms) = (self.id(), self.now());
+        let (id, now) = (entry.id, entry.at_ms);
         self.did = Some(self.did.unwrap_or(Did::Entry));
-        self.ticket(ticket)?.entries.push(entry);
+        let ticket = self.ticket(ticket)?;
+        ticket.updated_ms = now;
+        ticket.entries.push(entry);
         Ok(id)
     }
 
@@ -144,7 +167,7 @@ impl Room {
 
     /// Tickets with our id: all, or those that the index knows.
     pub fn with(&self, external: &str, indexed: bool) -> Vec<&Ticket> {
-        let seen = |ticket: &&Ticket| ticket.external == external && !ticket.gone && (!indexed || ticket.indexed_ms <= self.now_ms);
+        let seen = |ticket: &&Ticket| ticket.external == external && !ticket.gone && (!indexed || ticket.indexed_ms <= self.now());
         self.tickets.iter().filter(seen).collect()
     }
 
@@ -160,11 +183,13 @@ impl Room {
 
     /// Opens a closed ticket again.
     pub fn reopen(&mut self, id: u64) -> Result<(), String> {
+        let now = self.now();
         let ticket = self.ticket(id)?;
-        if !ticket.closed {
+        if !ticket.is_done() {
             return Err(format!("ticket {id} is open"));
         }
-        ticket.closed = false;
+        (ticket.closed, ticket.word) = (false, State::Open);
+        (ticket.updated_ms, ticket.state_ms) = (now, now);
         Ok(())
     }
 
@@ -354,6 +379,10 @@ pub trait System: Send + Sync {
     fn refused(&self, words: &str) -> Answer;
     /// Its answer. `Err`: the system does not know this.
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String>;
+    /// The lists that it tells.
+    fn told(&self) -> &'static [Told] {
+        &[]
+    }
     /// Entries carry our id where only the system sees it, or at their end.
     fn holds(&self, entry: &Entry, id: &str) -> bool {
         entry.ours == id
@@ -428,6 +457,13 @@ impl Fake {
         Self { address, room }
     }
 
+    /// Its clock is the real one.
+    pub async fn living(system: &'static dyn System) -> Self {
+        let fake = Self::start(system).await;
+        fake.room.lock().unwrap().lives = true;
+        fake
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -450,7 +486,11 @@ fn exchange(system: &dyn System, room: &Mutex<Room>, asked: Message) -> Option<V
     room.asked.push(ask.message.start.clone());
     let before = room.clone();
     room.did = None;
-    let answered = if system.proven(&ask, &room) { system.answer(&ask, &mut room) } else { Ok(system.denied()) };
+    let answered = if system.proven(&ask, &room) {
+        told::tell(system.told(), &ask, &room).unwrap_or_else(|| system.answer(&ask, &mut room))
+    } else {
+        Ok(system.denied())
+    };
     let mut answered = answered.unwrap_or_else(|wrong| {
         *room = before.clone();
         room.wrong.push(format!("{}: {wrong}", ask.message.start));

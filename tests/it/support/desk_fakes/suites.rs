@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Ask, Entry, Room, System, answer, decoded, fields, number, only, text};
+use super::told::{List, Row, Told, count, iso, iso_s, ms_of};
+use super::{Answer, Ask, Entry, Room, System, Ticket, answer, decoded, fields, number, only, text};
 
 pub struct Zammad;
 pub struct Freshdesk;
@@ -33,6 +34,103 @@ impl Zammad {
         Ok(Entry { ours, text: text(article, "/body")?, customer, author, files, ..Entry::default() })
     }
 }
+
+/// A search by condition for what changed.
+fn zammad_changes(ask: &Ask) -> Result<Option<List>, String> {
+    let body = ask.json()?;
+    only(&body, "", &["condition", "sort_by", "order_by", "per_page", "page", "expand"])?;
+    only(&body, "/condition", &["ticket.updated_at", "ticket.gateway_conversation"])?;
+    let (since, ours) = (&body["condition"]["ticket.updated_at"], &body["condition"]["ticket.gateway_conversation"]);
+    let order = (body["sort_by"].as_str(), body["order_by"].as_str(), body["expand"].as_bool());
+    if since["operator"] != "after (absolute)" || order != (Some("updated_at"), Some("desc"), Some(true)) {
+        return Err("not what changed, the newest first".into());
+    }
+    if *ours != json!({"operator": "contains", "value": "cnv_"}) {
+        return Err("not those with a conversation".into());
+    }
+    let size = number(&body, "/per_page")?.min(200) as usize;
+    // Strictly after.
+    let since_ms = ms_of(&text(since, "/value")?)? + 1;
+    let skip = (number(&body, "/page")? as usize - 1) * size;
+    Ok(Some(List { since_ms, newest_first: true, skip, take: size, ..List::default() }))
+}
+
+fn zammad_ticket(ticket: &Ticket) -> Option<Value> {
+    let state = if ticket.merged.is_some() { "merged" } else { ticket.pick(["open", "pending reminder", "closed", "closed"]) };
+    let closed = ticket.is_done().then(|| iso(ticket.state_ms));
+    ticket.external.contains("cnv_").then(|| {
+        json!({"id": ticket.id, "state": state, "last_close_at": closed, "updated_at": iso(ticket.updated_ms), "gateway_conversation": ticket.external})
+    })
+}
+
+fn zammad_article(ticket: &Ticket, entry: &Entry) -> Option<Value> {
+    let message_id = if entry.ours.is_empty() { format!("<{}@mail.example.org>", entry.id) } else { format!("<{}@gateway>", entry.ours) };
+    let kind = if entry.customer || entry.public { "web" } else { "note" };
+    Some(json!({"id": entry.id, "ticket_id": ticket.id, "message_id": message_id, "internal": !(entry.customer || entry.public),
+        "sender": if entry.customer { "Customer" } else { "Agent" }, "type": kind, "content_type": "text/html", "body": entry.text,
+        "from": "Marc Agent via Support", "created_by_id": entry.author, "created_by": "marc@example.org", "created_at": iso(entry.at_ms)}))
+}
+
+static ZAMMAD: [Told; 2] = [
+    Told {
+        method: "POST",
+        path: "api/v1/tickets/search",
+        list: zammad_changes,
+        row: Row::Ticket(zammad_ticket),
+        answer: |page| json!(page.rows),
+    },
+    Told {
+        method: "GET",
+        path: "api/v1/ticket_articles/by_ticket/*",
+        list: |ask| Ok(Some(List { ticket: Some(word(&ask.path[4])), ..List::default() })),
+        row: Row::Entry(zammad_article),
+        answer: |page| json!(page.rows),
+    },
+];
+
+fn freshdesk_changes(ask: &Ask) -> Result<Option<List>, String> {
+    if (ask.q("order_by"), ask.q("order_type"), ask.q("include")) != ("updated_at", "desc", "stats") {
+        return Err("not the newest first, with stats".into());
+    }
+    let size = count(ask.q("per_page"), 30)?.min(100);
+    let skip = (count(ask.q("page"), 1)? - 1) * size;
+    let since_ms = ms_of(ask.q("updated_since"))?;
+    Ok(Some(List { since_ms, newest_first: true, skip, take: size, unit_ms: 1000, ..List::default() }))
+}
+
+/// What made a ticket is its description, no conversation.
+fn freshdesk_conversation(ticket: &Ticket, entry: &Entry) -> Option<Value> {
+    let (private, incoming) = (!(entry.customer || entry.public), entry.customer);
+    (ticket.entries.first().is_none_or(|first| first.id != entry.id)).then(|| {
+        json!({"id": entry.id, "body": entry.text, "body_text": entry.text, "private": private, "incoming": incoming,
+            "user_id": entry.author, "created_at": iso_s(entry.at_ms)})
+    })
+}
+
+static FRESHDESK: [Told; 2] = [
+    Told {
+        method: "GET",
+        path: "api/v2/tickets",
+        list: freshdesk_changes,
+        row: Row::Ticket(|ticket| {
+            Some(json!({"id": ticket.id, "status": ticket.pick([2, 3, 4, 5]), "updated_at": iso_s(ticket.updated_ms),
+                "custom_fields": {"cf_gateway_conversation": ticket.external, "cf_other": null},
+                "stats": {"status_updated_at": iso_s(ticket.state_ms)}}))
+        }),
+        answer: |page| json!(page.rows),
+    },
+    Told {
+        method: "GET",
+        path: "api/v2/tickets/*/conversations",
+        list: |ask| {
+            let size = count(ask.q("per_page"), 30)?.min(100);
+            let skip = (count(ask.q("page"), 1)? - 1) * size;
+            Ok(Some(List { ticket: Some(word(&ask.path[3])), skip, take: size, ..List::default() }))
+        },
+        row: Row::Entry(freshdesk_conversation),
+        answer: |page| json!(page.rows),
+    },
+];
 
 const ARTICLE: [&str; 11] = [
     "ticket_id",
@@ -72,6 +170,9 @@ impl System for Zammad {
     }
     fn fields(&self) -> &'static [&'static str] {
         &["ticket attribute", "its column"]
+    }
+    fn told(&self) -> &'static [Told] {
+        &ZAMMAD
     }
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
         let (method, path) = ask.line();
@@ -145,13 +246,8 @@ impl System for Zammad {
             ("GET", ["api", "v1", "tickets", id]) => Ok(match room.there(word(id)) {
                 None => missing(),
                 Some(ticket) => {
-                    let state = if ticket.merged.is_some() {
-                        "merged"
-                    } else if ticket.closed {
-                        "closed"
-                    } else {
-                        "open"
-                    };
+                    let state =
+                        if ticket.merged.is_some() { "merged" } else { ticket.pick(["open", "pending reminder", "closed", "closed"]) };
                     answer(200, json!({"id": ticket.id, "state": state}))
                 }
             }),
@@ -169,11 +265,6 @@ impl System for Zammad {
                 }
                 let entry = Self::article(&body, room)?;
                 Ok(answer(201, json!({"id": room.write(id, entry)?})))
-            }
-            ("GET", ["api", "v1", "ticket_articles", "by_ticket", id]) => {
-                let entries = room.there(word(id)).map(|ticket| ticket.entries.clone()).unwrap_or_default();
-                let one = |entry: &Entry| json!({"id": entry.id, "message_id": format!("<{}@gateway>", entry.ours)});
-                Ok(answer(200, json!(entries.iter().map(one).collect::<Vec<_>>())))
             }
             ("PUT", ["api", "v1", "tickets", id]) => {
                 let body = ask.json()?;
@@ -232,6 +323,9 @@ impl System for Freshdesk {
     }
     fn fields(&self) -> &'static [&'static str] {
         &["ticket field"]
+    }
+    fn told(&self) -> &'static [Told] {
+        &FRESHDESK
     }
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
         let (method, path) = ask.line();
@@ -303,7 +397,7 @@ impl System for Freshdesk {
                 Ok(answer(201, json!({"id": id})))
             }
             ("GET", ["api", "v2", "tickets", id]) => Ok(match room.there(word(id)) {
-                Some(ticket) => answer(200, json!({"id": ticket.id, "status": if ticket.closed { 5 } else { 2 }})),
+                Some(ticket) => answer(200, json!({"id": ticket.id, "status": ticket.pick([2, 3, 4, 5])})),
                 None => answer(404, Value::Null),
             }),
             ("POST", ["api", "v2", "tickets", id, "notes"]) => {
@@ -321,14 +415,6 @@ impl System for Freshdesk {
                 }
                 let entry = Entry { text: values["body"].clone(), customer, author, files, ..Entry::default() };
                 Ok(answer(201, json!({"id": room.write(word(id), entry)?})))
-            }
-            ("GET", ["api", "v2", "tickets", id, "conversations"]) => {
-                // What made the ticket is its description, no conversation.
-                let entries = room.there(word(id)).map(|ticket| ticket.entries.clone()).unwrap_or_default();
-                let (size, page) = (ask.q("per_page").parse::<usize>().unwrap_or(30).min(100), ask.q("page").parse().unwrap_or(1usize));
-                let one = |entry: &Entry| json!({"id": entry.id, "body": entry.text, "private": !entry.customer});
-                let list: Vec<Value> = entries.iter().skip(1).skip((page - 1) * size).take(size).map(one).collect();
-                Ok(answer(200, json!(list)))
             }
             _ => Err("unknown call".into()),
         }
