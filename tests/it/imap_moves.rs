@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::daemon::{Daemon, ROUTE_ALL, Setup, quick_schedule};
+use crate::support::daemon::{Daemon, Setup};
 use crate::support::receiver::Receiver;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -238,10 +238,7 @@ fn mails() -> Vec<String> {
 }
 
 fn setup(server: &Server, url: &str) -> Setup {
-    let mut setup = Setup::default();
-    setup.destination("crm", url, "");
-    setup.rest.push_str(ROUTE_ALL);
-    setup.rest.push_str(&quick_schedule());
+    let mut setup = Setup::all_to(url);
     let channel = format!(
         "connector = \"imap\"\n[secrets]\npassword = {{ env = \"MAIL_PASSWORD\" }}\n[imap]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\n\
          user = \"support\"\nfirst_run = \"backfill\"\npoll_interval = \"1s\"\nafter = \"move\"\nmove_to = \"Done\"\n",

@@ -266,10 +266,7 @@ async fn what_the_check_finds_is_in_the_event_and_a_silent_dns_loses_and_stops_n
 
 /// A gateway with two hooks of Postmark, one of which checks senders by this DNS.
 fn hooks(dns: SocketAddr, url: &str) -> Setup {
-    let mut setup = Setup::default();
-    setup.destination("crm", url, "");
-    setup.rest.push_str(ROUTE_ALL);
-    setup.rest.push_str(&quick_schedule());
+    let mut setup = Setup::all_to(url);
     setup.rest.push_str(&format!("[dns]\nresolvers = [\"{dns}\"]\ntimeout = \"1s\"\n"));
     let channel = "connector = \"postmark\"\n[secrets]\ncredentials = { env = \"CREDENTIALS\" }\n";
     setup.channels.insert("checked".to_owned(), format!("{channel}[settings]\nverify_senders = true\n"));
