@@ -5,37 +5,16 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Daemon, Setup};
-use crate::support::http1;
 use crate::support::media_server::MediaServer;
+use crate::support::own_chat;
 use crate::support::receiver::Receiver;
 
-const TOKEN: &str = "a-token-only-for-tests";
-
-const CONNECTOR: &str = r#"
-name = "chat"
-title = "Chat"
-about = "For tests: a platform that tells ids only."
-verified_senders = true
-[settings.api]
-type = "url"
-required = true
-help = "Base."
-[secrets.token]
-help = "Token."
-[auth.bot]
-kind = "bearer"
-secret = "token"
+const ENRICH: &str = r#"
 [enrich]
 request = { get = "{settings.api}/who/{sender.id}", auth = "bot" }
 map = '{name, also: [.mail | strings | "email:\(.)"]}'
 rate = "3/1h"
 wait = "300ms"
-[webhook]
-decode = "json"
-[webhook.verify]
-kind = "static"
-secret = "token"
-header = "X-Token"
 "#;
 
 const MAP: &str = r#"(.items // [.])[] | {kind: "message", key: .id, from: {address: "chat:\(.from)"}, text: .id}"#;
@@ -46,9 +25,7 @@ async fn say(daemon: &Daemon, id: &str, from: &str) -> Duration {
 
 async fn tell(daemon: &Daemon, body: &Value) -> Duration {
     let started = Instant::now();
-    let body = body.to_string();
-    let headers = [("content-type", "application/json"), ("x-token", TOKEN)];
-    let answer = http1::once(daemon.public, "POST", "/hooks/desk", &headers, body.as_bytes()).await.unwrap();
+    let answer = own_chat::call(daemon, body).await;
     assert!(answer.success(), "{}", answer.start);
     started.elapsed()
 }
@@ -57,11 +34,7 @@ async fn world() -> (Daemon, MediaServer, Receiver) {
     let platform = MediaServer::start(None).await;
     let receiver = Receiver::start().await;
     let mut setup = Setup::all_to(&receiver.url());
-    setup.connector("chat", CONNECTOR, MAP);
-    let channel =
-        format!("connector = \"chat\"\n[settings]\napi = \"{}\"\n[secrets]\ntoken = {{ env = \"CHAT_TOKEN\" }}\n", platform.url(""));
-    setup.channels.insert("desk".to_owned(), channel);
-    setup.env.insert("CHAT_TOKEN".to_owned(), TOKEN.to_owned());
+    setup.own_chat("", &[("api", platform.url(""))], ENRICH, MAP);
     let daemon = Daemon::start(setup).await;
     (daemon, platform, receiver)
 }

@@ -7,31 +7,12 @@ use serde_json::{Value, json};
 
 use crate::support::contract;
 use crate::support::daemon::{Daemon, Setup};
-use crate::support::http1;
 use crate::support::media_server::MediaServer;
+use crate::support::own_chat;
 use crate::support::platform::{Platform, said};
 use crate::support::receiver::{Book, Receiver};
 
-const TOKEN: &str = "a-token-only-for-tests";
-
-const CONNECTOR: &str = r#"
-name = "chat"
-title = "Chat"
-about = "For tests: albums, files and names."
-verified_senders = true
-[settings.api]
-type = "url"
-required = true
-help = "Where pages are asked for."
-[settings.store]
-type = "url"
-required = true
-help = "Where files and names are."
-[secrets.token]
-help = "Token."
-[auth.bot]
-kind = "bearer"
-secret = "token"
+const MORE: &str = r#"
 [enrich]
 request = { get = "{settings.store}/who/{sender.id}", auth = "bot" }
 map = '{name}'
@@ -42,12 +23,6 @@ window = "30s"
 glue = "\n"
 [media.default]
 fetch = [{ request = { get = "{attachment.url}", auth = "bot" } }]
-[webhook]
-decode = "json"
-[webhook.verify]
-kind = "static"
-secret = "token"
-header = "X-Token"
 [poll.all]
 items = "/items"
 id = ".id"
@@ -75,16 +50,9 @@ impl World {
         let (store, receiver) = (MediaServer::start(None).await, Receiver::start().await);
         let platform = Platform::start(|_| said(&json!({"items": []}))).await;
         let mut setup = Setup::all_to(&receiver.url());
-        setup.connector("chat", CONNECTOR, MAP);
         setup.rest.push_str("[attachments]\nmedia_wait = \"60s\"\n[files]\npublic_url = \"http://gate.example.org\"\n");
-        let (api, files) = (format!("http://{}", platform.address), store.url(""));
-        setup.channels.insert(
-            "desk".to_owned(),
-            format!(
-                "connector = \"chat\"\nmode = [\"webhook\", \"poll\"]\n[settings]\napi = \"{api}\"\nstore = \"{files}\"\n[secrets]\ntoken = {{ env = \"CHAT_TOKEN\" }}\n"
-            ),
-        );
-        setup.env.insert("CHAT_TOKEN".to_owned(), TOKEN.to_owned());
+        let addresses = [("api", format!("http://{}", platform.address)), ("store", store.url(""))];
+        setup.own_chat("mode = [\"webhook\", \"poll\"]\n", &addresses, MORE, MAP);
         Self { daemon: Daemon::start(setup).await, receiver, store, platform }
     }
 
@@ -94,9 +62,7 @@ impl World {
     }
 
     async fn say(&self, item: &Value) {
-        let headers = [("content-type", "application/json"), ("x-token", TOKEN)];
-        let body = item.to_string();
-        let answer = http1::once(self.daemon.public, "POST", "/hooks/desk", &headers, body.as_bytes()).await.unwrap();
+        let answer = own_chat::call(&self.daemon, item).await;
         assert!(answer.success(), "{}", answer.start);
     }
 

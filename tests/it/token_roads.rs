@@ -86,7 +86,6 @@ pub struct World {
     api: TokenApi,
     items: Items,
     pub setup: Setup,
-    _folder: tempfile::TempDir,
 }
 
 impl World {
@@ -106,28 +105,22 @@ impl World {
             }
         })
         .await;
-        let folder = tempfile::tempdir().unwrap();
-        let at = folder.path().join("shop");
-        std::fs::create_dir(&at).unwrap();
-        std::fs::write(at.join("connector.toml"), HEAD).unwrap();
-        std::fs::write(at.join("map.jq"), MAP).unwrap();
         let channel = format!(
             "connector = \"shop\"\nmode = [{mode}]\n[settings]\napi = \"{}\"\ntokens = \"{}\"\nclient_id = \"omnigate\"\n[secrets]\n\
              hook = {{ env = \"HOOK\" }}\n",
             api.url(),
             identity.url("").trim_end_matches('/')
         );
-        let setup = Setup {
-            rest: format!(
-                "[connectors]\ndir = \"{}\"\n[destination.archive]\nkind = \"file\"\npath = \"events.ndjson\"\n[[route]]\nto = [\"archive\"]\n\
-                 [[route]]\nto = [\"archive\"]\noperator = true\n",
-                folder.path().display()
-            ),
+        let mut setup = Setup {
+            rest: "[destination.archive]\nkind = \"file\"\npath = \"events.ndjson\"\n[[route]]\nto = [\"archive\"]\n\
+                   [[route]]\nto = [\"archive\"]\noperator = true\n"
+                .to_owned(),
             channels: BTreeMap::from([("desk".to_owned(), channel)]),
             env: BTreeMap::from([("HOOK".to_owned(), "a-word-only-for-tests".to_owned())]),
             ..Setup::default()
         };
-        Self { identity, api, items, setup, _folder: folder }
+        setup.connector("shop", HEAD, MAP);
+        Self { identity, api, items, setup }
     }
 
     /// The channel file brings a refresh token.

@@ -6,46 +6,23 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::daemon::{Daemon, Setup};
-use crate::support::http1;
 use crate::support::media_server::MediaServer;
+use crate::support::own_chat::{self, TOKEN};
 use crate::support::receiver::Receiver;
 
-const TOKEN: &str = "a-token-only-for-tests";
-
-const CONNECTOR: &str = r#"
-name = "chat"
-title = "Chat"
-about = "For tests: a platform that sends us our own words."
-verified_senders = true
+const WHOAMI: &str = r#"
 [codes]
 own_echo = "Ours."
-[settings.api]
-type = "url"
-required = true
-help = "Base."
-[secrets.token]
-help = "Token."
-[auth.bot]
-kind = "bearer"
-secret = "token"
 [whoami]
 request = { get = "{settings.api}/me", auth = "bot" }
 take = { user = ".user" }
-[webhook]
-decode = "json"
-[webhook.verify]
-kind = "static"
-secret = "token"
-header = "X-Token"
 "#;
 
 const MAP: &str = r#".from as $from | if any($own.user[]?; . == $from) then ignored("own_echo")
 else {kind: "message", key: .id, from: {address: "chat:\(.from)"}, text: .id} end"#;
 
 async fn say(daemon: &Daemon, id: &str, from: &str) -> u16 {
-    let body = json!({"id": id, "from": from}).to_string();
-    let headers = [("content-type", "application/json"), ("x-token", TOKEN)];
-    http1::once(daemon.public, "POST", "/hooks/desk", &headers, body.as_bytes()).await.unwrap().status()
+    own_chat::call(daemon, &json!({"id": id, "from": from})).await.status()
 }
 
 async fn taken(daemon: &Daemon, id: &str, from: &str) {
@@ -61,11 +38,7 @@ async fn nothing_is_read_before_it_is_known_who_we_are_and_then_it_is_known_for_
     let platform = MediaServer::start(None).await;
     let receiver = Receiver::start().await;
     let mut setup = Setup::all_to(&receiver.url());
-    setup.connector("chat", CONNECTOR, MAP);
-    let channel =
-        format!("connector = \"chat\"\n[settings]\napi = \"{}\"\n[secrets]\ntoken = {{ env = \"CHAT_TOKEN\" }}\n", platform.url(""));
-    setup.channels.insert("desk".to_owned(), channel);
-    setup.env.insert("CHAT_TOKEN".to_owned(), TOKEN.to_owned());
+    setup.own_chat("", &[("api", platform.url(""))], WHOAMI, MAP);
     let mut daemon = Daemon::start(setup).await;
 
     assert_eq!(say(&daemon, "early", "ana").await, 503, "the platform comes again");

@@ -24,6 +24,7 @@ pub mod mailgen;
 pub mod mails;
 pub mod media_server;
 pub mod owed;
+pub mod own_chat;
 pub mod platform;
 pub mod pulling;
 pub mod pushing;
