@@ -11,6 +11,14 @@ use omnigate::ports::store::SourceState;
 use crate::support::imap_script::{ScriptedImap, bodies, body, content, examine, listing, login};
 use crate::support::pulling::{Desk, known, settings, source};
 
+/// What is not IMAP, or not as far as the parser knows it.
+pub const GARBAGE: [&str; 4] = [
+    "S: * Subject: private words",
+    "S: * ESEARCH (TAG \"a\") UID ALL 1:3",
+    "S: * SEARCH 1 (MODSEQ 5)",
+    "S: * 2 FETCH (UID 2 BINARY[] ~{3}\nS: abc)",
+];
+
 fn quick(port: u16) -> ImapSettings {
     let mut quick = settings(port, "ana");
     quick.timeouts.read = Duration::from_millis(400);
@@ -20,12 +28,12 @@ fn quick(port: u16) -> ImapSettings {
 }
 
 /// Login, three mails, the listing of them, then `rest`.
-fn three(rest: &str) -> String {
+pub fn three(rest: &str) -> String {
     [&login("IDLE"), &examine(3, 7, 4), &listing(1, 3, &[1, 2, 3]), rest].concat()
 }
 
 /// A later session that begins at `from` of three mails.
-fn rest_from(from: u32, rest: &str) -> String {
+pub fn rest_from(from: u32, rest: &str) -> String {
     let uids: Vec<u32> = (from..=3).collect();
     [&login("IDLE"), &examine(3, 7, 4), &listing(from, 3, &uids), rest].concat()
 }
@@ -103,7 +111,7 @@ async fn a_throttled_fetch_blames_no_mail_and_tells_the_patience() {
 
 #[tokio::test]
 async fn what_is_not_imap_ends_the_session_and_is_never_repeated() {
-    for garbage in ["S: * Subject: private words", "S: * ESEARCH (TAG \"a\") UID ALL 1:3", "S: * SEARCH 1 (MODSEQ 5)"] {
+    for garbage in GARBAGE {
         let first = three(&format!("C: UID FETCH 1:3 (UID BODY.PEEK[])\n{}{garbage}\nhang\n", body(1)));
         let server = ScriptedImap::start(vec![first, rest_from(2, &(bodies("2", &[2]) + &bodies("3", &[3])))]);
         let mut desk = Desk::default();

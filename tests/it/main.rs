@@ -31,6 +31,7 @@ mod gaps;
 mod hooks;
 mod imap_hazards;
 mod imap_large;
+mod imap_ledger;
 mod imap_moves;
 mod imap_quirks;
 mod interplay;

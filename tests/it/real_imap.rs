@@ -230,6 +230,43 @@ async fn a_wrong_password_is_told_from_a_dead_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mails_that_another_program_removes_while_they_are_fetched_are_gone_and_no_other_is() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    dovecot.deliver("others", mailgen::generate(5, 400));
+    let mut slowly = settings(dovecot.port, "others");
+    slowly.mailbox.batch_items_max = 20;
+    let source = source(slowly);
+    let mut pull = source.open().await.unwrap();
+    let mut desk = Desk::default();
+    let (dovecot, removed) = (Arc::new(dovecot), Arc::new(std::sync::Mutex::new(BTreeSet::new())));
+    let (theirs, done) = (dovecot.clone(), removed.clone());
+    let other = tokio::task::spawn_blocking(move || {
+        for first in (20_u64..400).step_by(19) {
+            let range = format!("{first}:{}", first + 2);
+            theirs.imap(
+                "others",
+                &["SELECT INBOX", &format!("UID STORE {range} +FLAGS.SILENT (\\Deleted)"), &format!("UID EXPUNGE {range}")],
+            );
+            done.lock().unwrap().extend(first..first + 3);
+        }
+    });
+    desk.drain(&mut *pull).await.unwrap();
+    other.await.unwrap();
+    desk.drain(&mut *pull).await.unwrap();
+    assert_eq!(desk.inbox().low_water, 400);
+    let whole: Vec<u64> = desk.things.iter().filter(|thing| thing.2.state == PulledState::Whole).map(|thing| thing.2.uid).collect();
+    let once: BTreeSet<u64> = whole.iter().copied().collect();
+    assert_eq!(once.len(), whole.len(), "none comes twice");
+    let removed = removed.lock().unwrap();
+    let missing: Vec<u64> = (1..=400).filter(|uid| !once.contains(uid)).collect();
+    assert!(missing.iter().all(|uid| removed.contains(uid)), "{missing:?}");
+    assert!(
+        desk.things.iter().all(|thing| thing.2.state == PulledState::Whole || !thing.2.body.is_empty() || removed.contains(&thing.2.uid))
+    );
+    eprintln!("of {} mails that were removed meanwhile {} had not come before", removed.len(), missing.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_mail_is_isolated_and_the_cursor_passes_it() {
     let Some(dovecot) = Dovecot::start() else { return };
     dovecot.deliver("poison", mails(10));
