@@ -187,6 +187,8 @@ async fn what_changes_again_in_the_same_moment_is_told_too(system: &'static dyn 
 
 async fn a_long_list_is_read_to_its_end(system: &'static dyn System) {
     let (fake, mut daemon, ticket) = begun(system, "").await;
+    let (status, shown, errors) = tokio::task::block_in_place(|| daemon.command(&["check", "--connect"]));
+    assert!(status.success(), "{shown}\n{errors}");
     daemon.kill();
     {
         let mut room = fake.room.lock().unwrap();
@@ -218,7 +220,7 @@ macro_rules! of_each {
     };
     (@ $system:ident, $family:ident::$is:ident, $($name:ident),+) => {
         mod $system {
-            $(#[tokio::test]
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 super::$name(&crate::support::desk_fakes::$family::$is).await;
             })+
