@@ -31,7 +31,7 @@ struct Platform {
     texts: Vec<&'static str>,
 }
 
-fn rsa_key_file(folder: &std::path::Path) -> Option<String> {
+pub fn rsa_key_file(folder: &std::path::Path) -> Option<String> {
     let pem = folder.join("key.pem");
     let made = std::process::Command::new("openssl")
         .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", pem.to_str().unwrap()])
@@ -51,7 +51,7 @@ fn form(ask: &Ask) -> BTreeMap<String, String> {
     url::form_urlencoded::parse(ask.body.as_bytes()).into_owned().collect()
 }
 
-fn claims(token: &str) -> (Value, Value) {
+pub fn claims(token: &str) -> (Value, Value) {
     let parts: Vec<&str> = token.split('.').collect();
     let read = |part: &str| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
     (read(parts[0]), read(parts[1]))
@@ -78,7 +78,8 @@ fn is_good(token: &str) -> bool {
     token == "good"
 }
 
-async fn whole_way(platform: Platform) {
+/// Returns what was asked: method and target of each request.
+async fn whole_way(platform: Platform) -> Vec<String> {
     let Platform { connector, settings, secrets, token, good, pages, asked, texts } = platform;
     let api = TokenApi::start(move |ask| {
         if let Some(page) = pages.iter().find(|(path, _)| *path == ask.path()) {
@@ -121,6 +122,7 @@ async fn whole_way(platform: Platform) {
         assert!(shown.iter().any(|line| line.contains(part)), "{connector}: {part} in {shown:#?}");
     }
     assert_eq!(daemon.get("/v1/status").await["channels"]["desk"]["state"], "running");
+    api.asked().iter().map(|ask| format!("{} {}", ask.method, ask.target)).collect()
 }
 
 fn said(daemon: &Daemon) -> Vec<String> {
@@ -171,7 +173,7 @@ async fn x_is_asked_with_a_token_of_the_account() {
                 "dm_conversation_id": "111-222", "created_at": "2023-11-14T22:13:20.000Z"}], "meta": {"result_count": 1}}),
             ),
         ],
-        asked: vec!["tweet.fields=author_id", "event_types=MessageCreate"],
+        asked: vec!["tweet.fields=attachments%2Cauthor_id", "event_types=MessageCreate"],
         texts: vec!["@acme hello", "hi"],
     })
     .await;
@@ -248,6 +250,41 @@ async fn google_play_is_asked_by_a_service_account() {
         texts: vec!["Crashes on start"],
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn google_forms_is_asked_by_a_service_account_for_its_form_once_a_page() {
+    const SCOPES: &str = "https://www.googleapis.com/auth/forms.body.readonly https://www.googleapis.com/auth/forms.responses.readonly \
+                          https://www.googleapis.com/auth/drive.readonly";
+    let folder = tempfile::tempdir().unwrap();
+    let Some(key) = rsa_key_file(folder.path()) else { return };
+    let response = |id: &str, said: &str| {
+        json!({"responseId": id, "createTime": "2023-11-14T22:13:20.000Z", "lastSubmittedTime": "2023-11-14T22:13:20.000Z", "answers": {
+            "0a1": {"questionId": "0a1", "textAnswers": {"answers": [{"value": said}]}},
+            "0a2": {"questionId": "0a2", "fileUploadAnswers": {"answers": [{"fileId": "drive-1", "fileName": "a.png", "mimeType": "image/png"}]}}}})
+    };
+    let asked = whole_way(Platform {
+        connector: "google-forms",
+        settings: "api = \"API\"\ntokens = \"API\"\ndrive = \"API\"\nform = \"gf1\"\n",
+        secrets: vec![("service_account", key)],
+        token: |ask| by_assertion(ask, SCOPES),
+        good: is_good,
+        pages: vec![
+            ("/v1/forms/gf1/responses", json!({"responses": [response("r1", "Slow"), response("r2", "Fine"), response("r3", "Good")]})),
+            (
+                "/v1/forms/gf1",
+                json!({"formId": "gf1", "info": {"title": "How was it?"}, "items": [
+                {"title": "Tell us", "questionItem": {"question": {"questionId": "0a1", "textQuestion": {}}}},
+                {"title": "Picture", "questionItem": {"question": {"questionId": "0a2", "fileUploadQuestion": {}}}}]}),
+            ),
+            ("/drive/v3/files/drive-1", json!("a file")),
+        ],
+        asked: vec!["filter=timestamp", "/drive/v3/files/drive-1?alt=media"],
+        texts: vec!["Tell us: Slow\nPicture: a.png", "Tell us: Fine\nPicture: a.png", "Tell us: Good\nPicture: a.png"],
+    })
+    .await;
+    let count = |target: &str| asked.iter().filter(|line| line.ends_with(target)).count();
+    assert_eq!(count("/v1/forms/gf1"), 1, "{asked:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

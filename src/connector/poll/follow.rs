@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use serde_json::Value;
+use url::Url;
 
 use crate::connector::call::answer::{Judged, Meaning};
 use crate::connector::poll::{Follow, Poll, context};
@@ -24,6 +25,9 @@ pub struct Asking<'a> {
     /// What was said of it so far, and what the next page is asked for by.
     pages: Vec<Value>,
     again: Value,
+    /// Where the question leads, and what was said there last.
+    address: Option<Url>,
+    last: Option<(Url, Value)>,
 }
 
 /// What an answer was.
@@ -51,7 +55,7 @@ impl<'a> Asking<'a> {
     /// The list is no JSON.
     pub fn of(poll: &'a Poll, follow: &'a Follow, before: &Value, payload: &Payload) -> Result<Self, String> {
         let page = serde_json::from_slice(&payload.body).map_err(|_| "the list is no JSON".to_owned())?;
-        Ok(Self { poll, follow, page, before: before.clone(), at: 0, pages: Vec::new(), again: Value::Null })
+        Ok(Self { poll, follow, page, before: before.clone(), at: 0, pages: Vec::new(), again: Value::Null, address: None, last: None })
     }
 
     fn item(&mut self) -> Option<&mut Value> {
@@ -84,6 +88,17 @@ impl<'a> Asking<'a> {
         context
     }
 
+    /// Whether the answer to this question was just given about the thing before: things of a page have it in common.
+    pub fn is_told(&mut self, address: Url) -> bool {
+        let known = self.last.as_ref().filter(|(known, _)| *known == address).map(|(_, said)| said.clone());
+        let Some(said) = known else {
+            self.address = Some(address);
+            return false;
+        };
+        self.through(said);
+        true
+    }
+
     /// Takes the answer about the thing that [`Self::thing`] gave.
     ///
     /// # Errors
@@ -94,7 +109,9 @@ impl<'a> Asking<'a> {
             Meaning::Missing | Meaning::Ignore => return Ok(self.through(Value::Null)),
             _ => return Err(Unsaid::Refused(Box::new(judged))),
         }
+        let address = self.address.take();
         if !self.follow.has_pages() {
+            self.last = address.map(|address| (address, judged.body.clone()));
             return Ok(self.through(judged.body));
         }
         let again = self.follow.again(&judged, &self.before, &self.again).map_err(|error| Unsaid::Broken(error.to_string()))?;

@@ -248,7 +248,8 @@ pub struct PartsSpec {
 }
 
 /// What is asked of each thing of a list that is new, where the list only names it: the answer's body becomes its member `follow`; of
-/// several pages (`again`) the list of their bodies.
+/// several pages (`again`) the list of their bodies. Things of a page that lead
+/// to the same address (GET, without a body) one after the other share one answer.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FollowSpec {

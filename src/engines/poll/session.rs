@@ -21,6 +21,7 @@ use crate::engines::poll::{PollParts, broken, json, person, refused};
 use crate::model::codes::Code;
 use crate::ports::BoxFuture;
 use crate::ports::feed::{Cursors, Feed, FeedBatch, FeedNews, Payload};
+use crate::ports::http::HttpBody;
 use crate::ports::pull::PullError;
 
 /// Parts of one poll at most.
@@ -349,6 +350,11 @@ impl Session {
             let render = |token: Option<&SecretString>| {
                 follow.call.render(&Filling { context: &context, secrets: &parts.secrets, token, files: &[] })
             };
+            // Where it leads does not depend on its token.
+            let somewhere = render(Some(&SecretString::default())).ok().filter(|request| matches!(request.body, HttpBody::None));
+            if somewhere.is_some_and(|request| asking.is_told(request.url)) {
+                continue;
+            }
             let Asked { answer, judged, place } = parts.ask(&poll.name, &follow.call, &follow.rules, render).await?;
             self.used.spend(poll.spec.cost, weight(&answer), parts.clock.now());
             if judged.meaning == Meaning::Ok {
