@@ -42,27 +42,40 @@ def seconds: word | if . == null then null else
   (capture("^PT((?<h>[0-9]+)H)?((?<m>[0-9]+)M)?((?<s>[0-9]+)([.][0-9]+)?S)?$") // null)
   | if . then [.h, .m, .s] | map(if . then tonumber else 0 end) | .[0] * 3600 + .[1] * 60 + .[2] else null end end;
 
-def voicemail: (.mediaUrl | word) as $url | (.from | word) as $from | {
-  kind: "message",
+def content: (.from | word) as $from | {
   account: (.to | word),
   key: .recordingId,
   conversation: (if $from | party then $from else ["call", (.callId | word)] end),
   from: ($from | party),
   to: [.to | party | values],
-  attachments: (if $url then [{url: $url, type: (if .fileFormat == "mp3" then "audio/mpeg" else "audio/wav" end)}] else [] end),
   message_kind: "voicemail",
-  call: {outcome: "voicemail", recording: 0, seconds: (.duration | seconds)},
   verified: false,
-  sent_at: (.startTime | word | time_iso),
   direct: true,
   extra: {call: (.callId | word)}
 };
+
+def voicemail: (.mediaUrl | word) as $url | content + {
+  kind: "message",
+  attachments: (if $url then [{url: $url, type: (if .fileFormat == "mp3" then "audio/mpeg" else "audio/wav" end)}] else [] end),
+  call: {outcome: "voicemail", recording: 0, seconds: (.duration | seconds)},
+  sent_at: (.startTime | word | time_iso)
+};
+
+# Only where the transcript is: the same voicemail, with words as soon as they are fetched.
+def transcript: (.transcription | object) as $one | content + {
+  kind: "update",
+  revision: (($one.id | word) // "transcript"),
+  attachments: [{url: $one.url, name: "transcript.json", type: "application/json", recipe: "transcript"}],
+  call: {outcome: "voicemail"}
+};
+
+def is_there: (.recordingId | word) and (.transcription | object | (.url | word) and (.status == null or .status == "available"));
 
 def event:
   if .type == "message-received" then if .message | object | .direction == "out" then ignored("own_echo") else received end
   elif .type == "message-sending" or .type == "message-sent" or .type == "message-delivered" or .type == "message-failed" then status
   elif .eventType == "recordingAvailable" then voicemail
-  elif .eventType == "transcriptionAvailable" then ignored("transcript_by_link")
+  elif .eventType == "transcriptionAvailable" then if is_there then transcript else ignored("no_transcript") end
   elif .eventType == "initiate" or .eventType == "answer" or .eventType == "disconnect" or .eventType == "recordComplete" then ignored("call_progress")
   else ignored("unsupported_kind") end;
 

@@ -9,7 +9,10 @@ def hidden: ascii_downcase | . == "anonymous" or . == "restricted" or . == "unkn
 def party: word | if . == null or hidden then null
   else {address: (if test("^[+]?[0-9]{8,15}$") then "tel:\(phone_e164)" else "plivo:\(.)" end)} end;
 
-def files: . as $fields | [range(0; 10) as $number | {url: $fields["Media\($number)"] | word} | select(.url)];
+# The log-in goes to Plivo only.
+def recipe: if $settings.auth_id != null and (startswith("\($settings.media)/") or startswith("https://api.plivo.com/")) then "protected" else null end;
+
+def files: . as $fields | [range(0; 10) as $number | {url: $fields["Media\($number)"] | word} | select(.url) | . + {recipe: (.url | recipe)}];
 
 def message: {
   kind: "message",
@@ -35,7 +38,7 @@ def voicemail: ((.RecordUrl | word) // (.RecordingUrl | word)) as $url | (.From 
   conversation: (if $from | party then $from else ["call", ((.CallUUID | word) // .RecordingID)] end),
   from: ($from | party),
   to: [.To | party | values],
-  attachments: (if $url then [{url: $url, type: (if $url | endswith(".wav") then "audio/wav" else "audio/mpeg" end)}] else [] end),
+  attachments: (if $url then [{url: $url, type: (if $url | endswith(".wav") then "audio/wav" else "audio/mpeg" end), recipe: ($url | recipe)}] else [] end),
   message_kind: "voicemail",
   call: {outcome: "voicemail", recording: 0, seconds: (.RecordingDurationMs | seconds)},
   verified: false,

@@ -20,7 +20,10 @@ def person($channel): id | if . == null then null
   elif $channel == "viber_service" and (is_phone | not) then {address: "viber:\(.)"}
   else party end;
 
-def file: object | {url: .url | word, name: .name | word} | select(.url);
+# The application's key goes to Vonage only.
+def recipe: if startswith("\($settings.api)/") or test("^https://([a-z0-9-]+[.])+nexmo[.]com/") then null else "elsewhere" end;
+
+def file: object | {url: .url | word, name: .name | word} | select(.url) | . + {recipe: (.url | recipe)};
 
 def files: [.image, .audio, .video, .file, .vcard, .sticker | file];
 
@@ -54,23 +57,33 @@ def status: {
 def seconds: (.start_time | word | time_iso) as $from | (.end_time | word | time_iso) as $until
   | if $from and $until and $until >= $from then ($until - $from) / 1000 | floor else null end;
 
-# A recording does not say who called: the address of its callback may (?from=…&to=…).
-def voicemail: ((.from | word) // ($query.from | word)) as $from | ((.to | word) // ($query.to | word)) as $to | (.conversation_uuid | word) as $call
-  | (.recording_url | word) as $url | {
-    kind: "message",
-    account: $to,
-    key: .recording_uuid,
-    conversation: (if $from | party then $from else ["call", ($call // .recording_uuid)] end),
-    from: ($from | party),
-    to: [$to | party | values],
-    attachments: [{url: $url, type: "audio/mpeg", bytes: (.size | if type == "number" and . >= 0 then floor else null end)} | select(.url)],
-    message_kind: "voicemail",
-    call: {outcome: "voicemail", recording: 0, seconds: seconds},
-    verified: false,
-    sent_at: (.start_time | word | time_iso),
-    direct: true,
-    extra: {call: $call}
-  };
+# A recording and its transcript do not say who called: the address of their callback may (?from=…&to=…).
+def content: ((.from | word) // ($query.from | word)) as $from | ((.to | word) // ($query.to | word)) as $to | (.conversation_uuid | word) as $call | {
+  account: $to,
+  key: .recording_uuid,
+  conversation: (if $from | party then $from else ["call", ($call // .recording_uuid)] end),
+  from: ($from | party),
+  to: [$to | party | values],
+  message_kind: "voicemail",
+  verified: false,
+  direct: true,
+  extra: {call: $call}
+};
+
+def voicemail: (.recording_url | word) as $url | content + {
+  kind: "message",
+  attachments: [{url: $url, type: "audio/mpeg", bytes: (.size | if type == "number" and . >= 0 then floor else null end)} | select(.url)],
+  call: {outcome: "voicemail", recording: 0, seconds: seconds},
+  sent_at: (.start_time | word | time_iso)
+};
+
+# Only where the transcript is: the same voicemail, with words as soon as they are fetched.
+def transcript: content + {
+  kind: "update",
+  revision: "transcript",
+  attachments: [{url: .transcription_url, name: "transcript.json", type: "application/json", recipe: "transcript"}],
+  call: {outcome: "voicemail"}
+};
 
 # Calls to us that nobody took.
 def missed: (.from | word) as $from | {
@@ -94,7 +107,8 @@ object
 | if (.message_uuid | word) and (.message_type | word) then
     if words == null and files == [] then ignored("unsupported_kind") else message end
   elif (.message_uuid | word) and (.status | word) then status
-  elif .transcription_url | word then ignored("transcript_by_link")
+  elif (.transcription_url | word) and (.recording_uuid | word) then transcript
+  elif .status == "transcription_failed" or (.transcription_url | word) then ignored("no_transcript")
   elif .recording_uuid | word then voicemail
   elif (.uuid | word) and .direction == "inbound" and lost then missed
   elif .conversation_uuid | word then ignored("call_progress")

@@ -108,7 +108,8 @@ fn body(item: &Item, known: &mut BTreeSet<KeyDigest>) -> Option<Body> {
             conversation,
             channel,
             changed: changed(&learnt.message),
-            attachments: None,
+            attachments: (!learnt.message.attachments.is_empty())
+                .then(|| learnt.message.attachments.iter().map(|file| file.public.clone()).collect()),
             text: learnt.message.text.clone(),
             call: learnt.message.call.clone(),
             feedback: None,
@@ -152,7 +153,8 @@ fn ticket(whole: &Item, told: &TicketItem, conversation: ConversationRef, known:
 
 fn changed(learnt: &MessageItem) -> Vec<String> {
     let text = learnt.text.as_ref().map(|_| "text".to_owned());
-    std::iter::once("call".to_owned()).chain(text).collect()
+    let files = learnt.attachments.first().map(|_| "attachments".to_owned());
+    std::iter::once("call".to_owned()).chain(text).chain(files).collect()
 }
 
 fn reacted(reaction: &ReactionItem, conversation: ConversationRef, item: &Item) -> Body {

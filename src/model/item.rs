@@ -221,6 +221,8 @@ pub enum Fetched {
         media_type: String,
         /// Its name, where the platform told one only now.
         name: Option<String>,
+        /// What is said in it, where it is a transcript.
+        words: Option<String>,
     },
     /// It will never be had.
     Unavailable {

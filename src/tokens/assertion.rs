@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::rand::SystemRandom;
+use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -105,6 +105,13 @@ fn key(pem: &SecretString, algorithm: Algorithm) -> Result<KeyPair, String> {
     .map_err(|_| unusable())
 }
 
+/// An id that no other token has.
+fn unique() -> Option<String> {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).ok()?;
+    Some(crate::connector::text::hex(&bytes))
+}
+
 /// Signs tokens of one credential.
 #[derive(Debug)]
 pub struct Signer {
@@ -126,6 +133,9 @@ impl Signer {
             head.insert("kid".to_owned(), id.as_str().into());
         }
         let mut claims = self.claims.clone();
+        if let Some(id) = claims.get_mut("jti") {
+            *id = unique()?.into();
+        }
         claims.insert("iat".to_owned(), now.seconds().into());
         claims.insert("exp".to_owned(), now.plus(self.life).seconds().into());
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());

@@ -39,7 +39,7 @@ async fn twilio(daemon: &Daemon, call: &str, part: char) {
     post(daemon, "hotline", "application/x-www-form-urlencoded", &form.finish()).await;
 }
 
-async fn post(daemon: &Daemon, channel: &str, kind: &str, body: &str) {
+pub async fn post(daemon: &Daemon, channel: &str, kind: &str, body: &str) {
     let headers = [("content-type", kind)];
     let answer = http1::once(daemon.public, "POST", &format!("/hooks/{channel}"), &headers, body.as_bytes()).await.unwrap();
     assert!(answer.success(), "{} {}", answer.start, answer.text());
@@ -53,7 +53,7 @@ fn setup(receiver: &Receiver) -> Setup {
 }
 
 /// What a receiver knows of the messages: created, and changed by what came later. By the id of the message.
-fn known(receiver: &Receiver) -> Vec<Value> {
+pub fn known(receiver: &Receiver) -> Vec<Value> {
     let mut messages: Vec<Value> = Vec::new();
     for delivery in receiver.book().taken() {
         let (event, data) = (&delivery.event, &delivery.event["data"]);

@@ -16,7 +16,9 @@ use crate::connector::call::template::{Position, Template};
 use crate::connector::call::{Call, CallError, Filling, RequestSpec};
 use crate::connector::jq::{Filter, Input, JqError};
 use crate::connector::manifest::duration;
+use crate::connector::normalize::TEXT_BYTES_MAX;
 use crate::connector::problem::{Problem, did_you_mean};
+use crate::connector::text;
 use crate::model::event::Attachment;
 use crate::model::item::FetchOrder;
 
@@ -24,6 +26,8 @@ use crate::model::item::FetchOrder;
 pub const DEFAULT: &str = "default";
 /// Requests of one recipe at most.
 const STEPS_MAX: usize = 4;
+/// Longest transcript, as JSON: it is read in memory.
+pub const TRANSCRIPT_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// How long a file can be had where the manifest says nothing.
 const EXPIRES: Duration = Duration::from_secs(24 * 3600);
 /// Roots of a recipe's templates, beside settings and secrets.
@@ -61,6 +65,9 @@ pub struct RecipeSpec {
     /// The file comes inside of JSON: a template of its base64. Then every request is answered in JSON.
     #[serde(default)]
     pub inline_base64: Option<String>,
+    /// The file is a transcript: jq over its JSON that says what is said in it. The words become those of the message's call.
+    #[serde(default)]
+    pub words: Option<String>,
 }
 
 /// A request of a recipe.
@@ -106,6 +113,7 @@ pub struct Recipe {
     first: Vec<(String, Filter)>,
     sha256: Option<Template>,
     inline: Option<Template>,
+    words: Option<Filter>,
 }
 
 /// A request of a recipe, compiled.
@@ -184,6 +192,25 @@ impl Recipe {
         engine.decode(text.replace('-', "+").replace('_', "/")).map_err(|_| CallError::NotText("inline_base64".to_owned()))
     }
 
+    /// Whether the file says what the message's call said.
+    pub fn is_transcript(&self) -> bool {
+        self.words.is_some()
+    }
+
+    /// What is said in a transcript; none if nothing is.
+    ///
+    /// # Errors
+    /// It is no JSON, or not as the platform writes it: a word for the log.
+    pub fn words(&self, body: &[u8]) -> Result<Option<String>, &'static str> {
+        let Some(filter) = &self.words else { return Ok(None) };
+        let value: Value = serde_json::from_slice(body).map_err(|_| "no JSON")?;
+        let made = filter.run_of(Input::Value(&value), &[]).map_err(|_| "another JSON than the recipe's")?;
+        let said = made.into_iter().next().unwrap_or(Value::Null);
+        let mut words = text::clean(said.as_str().unwrap_or_default().trim());
+        text::cut(&mut words, TEXT_BYTES_MAX);
+        Ok(Some(words).filter(|words| !words.is_empty()))
+    }
+
     /// Whether a body of this type is a page of the platform's and not the file.
     pub fn refuses(&self, media_type: &str, told: &str) -> bool {
         let essence = media_type.split(';').next().unwrap_or_default().trim();
@@ -226,6 +253,10 @@ impl Checking<'_> {
             self.wrong(format!("`fetch` needs one to {STEPS_MAX} requests"));
         }
         let first = self.filters(&spec.first, &[]);
+        if spec.words.is_some() && spec.bytes_max.is_some_and(|bytes| bytes > TRANSCRIPT_BYTES_MAX) {
+            self.wrong(format!("a transcript is read in memory: `bytes_max` is at most {TRANSCRIPT_BYTES_MAX}"));
+        }
+        let words = spec.words.as_ref().and_then(|code| self.filter("words", code, &[]));
         let inline = spec.inline_base64.is_some();
         let last = spec.fetch.len().saturating_sub(1);
         let mut steps = Vec::new();
@@ -238,13 +269,14 @@ impl Checking<'_> {
         Recipe {
             steps,
             expires: self.span("expires", spec.expires.as_deref()).unwrap_or(EXPIRES),
-            bytes_max: spec.bytes_max,
+            bytes_max: if spec.words.is_some() { Some(spec.bytes_max.unwrap_or(TRANSCRIPT_BYTES_MAX)) } else { spec.bytes_max },
             refuse_type: spec.refuse_type.clone(),
             redirect: spec.redirect,
             retry_missing_for: self.span("retry_404_for", spec.retry_404_for.as_deref()).unwrap_or_default(),
             first,
             sha256: spec.verify_sha256.as_deref().and_then(|text| self.template("verify_sha256", text)),
             inline: spec.inline_base64.as_deref().and_then(|text| self.template("inline_base64", text)),
+            words,
         }
     }
 
@@ -266,12 +298,14 @@ impl Checking<'_> {
         let mut out = Vec::new();
         for (name, code) in table {
             self.known.insert(name.clone());
-            match Filter::compile(self.scope.file, code, vars, self.scope.limits) {
-                Ok(filter) => out.push((name.clone(), filter)),
-                Err(wrong) => wrong.into_iter().for_each(|problem| self.wrong(format!("in the jq of `{name}`: {}", problem.message))),
-            }
+            out.extend(self.filter(name, code, vars).map(|filter| (name.clone(), filter)));
         }
         out
+    }
+
+    fn filter(&mut self, name: &str, code: &str, vars: &[&str]) -> Option<Filter> {
+        let made = Filter::compile(self.scope.file, code, vars, self.scope.limits);
+        made.map_err(|wrong| wrong.into_iter().for_each(|problem| self.wrong(format!("in the jq of `{name}`: {}", problem.message)))).ok()
     }
 
     fn template(&mut self, key: &str, text: &str) -> Option<Template> {

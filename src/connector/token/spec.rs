@@ -125,7 +125,7 @@ pub struct JwtBearerSpec {
     /// `aud`, a template; where tokens are asked for, if missing.
     #[serde(default)]
     pub audience: Option<String>,
-    /// Further claims, templates.
+    /// Further claims, templates. Where `jti` is among them, each token gets an id of its own.
     #[serde(default)]
     pub claims: BTreeMap<String, String>,
     /// What is asked for: the claim `scope`, blank separated.

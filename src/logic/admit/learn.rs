@@ -10,8 +10,9 @@ use super::pending::Waiting;
 use super::target::{Target, gone};
 use super::{Coming, Outcome, Verb};
 use crate::model::codes::Code;
-use crate::model::event::{Body, Call, ConversationRef, MessageUpdated};
-use crate::model::item::{EditItem, Fate, Hold, HoldReason, ItemBody, MessageItem};
+use crate::model::event::{Attachment, Body, Call, ConversationRef, MessageUpdated};
+use crate::model::id::AttachmentId;
+use crate::model::item::{EditItem, Fate, Hold, HoldReason, ItemAttachment, ItemBody, MessageItem};
 use crate::model::key::KeyDigest;
 use crate::ports::store::StoreError;
 use crate::ports::tx::{ConversationRow, MessageRow};
@@ -65,19 +66,19 @@ impl Verb<'_> {
         let ItemBody::Message(whole) = &mut waiting.body else { return Ok(gone(coming.kind, None)) };
         let MessageItem { call, text, attachments, .. } = learnt;
         let Some(news) = call else { return Ok(gone(coming.kind, None)) };
+        let files = news_of(attachments, news.recording.filter(|_| recorded(whole.call.as_ref())));
         let merged = merged(whole.call.as_ref(), news);
         let words = text.filter(|text| whole.text.as_ref() != Some(text));
-        let files = if whole.attachments.is_empty() { attachments } else { Vec::new() };
         if whole.call.as_ref() == Some(&merged) && words.is_none() && files.is_empty() {
             return Ok(Outcome { duplicate_of: Some(item), ..Outcome::new(coming.kind, Fate::Duplicate) });
         }
         whole.call = Some(merged);
         whole.text = words.or(whole.text.take());
         whole.attachments.extend(files.iter().cloned());
-        let external_id = whole.external_id.clone();
+        let (added, all, external_id) = (!files.is_empty(), whole.attachments.clone(), whole.external_id.clone());
         self.tx.rewrite_pending(item, &waiting.written()?)?;
-        if !files.is_empty() {
-            self.order_more_media(&row, &coming.channel, &files, external_id)?;
+        if added {
+            self.order_more_media(&row, &coming.channel, &all, external_id)?;
         }
         Ok(Outcome::ignored(coming.kind, Code::Gathered.as_str()))
     }
@@ -90,12 +91,12 @@ impl Verb<'_> {
         target: &MessageRow,
         learnt: MessageItem,
     ) -> Result<Outcome, StoreError> {
-        let (known, words) = self.told(target)?;
+        let Told { call: known, text: words, attachments: files } = self.told(target)?;
         let MessageItem { call: Some(news), text, attachments, external_id, .. } = learnt else {
             return Ok(gone(coming.kind, Some(target)));
         };
-        let has_recording = known.as_ref().is_some_and(|known| known.recording.is_some());
-        let attachments = if has_recording { Vec::new() } else { attachments };
+        let has_recording = recorded(known.as_ref());
+        let attachments = news_of(attachments, news.recording.filter(|_| has_recording));
         let news = if has_recording { Call { recording: None, ..news } } else { news };
         let call = merged(known.as_ref(), news);
         let text = text.filter(|text| words.as_ref() != Some(text));
@@ -109,7 +110,8 @@ impl Verb<'_> {
                 self.tx.write_file(file.public.id, coming.raw, target.row, place, &file.public)?;
             }
         }
-        let mut changed = vec!["call".to_owned()];
+        let call = Some(call).filter(|call| known.as_ref() != Some(call));
+        let mut changed: Vec<String> = call.iter().map(|_| "call".to_owned()).collect();
         changed.extend(text.as_ref().map(|_| "text".to_owned()));
         changed.extend(attachments.first().map(|_| "attachments".to_owned()));
         conversation.sequence += 1;
@@ -119,29 +121,49 @@ impl Verb<'_> {
             conversation: ConversationRef { id: conversation.id },
             channel: coming.channel.public.clone(),
             changed,
-            attachments: (!attachments.is_empty()).then(|| attachments.into_iter().map(|file| file.public).collect()),
+            attachments: (!attachments.is_empty())
+                .then(|| files.into_iter().flatten().chain(attachments.into_iter().map(|file| file.public)).collect()),
             text,
-            call: Some(call),
+            call,
             feedback: None,
         }));
         self.publish_in(coming, conversation, (target.row, target.id), body)
     }
 
-    /// What receivers were told of a message's call and text so far: the events are its memory. What retention took is not known any more;
-    /// then the part says what it says.
-    fn told(&mut self, target: &MessageRow) -> Result<(Option<Call>, Option<String>), StoreError> {
-        let (mut call, mut words) = (None, None);
+    /// What receivers were told of a message so far: the events are its memory. What retention took is not known any more; then the part
+    /// says what it says.
+    pub(super) fn told(&mut self, target: &MessageRow) -> Result<Told, StoreError> {
+        let mut told = Told::default();
         for bytes in self.tx.events_about(target.row)? {
             let Ok(event) = serde_json::from_slice::<Value>(&bytes) else { continue };
             let data = |name: &str| {
                 let found = event.pointer(&format!("/data/message/{name}")).or_else(|| event.pointer(&format!("/data/{name}")));
                 found.filter(|value| !value.is_null()).cloned()
             };
-            call = data("call").and_then(|value| serde_json::from_value(value).ok()).or(call);
-            words = data("text").and_then(|value| value.as_str().map(str::to_owned)).or(words);
+            told.call = data("call").and_then(|value| serde_json::from_value(value).ok()).or(told.call);
+            told.text = data("text").and_then(|value| value.as_str().map(str::to_owned)).or(told.text);
+            told.attachments = data("attachments").and_then(|value| serde_json::from_value(value).ok()).or(told.attachments);
         }
-        Ok((call, words))
+        Ok(told)
     }
+}
+
+/// What receivers know of a message.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) call: Option<Call>,
+    pub(super) text: Option<String>,
+    /// `None`: nobody remembers.
+    pub(super) attachments: Option<Vec<Attachment>>,
+}
+
+fn recorded(call: Option<&Call>) -> bool {
+    call.is_some_and(|call| call.recording.is_some())
+}
+
+/// The files of a part but for a recording that is there already. A call has one.
+fn news_of(attachments: Vec<ItemAttachment>, known: Option<AttachmentId>) -> Vec<ItemAttachment> {
+    attachments.into_iter().filter(|file| Some(file.public.id) != known).collect()
 }
 
 /// The keys by which a part may speak of its message.

@@ -6,10 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::pending::Waiting;
 use super::{Coming, Context, Verb, pending};
-use crate::model::event::{Attachment, AttachmentState, Body, ConversationRef, MessageUpdated};
+use crate::model::event::{Attachment, AttachmentState, Body, Call, ConversationRef, MessageUpdated};
 use crate::model::id::AttachmentId;
-use crate::model::item::{ChannelFacts, FetchOrder, Fetched, FilePlace, HoldReason, ItemAttachment};
+use crate::model::item::{ChannelFacts, FetchOrder, Fetched, FilePlace, HoldReason, ItemAttachment, ItemBody};
 use crate::model::time::Time;
 use crate::ports::store::{StoreError, Written};
 use crate::ports::tx::{MediaRow, PendingRow, RowNumber, Tx};
@@ -23,6 +24,9 @@ struct Fetching {
     files: Vec<FetchingFile>,
     /// Something was learnt that no event says yet.
     untold: bool,
+    /// What a transcript said, and no event says yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    words: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,18 +104,22 @@ pub fn fetched(
         verb.written.count = u64::from(same);
         return Ok(verb.written);
     }
-    settle(one, outcome);
+    let words = settle(one, outcome);
     if one.file.fetch.is_none() {
         fetching.untold = true;
         if let (Some(place), true) = (&one.file.place, row.message != 0) {
             verb.tx.write_file(one.file.public.id, row.raw, row.message, place, &one.file.public)?;
         }
     }
+    match words {
+        Some(words) if row.message == 0 => verb.heard_waiting(item, words)?,
+        words => fetching.words = words.or(fetching.words.take()),
+    }
     let next = fetching.files.iter().filter(|one| one.file.fetch.is_some()).map(|one| one.at).min();
     let told = row.message != 0 && fetching.untold && (next.is_none() || !more);
     if told {
         verb.update(&row, &fetching)?;
-        fetching.untold = false;
+        (fetching.untold, fetching.words) = (false, None);
     }
     row.at = next.unwrap_or(row.at);
     if next.is_none() && row.message != 0 {
@@ -130,11 +138,11 @@ pub fn fetched(
     Ok(verb.written)
 }
 
-/// Writes the outcome into the file.
-fn settle(one: &mut FetchingFile, outcome: Fetched) {
+/// Writes the outcome into the file; returns what is said in it, if it is a transcript.
+fn settle(one: &mut FetchingFile, outcome: Fetched) -> Option<String> {
     let public = &mut one.file.public;
     match outcome {
-        Fetched::Stored { key, bytes, sha256, media_type, name } => {
+        Fetched::Stored { key, bytes, sha256, media_type, name, words } => {
             public.state = AttachmentState::Stored;
             public.reason = None;
             public.bytes = Some(bytes);
@@ -143,6 +151,7 @@ fn settle(one: &mut FetchingFile, outcome: Fetched) {
             public.name = public.name.take().or(name);
             one.file.place = Some(FilePlace::Blob { key });
             one.file.fetch = None;
+            return words;
         }
         Fetched::Unavailable { code } => {
             public.state = AttachmentState::Unavailable;
@@ -154,6 +163,7 @@ fn settle(one: &mut FetchingFile, outcome: Fetched) {
             one.at = at;
         }
     }
+    None
 }
 
 impl Verb<'_> {
@@ -175,6 +185,7 @@ impl Verb<'_> {
             external_id: external_id.map(str::to_owned),
             files: files.iter().map(|file| FetchingFile { file: file.clone(), attempts: 0, at: now }).collect(),
             untold: false,
+            words: None,
         };
         let channel = coming.channel.public.id.clone();
         let body = written(&fetching)?;
@@ -206,7 +217,7 @@ impl Verb<'_> {
         let now = self.context.now;
         let mut fetching = match &known {
             Some(row) => read(&row.body)?,
-            None => Fetching { v: 1, channel: channel.clone(), external_id, files: Vec::new(), untold: false },
+            None => Fetching { v: 1, channel: channel.clone(), external_id, files: Vec::new(), untold: false, words: None },
         };
         let new = files.iter().skip(fetching.files.len());
         fetching.files.extend(new.map(|file| FetchingFile { file: file.clone(), attempts: 0, at: now }));
@@ -245,9 +256,38 @@ impl Verb<'_> {
         self.tx.write_media(&row)
     }
 
-    /// Publishes `message.updated` with all files.
+    /// What a transcript said goes into the message that waits.
+    fn heard_waiting(&mut self, item: i64, words: String) -> Result<(), StoreError> {
+        let Some(row) = self.tx.pending(item)? else { return Ok(()) };
+        let mut waiting = Waiting::read(&row.body)?;
+        let ItemBody::Message(message) = &mut waiting.body else { return Ok(()) };
+        if let Some(call) = &mut message.call {
+            call.transcript = Some(words.clone());
+        }
+        message.text = message.text.take().or(Some(words));
+        self.tx.rewrite_pending(item, &waiting.written()?)
+    }
+
+    /// Publishes `message.updated` with all files of the message, and with what a transcript said.
     fn update(&mut self, row: &MediaRow, fetching: &Fetching) -> Result<(), StoreError> {
         let Some(target) = self.tx.message(row.message)? else { return Ok(()) };
+        let told = self.told(&target)?;
+        let ours = fetching.files.iter().map(|one| one.file.public.clone());
+        // Parts of a call have rows of their own: what other rows know of stays as it was told.
+        let attachments = match told.attachments {
+            None => ours.collect(),
+            Some(mut all) => {
+                for file in ours {
+                    all.iter_mut().filter(|known| known.id == file.id).for_each(|known| *known = file.clone());
+                }
+                all
+            }
+        };
+        let call = told.call.zip(fetching.words.clone()).map(|(call, words)| Call { transcript: Some(words), ..call });
+        let text = fetching.words.clone().filter(|_| told.text.is_none());
+        let mut changed = vec!["attachments".to_owned()];
+        changed.extend(call.as_ref().map(|_| "call".to_owned()));
+        changed.extend(text.as_ref().map(|_| "text".to_owned()));
         let mut conversation = self.conversation(target.conversation)?;
         conversation.sequence += 1;
         let body = Body::MessageUpdated(Box::new(MessageUpdated {
@@ -255,10 +295,10 @@ impl Verb<'_> {
             message: super::publish::reference(&target, fetching.external_id.clone()),
             conversation: ConversationRef { id: conversation.id },
             channel: fetching.channel.public.clone(),
-            changed: vec!["attachments".to_owned()],
-            attachments: Some(fetching.files.iter().map(|one| one.file.public.clone()).collect()),
-            text: None,
-            call: None,
+            changed,
+            attachments: Some(attachments),
+            text,
+            call,
             feedback: None,
         }));
         self.publish_about(&fetching.channel.public.id, conversation, target.row, body)?;

@@ -1,6 +1,6 @@
 //! Fetch: one attempt at one file — the requests of its recipe, redirects, and the body into the blob store piece by piece.
 //!
-//! What must stay true: a body is never held whole, is cut at its cap, and leaves nothing behind unless all of it is there and is what was
+//! What must stay true: a body is never held whole (but for short transcripts, whose words are wanted), is cut at its cap, and leaves nothing behind unless all of it is there and is what was
 //! announced; a credential goes nowhere but where the manifest sends it.
 
 use std::time::Duration;
@@ -241,11 +241,12 @@ impl Attempt<'_> {
         blob.keep(&key).await.map_err(|error| unkept(&error))?;
         let name = context.get("step").and_then(|step| step.get("name")).and_then(Value::as_str);
         let name = name.and_then(crate::connector::decode::file_base_name);
-        Ok(Fetched::Stored { key, bytes: read.bytes, sha256: read.sha256, media_type: read.media_type, name })
+        Ok(Fetched::Stored { key, bytes: read.bytes, sha256: read.sha256, media_type: read.media_type, name, words: read.words })
     }
 
     async fn copy(&self, mut opening: Opening, blob: &mut dyn Incoming, context: &Value) -> Result<Read, Failure> {
         let (mut digest, mut bytes, mut first) = (Sha256::new(), 0_u64, Vec::with_capacity(sniff::FIRST_BYTES));
+        let mut whole = BytesMut::new();
         loop {
             let piece = match tokio::time::timeout(SILENCE_MAX, opening.body.next()).await {
                 Ok(piece) => piece.map_err(|error| unanswered(&error))?,
@@ -259,6 +260,9 @@ impl Attempt<'_> {
             let room = sniff::FIRST_BYTES.saturating_sub(first.len());
             first.extend_from_slice(piece.get(..piece.len().min(room)).unwrap_or_default());
             digest.update(&piece);
+            if self.recipe.is_transcript() {
+                whole.extend_from_slice(&piece);
+            }
             blob.write(piece).await.map_err(|error| unkept(&error))?;
         }
         drop(opening.slot);
@@ -275,7 +279,17 @@ impl Attempt<'_> {
         if self.recipe.refuses(&media_type, &self.task.public.media_type) {
             return Err(Failure::Never(Code::MediaRefused));
         }
-        Ok(Read { bytes, sha256, media_type })
+        let words = self.words(&whole)?;
+        Ok(Read { bytes, sha256, media_type, words })
+    }
+
+    /// What is said in a transcript. One that cannot be read may have been cut on its way.
+    fn words(&self, whole: &[u8]) -> Result<Option<String>, Failure> {
+        let again = self.task.attempts < SHORT_MAX;
+        self.recipe.words(whole).map_err(|what| {
+            tracing::warn!(messaging.destination.name = %self.channel.kit.channel, detail = what, again, "transcript not read");
+            if again { Failure::Later(Code::MediaMismatch, None) } else { Failure::Never(Code::MediaRefused) }
+        })
     }
 
     /// What the file is: its first bytes prove it, else the platform's word, else the head's.
@@ -293,6 +307,7 @@ struct Read {
     bytes: u64,
     sha256: String,
     media_type: String,
+    words: Option<String>,
 }
 
 fn follow(step: &Step, request: &HttpRequest, opened: &HttpOpened, context: &Value) -> Result<HttpRequest, Failure> {

@@ -44,7 +44,7 @@ fn with_files(gate: &Gate, who: &str, name: &str, ids: &[u128]) -> Item {
 }
 
 fn stored(key: &str) -> Fetched {
-    Fetched::Stored { key: key.into(), bytes: 3, sha256: "00".repeat(32), media_type: "image/png".into(), name: None }
+    Fetched::Stored { key: key.into(), bytes: 3, sha256: "00".repeat(32), media_type: "image/png".into(), name: None, words: None }
 }
 
 async fn end(gate: &Gate, item: i64, id: u128, outcome: Fetched, more: bool) -> Written {
