@@ -7,13 +7,17 @@ def person($id; $users): user($id; $users) as $user | {address: "x:\($id)", name
 # An edited post has a new id; the first of the history is the post.
 def original: .edit_history_tweet_ids[0]? // .id;
 
-def post($account; $users; $delivery):
+# Of a video only the picture that stands for it is told.
+def pictures($media): [(.attachments.media_keys? // [])[] as $key | $media[]? | select(.media_key == $key)
+  | {id: .media_key, url: (.url // .preview_image_url), type: (if .type == "animated_gif" then null else "image/jpeg" end), recipe: "public"}];
+
+def post($account; $users; $media; $delivery):
   (first(.referenced_tweets[]? | select(.type == "replied_to") | .id) // null) as $answered
   | if any(.referenced_tweets[]?; .type == "retweeted") then ignored("retweet")
     else {
       kind: (if original != .id then "edit" else "message" end), delivery_key: $delivery, account: $account, key: original,
       conversation: .conversation_id, thread: .conversation_id, in_reply_to: $answered, from: person(.author_id; $users),
-      direction: (if .author_id == $account then "outbound" else "inbound" end), text: (.note_tweet.text // .text), language: .lang,
+      direction: (if .author_id == $account then "outbound" else "inbound" end), text: (.note_tweet.text // .text), attachments: pictures($media), language: .lang,
       message_kind: "mention", direct: false, url: "https://x.com/i/status/\(.id)"
     } + (if original != .id then {revision: .id, edited_at: .created_at} else {sent_at: .created_at} end) end;
 
@@ -28,7 +32,7 @@ def dm($account; $users; $delivery): .message_create as $message | {
 };
 
 # Of a page: a post has no type.
-def listed($account; $users): if .event_type == null and .author_id then post($account; $users; null) + {account: null}
+def listed($account; $users; $media): if .event_type == null and .author_id then post($account; $users; $media; null) + {account: null}
   elif .event_type != "MessageCreate" then ignored("unsupported_kind")
   else {
     kind: "message", key: .id, conversation: .dm_conversation_id, from: person(.sender_id; $users),
@@ -38,14 +42,15 @@ def listed($account; $users): if .event_type == null and .author_id then post($a
 # Whose pages they are.
 def asked: $settings.user_id | if . == "" then null else . end;
 
-def event: .event_type as $type | .event_uuid as $delivery | .filter.user_id as $account | .includes.users as $users
+def event: .event_type as $type | .event_uuid as $delivery | .filter.user_id as $account | .includes.users as $users | .includes.media as $media
   | if $type == "post.delete" then {kind: "delete", delivery_key: $delivery, account: $account, key: .payload.id}
     elif $type == "post.mention.create" or $type == "post.reply.create" or $type == "post.quote.create" or $type == "post.create" then
-      .payload | post($account; ($users // []); $delivery)
+      .payload | post($account; ($users // []); ($media // []); $delivery)
     elif $type == "dm.received" or $type == "dm.sent" then .payload | (.users // {}) as $users | .direct_message_events[]? | dm($account; $users; $delivery)
     elif $type == "chat.received" then ignored("encrypted")
     else ignored("unsupported_kind") end;
 
-if .data | isarray then .includes.users as $users | if .data == [] then ignored("empty") else .data[] | listed(asked; $users // []) end
+if .data | isarray then .includes.users as $users | .includes.media as $media
+  | if .data == [] then ignored("empty") else .data[] | listed(asked; $users // []; $media // []) end
 elif .data.event_type then .data | event
 else ignored("unsupported_kind") end

@@ -297,7 +297,7 @@ impl Gateway {
         let checks = hooks.values().any(|entry| entry.hook.verifies_senders());
         self.parts.intake.check_senders(if checks { self.parts.lookups(&loaded.config) } else { None });
         self.parts.intake.serve(hooks);
-        running.keepers = outreach::keepers(&self.parts, &kits, grants, called, loaded);
+        running.keepers = outreach::keepers(&self.parts, &kits, grants, called, loaded, &running.keepers);
         running.media = outreach::start(&self.parts, kits, owns, loaded.config.attachments.bytes_max).await;
         outreach::keep(&running.keepers, &mut running.media);
         for file in disabled {

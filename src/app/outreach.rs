@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::watch;
 
@@ -96,13 +97,14 @@ fn fetching(parts: &Parts, kits: Vec<Arc<ChannelKit>>, http: &Arc<dyn Http>, byt
 }
 
 /// What keeps the promises of platforms to call hooks. `grants`: what hooks are told by their platforms, `called`: the address of each
-/// channel's hook, if the main file says it.
+/// channel's hook, if the main file says it, `before`: those of the files before, who may be asked something at this moment.
 pub fn keepers(
     parts: &Parts,
     kits: &[Arc<ChannelKit>],
     mut grants: HashMap<String, Arc<Grants>>,
     mut called: HashMap<String, Option<String>>,
     loaded: &Loaded,
+    before: &HashMap<String, Arc<Keeper>>,
 ) -> HashMap<String, Arc<Keeper>> {
     let subscribing = kits.iter().filter(|kit| kit.connector.subscribe.is_some() && called.contains_key(&kit.channel));
     let subscribing: Vec<&Arc<ChannelKit>> = subscribing.collect();
@@ -128,7 +130,8 @@ pub fn keepers(
             hook: called.remove(&kit.channel).flatten(),
             grants: grants.remove(&kit.channel)?,
             digester: parts.digester.clone(),
-            known: tokio::sync::Mutex::default(),
+            known: before.get(&kit.channel).map(|keeper| keeper.known.clone()).unwrap_or_default(),
+            looked: AtomicBool::new(false),
             bell: tokio::sync::Notify::default(),
         };
         Some((kit.channel.clone(), Arc::new(keeper)))

@@ -25,8 +25,8 @@ use crate::model::time::Time;
 const CHECK_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// A lease is renewed when this share of it is left, where the manifest says nothing.
 const MARGIN_SHARE: u32 = 4;
-/// Variables of the jq of `[subscribe]`: status and headers of the answer, and our hook's address.
-const VARS: [&str; 3] = ["$status", "$headers", "$hook"];
+/// Variables of the jq of `[subscribe]`: status and headers of the answer, our hook's address, and what was taken from earlier answers.
+const VARS: [&str; 4] = ["$status", "$headers", "$hook", "$known"];
 /// Roots of its requests, beside `settings`: the channel's account, `{hook.url}`, and what was taken from earlier answers.
 const ROOTS: [&str; 3] = ["account", "hook", "subscription"];
 
@@ -79,13 +79,14 @@ pub enum GrantedBy {
 pub struct StepSpec {
     /// The request. It sees `{hook.url}`, `{account}` and `{subscription.NAME}`.
     pub request: RequestSpec,
-    /// What is kept of its answer: name → jq with `$status`, `$headers`, `$hook`.
+    /// What is kept of its answer: name → jq with `$status`, `$headers`, `$hook`, and `$known`: what was kept before.
     #[serde(default)]
     pub take: BTreeMap<String, String>,
     /// jq: seconds until the subscription ends.
     #[serde(default)]
     pub lease_s: Option<String>,
-    /// Only of `check`, jq: true if the platform calls our hook, false if nobody's, anything else if another one.
+    /// Only of `check`, jq: true if the platform calls our hook, false if nobody's, `"off"` if it knows our hook and has it switched off
+    /// (`renew` switches it on again; without one that is a person's matter), anything else if another one.
     #[serde(default)]
     pub state: Option<String>,
     /// What answers mean.
@@ -133,6 +134,8 @@ pub enum There {
     Ours,
     /// Nobody.
     Nobody,
+    /// Nobody: our hook is known there, and switched off.
+    Off,
     /// Another address.
     Another,
 }
@@ -230,14 +233,14 @@ impl Step {
         }
     }
 
-    /// What an answer tells; `hook`: our hook's address.
+    /// What an answer tells; `hook`: our hook's address, `known`: what was taken from earlier answers.
     ///
     /// # Errors
     /// What a program says that does not fit the answer.
-    pub fn told(&self, answer: &Judged, hook: &str) -> Result<Told, JqError> {
-        let (status, hook) = (Value::from(answer.status), Value::from(hook));
+    pub fn told(&self, answer: &Judged, hook: &str, known: &Map<String, Value>) -> Result<Told, JqError> {
+        let (status, hook, known) = (Value::from(answer.status), Value::from(hook), Value::Object(known.clone()));
         let first = |filter: &Filter| -> Result<Value, JqError> {
-            let made = filter.run_of(Input::Value(&answer.body), &[&status, &answer.headers, &hook])?;
+            let made = filter.run_of(Input::Value(&answer.body), &[&status, &answer.headers, &hook, &known])?;
             Ok(made.into_iter().next().unwrap_or(Value::Null))
         };
         let mut told = Told::default();
@@ -255,6 +258,7 @@ impl Step {
             told.there = Some(match first(filter)? {
                 Value::Bool(true) => There::Ours,
                 Value::Bool(false) | Value::Null => There::Nobody,
+                Value::String(word) if word == "off" => There::Off,
                 _ => There::Another,
             });
         }

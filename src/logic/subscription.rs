@@ -97,6 +97,9 @@ pub struct Subscription {
     pub code: Option<String>,
     /// In words.
     pub detail: Option<String>,
+    /// It is asked for again because its address or a secret is another one, not because a person said so: what somebody else took
+    /// meanwhile stays theirs.
+    pub changed: bool,
     /// What was taken from answers.
     pub values: Map<String, Value>,
 }
@@ -144,6 +147,28 @@ impl Subscription {
         (self.told_at, self.unconfirmed) = (at, 0);
         self.check_at = terms.check_every.map(|every| now.plus(every));
         (self.try_at, self.failures, self.code, self.detail) = (None, 0, None, None);
+        self.changed = false;
+    }
+
+    /// The platform calls another address: a person must say what is right.
+    pub fn take_away(&mut self, check_at: Time, now: Time) {
+        self.turn(Phase::Taken, now);
+        (self.check_at, self.changed, self.try_at) = (Some(check_at), false, None);
+        (self.code, self.detail) =
+            (Some(Code::SubscriptionTaken.as_str().to_owned()), Some("the platform calls another address".to_owned()));
+    }
+
+    /// The platform knows the hook and does not call it.
+    pub fn switch_off(&mut self, check_at: Time, now: Time) {
+        self.turn(Phase::Held, now);
+        (self.check_at, self.try_at, self.failures) = (Some(check_at), None, 0);
+        let detail = "the platform knows the hook and does not call it: it is switched off there".to_owned();
+        (self.code, self.detail) = (Some(Code::SubscriptionLost.as_str().to_owned()), Some(detail));
+    }
+
+    /// Whether the platform said that it does not call us, though nothing ended.
+    pub fn is_off(&self) -> bool {
+        self.phase == Phase::Held && self.code.as_deref() == Some(Code::SubscriptionLost.as_str())
     }
 
     /// Nothing is asked for any more.

@@ -16,7 +16,7 @@ use crate::support::subscriptions::{Asked, Platform, Turn};
 const BOUND: Duration = Duration::from_secs(30);
 
 /// A daemon with the channel `desk`, whose public address is its own.
-async fn daemon(connector: &str, channel: &str, secrets: &[(&str, &str)]) -> Daemon {
+pub async fn daemon(connector: &str, channel: &str, secrets: &[(&str, &str)]) -> Daemon {
     let mut daemon = Daemon::prepare(Setup::default());
     daemon.setup.server = format!("public_url = \"http://{}/\"", daemon.public);
     let mut text = format!("connector = \"{connector}\"\n{channel}\n[secrets]\n");
@@ -32,21 +32,21 @@ async fn daemon(connector: &str, channel: &str, secrets: &[(&str, &str)]) -> Dae
     daemon
 }
 
-fn hook(daemon: &Daemon) -> String {
+pub fn hook(daemon: &Daemon) -> String {
     format!("http://{}/hooks/desk", daemon.public)
 }
 
-async fn verb(daemon: &Daemon, verb: &str) -> Value {
+pub async fn verb(daemon: &Daemon, verb: &str) -> Value {
     let answer = daemon.admin("POST", &format!("/v1/channels/desk/{verb}"), &json!({})).await;
     assert!(answer.success(), "{verb}: {} {}", answer.start, answer.text());
     answer.json()
 }
 
-async fn status(daemon: &Daemon) -> Value {
+pub async fn status(daemon: &Daemon) -> Value {
     daemon.get("/v1/channels/desk/subscription").await
 }
 
-async fn until(what: &str, daemon: &Daemon, mut fits: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, daemon: &Daemon, mut fits: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !fits().await {
         assert!(started.elapsed() < BOUND, "{what}: not within {BOUND:?}\n{}", daemon.log_end(30));
@@ -54,18 +54,18 @@ async fn until(what: &str, daemon: &Daemon, mut fits: impl AsyncFnMut() -> bool)
     }
 }
 
-fn said(body: Value) -> Turn {
+pub fn said(body: Value) -> Turn {
     Turn::Say(200, body.to_string())
 }
 
 /// Telegram, as far as webhooks go.
 #[derive(Default)]
-struct Telegram {
-    url: String,
-    secret: String,
+pub struct Telegram {
+    pub url: String,
+    pub secret: String,
 }
 
-fn telegram(known: &Mutex<Telegram>, asked: &Asked) -> Turn {
+pub fn telegram(known: &Mutex<Telegram>, asked: &Asked) -> Turn {
     let mut known = known.lock().unwrap();
     match asked.target.rsplit('/').next().unwrap() {
         "setWebhook" => {
@@ -82,7 +82,7 @@ fn telegram(known: &Mutex<Telegram>, asked: &Asked) -> Turn {
     }
 }
 
-async fn telegram_daemon(platform: &Platform, secret: &str) -> Daemon {
+pub async fn telegram_daemon(platform: &Platform, secret: &str) -> Daemon {
     let channel = format!("mode = \"webhook\"\n[settings]\napi = \"{}\"", platform.url());
     daemon("telegram", &channel, &[("secret_token", secret), ("bot_token", "1:bot")]).await
 }
@@ -184,7 +184,7 @@ async fn two_persons_who_ask_at_once_are_served_one_after_the_other_and_refusals
 }
 
 /// GitHub's webhooks of one repository.
-fn github(hooks: &Mutex<Vec<Value>>, asked: &Asked) -> Turn {
+pub fn github(hooks: &Mutex<Vec<Value>>, asked: &Asked) -> Turn {
     let mut hooks = hooks.lock().unwrap();
     match asked.method.as_str() {
         "GET" => said(json!(*hooks)),
@@ -213,7 +213,7 @@ fn github(hooks: &Mutex<Vec<Value>>, asked: &Asked) -> Turn {
     }
 }
 
-async fn github_daemon(platform: &Platform) -> Daemon {
+pub async fn github_daemon(platform: &Platform) -> Daemon {
     let channel = format!("[settings]\napi = \"{}\"\nrepository = \"acme/shop\"", platform.url());
     daemon("github", &channel, &[("webhook_secret", "word"), ("token", "ghp_only-for-tests")]).await
 }

@@ -9,6 +9,7 @@ mod show;
 mod steps;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -70,8 +71,10 @@ pub struct Keeper {
     pub grants: Arc<Grants>,
     /// Digests.
     pub digester: Digester,
-    /// What is known, once it was read.
-    pub known: Mutex<Option<Held>>,
+    /// What is known, once it was read, and the turn to do something about it: shared with the keeper before a reload.
+    pub known: Arc<Mutex<Option<Held>>>,
+    /// This keeper has read it: what it would tell the platform may be something else than what the keeper before told.
+    pub looked: AtomicBool,
     /// Wakes the loop.
     pub bell: Notify,
 }
@@ -110,16 +113,15 @@ impl Keeper {
                 pause = self.turn() => pause,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
-            let Some(pause) = pause else { return };
             tokio::select! {
-                () = self.clock.sleep(pause) => {}
+                () = self.clock.sleep(pause.unwrap_or_default()), if pause.is_some() => {}
                 () = self.bell.notified() => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }
     }
 
-    /// Does what is due; returns how long nothing is. `None`: another node keeps it now.
+    /// Does what is due; returns how long nothing is. `None`: another node keeps it, until a person asks for something here.
     async fn turn(&self) -> Option<Duration> {
         let mut known = self.known.lock().await;
         let held = match self.held(&mut known).await {
@@ -132,7 +134,9 @@ impl Keeper {
         match self.due(held).await {
             Ok(()) => {}
             Err(StoreError::Fenced { held, current }) => {
+                // Another node keeps it now: not one more step, until a person asks for one here.
                 tracing::error!(messaging.destination.name = %self.kit.channel, held, current, "lease of the subscription lost");
+                *known = None;
                 return None;
             }
             Err(error) => {
@@ -169,7 +173,7 @@ impl Keeper {
 
     /// What is known; the first time it is read, under a new lease.
     async fn held<'a>(&self, known: &'a mut Option<Held>) -> Result<&'a mut Held, StoreError> {
-        if known.is_none() {
+        if known.is_none() || !self.looked.load(Ordering::Acquire) {
             let lease_epoch = self.store.take_lease(&pull_lease(&account(&self.kit.channel)), &self.node).await?;
             let mut state = kept(&*self.store, &self.kit.channel).await?;
             state.resume();
@@ -177,12 +181,23 @@ impl Keeper {
             if state.phase == Phase::Held && other {
                 // The address or a secret is another one since: the platform is told.
                 state.ask(self.clock.now());
+                state.changed = true;
             }
             self.grants.leave(state.phase == Phase::Ending || (state.phase == Phase::None && !state.hook.is_empty()));
             self.mean(&state);
             *known = Some(Held { state, lease_epoch });
+            self.looked.store(true, Ordering::Release);
         }
         known.as_mut().ok_or_else(|| StoreError::Invariant { detail: "I4: a subscription that was read is not there".to_owned() })
+    }
+
+    /// What is known, for a person who asks for something here: if another node has the lease, it is ours again.
+    async fn ours<'a>(&self, known: &'a mut Option<Held>) -> Result<&'a mut Held, StoreError> {
+        let held = self.held(known).await?;
+        if let Err(StoreError::Fenced { .. }) = self.save(held).await {
+            *known = None;
+        }
+        self.held(known).await
     }
 
     async fn save(&self, held: &Held) -> Result<(), StoreError> {
@@ -247,9 +262,10 @@ impl Keeper {
         let plan = self.plan().ok_or_else(|| ControlError::Refused("this connector subscribes nowhere by itself".to_owned()))?;
         self.able(plan)?;
         let mut known = self.known.lock().await;
-        let held = self.held(&mut known).await?;
+        let held = self.ours(&mut known).await?;
         let before = held.state.clone();
         held.state.ask(self.clock.now());
+        held.state.changed = false;
         self.save(held).await?;
         let outcome = self.perform(held, Errand::Create).await;
         if let Err(Undone::Failed(failure)) = &outcome
@@ -298,7 +314,7 @@ impl Keeper {
     /// [`ControlError`].
     pub async fn unsubscribe(&self) -> Result<SubscriptionView, ControlError> {
         let mut known = self.known.lock().await;
-        let held = self.held(&mut known).await?;
+        let held = self.ours(&mut known).await?;
         if held.state.phase == Phase::None && self.plan().is_none_or(|plan| plan.delete.is_none()) {
             return Ok(self.view(&held.state));
         }

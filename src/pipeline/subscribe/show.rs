@@ -18,6 +18,7 @@ impl Keeper {
             Phase::Held if state.is_over(now) => {
                 Some((Code::SubscriptionLost, state.detail.clone().unwrap_or_else(|| "its lease ran out".to_owned())))
             }
+            Phase::Held if state.is_off() => Some((Code::SubscriptionLost, state.detail.clone().unwrap_or_default())),
             Phase::Taken => Some((Code::SubscriptionTaken, state.detail.clone().unwrap_or_default())),
             // A first attempt that has to be repeated is no loss yet, one that keeps failing is.
             Phase::Asking if state.failures > 1 || state.code.as_deref() == Some(Code::SubscriptionLost.as_str()) => {

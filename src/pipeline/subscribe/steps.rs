@@ -66,15 +66,20 @@ impl Keeper {
                 "[server] public_url is not set: where would the platform call?",
             )));
         };
+        if held.state.changed && self.is_taken(held, plan, &hook).await? {
+            held.state.take_away(self.clock.now().plus(plan.check_every), self.clock.now());
+            return self.save(held).await.map_err(Undone::Store);
+        }
         held.state.hook = hook;
         self.grants.leave(false);
         self.grants.mean(Some(self.clock.now().plus(MEANT)));
         // What may be made again is: a secret cannot be looked at. All else may be there from a request whose answer was lost.
         if let Some(check) = plan.check.as_ref().filter(|_| !plan.repeats) {
             let told = self.send(check, held).await?;
-            if told.there == Some(There::Ours) {
+            if matches!(told.there, Some(There::Ours | There::Off)) {
+                let off = told.there == Some(There::Off);
                 held.state.values.extend(told.values);
-                return self.adjust(held, plan, told.lease).await;
+                return self.adjust(held, plan, told.lease, off).await;
             }
         }
         match self.send(&plan.create, held).await {
@@ -93,9 +98,22 @@ impl Keeper {
         }
     }
 
+    /// Whether another address is called than the one that was told, and the one that is to be told: somebody else has it now. Where each
+    /// address has a subscription of its own, nobody takes one away.
+    async fn is_taken(&self, held: &mut Held, plan: &Subscribe, hook: &str) -> Result<bool, Undone> {
+        let Some(check) = plan.check.as_ref().filter(|_| plan.repeats) else { return Ok(false) };
+        if self.send(check, held).await?.there != Some(There::Another) {
+            return Ok(false);
+        }
+        let told = std::mem::replace(&mut held.state.hook, hook.to_owned());
+        let seen = self.send(check, held).await;
+        held.state.hook = told;
+        Ok(seen?.there == Some(There::Another))
+    }
+
     /// It is there from before: what may have changed since is told to the platform.
-    async fn adjust(&self, held: &mut Held, plan: &Subscribe, lease: Option<Duration>) -> Result<(), Undone> {
-        if held.state.print == self.print() {
+    async fn adjust(&self, held: &mut Held, plan: &Subscribe, lease: Option<Duration>, off: bool) -> Result<(), Undone> {
+        if held.state.print == self.print() && !off {
             return self.made(held, Told { lease, ..Told::default() }).await;
         }
         if let Some(renew) = &plan.renew {
@@ -184,11 +202,18 @@ impl Keeper {
                 self.show(&held.state).await;
                 self.create(held).await
             }
+            There::Off => {
+                held.state.values.extend(told.values);
+                held.state.switch_off(now.plus(plan.check_every), now);
+                self.save(held).await.map_err(Undone::Store)?;
+                if plan.renew.is_some() {
+                    self.show(&held.state).await;
+                    return self.renew(held).await;
+                }
+                Ok(())
+            }
             There::Another => {
-                held.state.turn(Phase::Taken, now);
-                held.state.check_at = Some(now.plus(plan.check_every));
-                (held.state.code, held.state.detail) =
-                    (Some(Code::SubscriptionTaken.as_str().to_owned()), Some("the platform calls another address".to_owned()));
+                held.state.take_away(now.plus(plan.check_every), now);
                 self.save(held).await.map_err(Undone::Store)
             }
         }
@@ -249,7 +274,7 @@ impl Keeper {
         if judged.meaning != Meaning::Ok {
             return Err(failed(refused(&judged)));
         }
-        step.told(&judged, hook).map_err(|error| failed(Failure::plain(Code::Protocol, error.to_string())))
+        step.told(&judged, hook, &held.state.values).map_err(|error| failed(Failure::plain(Code::Protocol, error.to_string())))
     }
 }
 

@@ -52,6 +52,8 @@ pub enum Turn {
     Lost,
     /// It is held for ever.
     Hold,
+    /// It is answered when the bell rings.
+    Later(Arc<tokio::sync::Notify>, u16, String),
     /// First the hook is called: method, address with query, headers, body; the answer depends on its status.
     Call { method: &'static str, url: String, headers: Vec<(&'static str, String)>, body: String, then: fn(u16) -> (u16, String) },
 }
@@ -134,6 +136,10 @@ async fn answer(turn: Turn) -> Option<(u16, String)> {
         Turn::Say(status, body) => Some((status, body)),
         Turn::Lost => None,
         Turn::Hold => std::future::pending().await,
+        Turn::Later(bell, status, body) => {
+            bell.notified().await;
+            Some((status, body))
+        }
         Turn::Call { method, url, headers, body, then } => {
             let url = url::Url::parse(&url).unwrap();
             let target = format!("{}{}", url.path(), url.query().map(|query| format!("?{query}")).unwrap_or_default());
