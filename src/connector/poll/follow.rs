@@ -9,6 +9,7 @@ use crate::connector::call::answer::{Judged, Meaning};
 use crate::connector::poll::{Follow, Poll, context};
 use crate::model::time::Time;
 use crate::ports::feed::Payload;
+use crate::ports::http::{HttpBody, HttpRequest};
 
 /// Pages of what is said of one thing.
 pub const PAGES_MAX: usize = 50;
@@ -89,7 +90,11 @@ impl<'a> Asking<'a> {
     }
 
     /// Whether the answer to this question was just given about the thing before: things of a page have it in common.
-    pub fn is_told(&mut self, address: Url) -> bool {
+    pub fn is_told(&mut self, request: &HttpRequest) -> bool {
+        if !matches!(request.body, HttpBody::None) {
+            return false;
+        }
+        let address = request.url.clone();
         let known = self.last.as_ref().filter(|(known, _)| *known == address).map(|(_, said)| said.clone());
         let Some(said) = known else {
             self.address = Some(address);

@@ -198,6 +198,9 @@ impl Player<'_> {
             let context = asking.context(item, reader.settings(), &self.session, self.stage.now);
             let filling = Filling { context: &context, secrets: reader.secrets(), token: Some(&self.token), files: &[] };
             let request = follow.call.render(&filling).map_err(|error| error.to_string())?;
+            if asking.is_told(&request) {
+                continue;
+            }
             self.asked.push(shown(&request));
             let exchange = more.next().ok_or("poll.toml: nothing answers what is asked of a thing of the list")?;
             let judged = follow.rules.judge(&self.answer(exchange)?, self.stage.now);

@@ -21,7 +21,6 @@ use crate::engines::poll::{PollParts, broken, json, person, refused};
 use crate::model::codes::Code;
 use crate::ports::BoxFuture;
 use crate::ports::feed::{Cursors, Feed, FeedBatch, FeedNews, Payload};
-use crate::ports::http::HttpBody;
 use crate::ports::pull::PullError;
 
 /// Parts of one poll at most.
@@ -351,8 +350,8 @@ impl Session {
                 follow.call.render(&Filling { context: &context, secrets: &parts.secrets, token, files: &[] })
             };
             // Where it leads does not depend on its token.
-            let somewhere = render(Some(&SecretString::default())).ok().filter(|request| matches!(request.body, HttpBody::None));
-            if somewhere.is_some_and(|request| asking.is_told(request.url)) {
+            let somewhere = render(Some(&SecretString::default())).ok();
+            if somewhere.is_some_and(|request| asking.is_told(&request)) {
                 continue;
             }
             let Asked { answer, judged, place } = parts.ask(&poll.name, &follow.call, &follow.rules, render).await?;
