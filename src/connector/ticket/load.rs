@@ -191,6 +191,7 @@ impl Loader<'_> {
             upload: maybe("upload", &calls.upload),
             attach: maybe("attach", &calls.attach),
             find_file: maybe("find_file", &calls.find_file),
+            note_duplicate: maybe("note_duplicate", &calls.note_duplicate),
             close_duplicate: maybe("close_duplicate", &calls.close_duplicate),
             create: create?,
             append: append?,

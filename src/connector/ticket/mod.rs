@@ -292,6 +292,9 @@ pub struct CallsSpec {
     /// Looks for a file by our id. As `find_entry`.
     #[serde(default)]
     pub find_file: Option<CallSpec>,
+    /// Says in the ticket `duplicate` that it goes on in `ticket`, where closing it cannot: made before `close_duplicate`.
+    #[serde(default)]
+    pub note_duplicate: Option<CallSpec>,
     /// Closes the ticket `duplicate`, with a link to `ticket`.
     #[serde(default)]
     pub close_duplicate: Option<CallSpec>,
@@ -427,6 +430,8 @@ pub struct Calls {
     pub attach: Option<TicketCall>,
     /// Looks for a file.
     pub find_file: Option<TicketCall>,
+    /// Says in a second ticket where it goes on.
+    pub note_duplicate: Option<TicketCall>,
     /// Closes a second ticket.
     pub close_duplicate: Option<TicketCall>,
 }

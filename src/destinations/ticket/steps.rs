@@ -317,10 +317,12 @@ impl Walk<'_> {
             self.look(&mut theirs).await?;
             put(&mut context, "seen", theirs.get("seen").cloned().unwrap_or(Value::Null));
             put(&mut context, "duplicate", json!({"id": other}));
-            match self.made(call, &context, &[]).await {
-                Ok(_) => {}
-                Err(trouble) if matches!(trouble.meaning, Some(Meaning::Missing | Meaning::Exists)) => {}
-                Err(trouble) => return Err(trouble),
+            for call in self.desk.options.system.calls.note_duplicate.iter().chain([call]) {
+                match self.made(call, &context, &[]).await {
+                    Ok(_) => {}
+                    Err(trouble) if matches!(trouble.meaning, Some(Meaning::Missing | Meaning::Exists | Meaning::Closed)) => {}
+                    Err(trouble) => return Err(trouble),
+                }
             }
         }
         tracing::warn!(messaging.destination.name = %self.desk.options.name, omnigate.tickets = others.len(), "second tickets closed");

@@ -2,6 +2,9 @@
 
 use crate::model::time::Time;
 
+/// Looks go on this long only where an index lags.
+pub(super) const LAGS_MS: i64 = 30_000;
+
 /// What to do about a send in doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {

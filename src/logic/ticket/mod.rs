@@ -12,7 +12,7 @@ mod looks;
 #[cfg(test)]
 mod tests;
 
-use crate::logic::ticket::looks::{Look, look};
+use crate::logic::ticket::looks::{LAGS_MS, Look, look};
 use crate::model::id::{ConversationId, EventId};
 use crate::model::ticket::{EntryState, Sent, TicketChange, TicketEntry, TicketKnown, TicketLink, TicketState};
 use crate::model::time::Time;
@@ -198,6 +198,7 @@ struct Volatile {
     /// The intention of this send is durable: send it.
     armed: Option<Target>,
     adopted: bool,
+    made: bool,
     dead: bool,
     dirty: bool,
 }
@@ -344,7 +345,7 @@ impl<'a> Flow<'a> {
         if self.now.armed == Some(Target::Entry(0)) {
             return Step::Append;
         }
-        if !link.checked && self.caps.verify {
+        if !link.checked && self.verifies() {
             return Step::FindTickets;
         }
         // Where it was sent before must be settled first: a ticket that was closed meanwhile may hold it.
@@ -403,6 +404,11 @@ impl<'a> Flow<'a> {
         self.put(TicketEntry { event: self.piece.event, piece, external, generation, entry: None, state, sent });
     }
 
+    /// Whether a second ticket is looked for now. An index that lags would not show one that was just made: the next message looks.
+    fn verifies(&self) -> bool {
+        self.caps.verify && !(self.now.made && self.caps.looks_ms.last() >= Some(&LAGS_MS))
+    }
+
     fn put(&mut self, entry: TicketEntry) {
         match self.entries.iter_mut().find(|known| known.piece == entry.piece) {
             Some(known) => *known = entry,
@@ -412,7 +418,7 @@ impl<'a> Flow<'a> {
 
     fn after_the_entry(&mut self, now: Time) -> Step {
         let unchecked = self.link.as_ref().is_some_and(|link| link.state == TicketState::Linked && !link.checked);
-        if unchecked && self.caps.verify {
+        if unchecked && self.verifies() {
             return Step::FindTickets;
         }
         if self.caps.attaches {
@@ -445,6 +451,7 @@ impl<'a> Flow<'a> {
                 false
             }
             Learnt::Created(found) => {
+                self.now.made = true;
                 let carried = self.caps.create_carries_first.then(|| found.entry.clone());
                 self.adopt(found, EntryState::Written, carried)
             }

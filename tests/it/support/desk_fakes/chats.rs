@@ -209,9 +209,6 @@ impl System for HelpScout {
     fn holds(&self, entry: &Entry, id: &str) -> bool {
         entry.text.contains(&format!("[{id}]"))
     }
-    fn folds(&self) -> bool {
-        false
-    }
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
         let (method, path) = ask.line();
         let missing = || Self::refuse(404, "Not Found");
@@ -266,10 +263,13 @@ impl System for HelpScout {
                 },
             }),
             ("PATCH", ["v2", "conversations", id]) => {
-                if ask.json()? != json!({"op": "replace", "path": "/status", "value": "active"}) {
-                    return Err("not opened".into());
+                let change = ask.json()?;
+                match text(&change, "/value")?.as_str() {
+                    _ if change["op"] != "replace" || change["path"] != "/status" => return Err("not the status".into()),
+                    "active" => room.reopen(word(id))?,
+                    "closed" => room.close_second(word(id))?,
+                    _ => return Err("neither opened nor closed".into()),
                 }
-                room.reopen(word(id))?;
                 Ok(answer(204, Value::Null))
             }
             ("POST", ["v2", "conversations", id, kind @ ("customer" | "notes")]) => {
@@ -278,6 +278,11 @@ impl System for HelpScout {
                     return Ok(Self::refuse(412, "Conversation has too many threads"));
                 }
                 let body = ask.json()?;
+                if *kind == "notes" && body["attachments"].is_null() {
+                    only(&body, "", &["text"])?;
+                    room.second_of(word(id), &text(&body, "/text")?, true)?;
+                    return Ok(answer(201, Value::Null).with("resource-id", room.id()));
+                }
                 only(&body, "", if *kind == "notes" { &["text", "attachments"] } else { &["customer", "text", "attachments"] })?;
                 let customer = *kind == "customer";
                 let author = if customer { Some(room.person(&text(&body, "/customer/email")?)) } else { None };

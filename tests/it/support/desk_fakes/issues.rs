@@ -217,7 +217,7 @@ impl System for JiraDesk {
         "jira-service"
     }
     fn settings(&self, url: &str) -> Value {
-        json!({"url": url, "email": "gateway@example.org", "service_desk_id": "5", "request_type_id": "20", "conversation_field": 10050, "reopen_transition": "11"})
+        json!({"url": url, "email": "gateway@example.org", "service_desk_id": "5", "request_type_id": "20", "conversation_field": 10050, "reopen_transition": "11", "close_transition": "41"})
     }
     fn secret(&self) -> (&'static str, &'static str) {
         ("api_token", "ji-secret-80")
@@ -247,9 +247,6 @@ impl System for JiraDesk {
     }
     fn told(&self) -> &'static [Told] {
         &JIRA
-    }
-    fn folds(&self) -> bool {
-        false
     }
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
         let (method, path) = ask.line();
@@ -293,11 +290,19 @@ impl System for JiraDesk {
                 }
             }),
             ("POST", ["rest", "api", "2", "issue", issue, "transitions"]) => {
-                if ask.json()? != json!({"transition": {"id": "11"}}) {
-                    return Err("not opened".into());
+                match ask.json()? {
+                    change if change == json!({"transition": {"id": "11"}}) => room.reopen(of_key(issue))?,
+                    change if change == json!({"transition": {"id": "41"}}) => room.close_second(of_key(issue))?,
+                    _ => return Err("no such transition".into()),
                 }
-                room.reopen(of_key(issue))?;
                 Ok(answer(204, Value::Null))
+            }
+            ("POST", ["rest", "api", "2", "issueLink"]) => {
+                let body = ask.json()?;
+                only(&body, "", &["type", "inwardIssue", "outwardIssue"])?;
+                let (from, to) = (text(&body, "/inwardIssue/key")?, text(&body, "/outwardIssue/key")?);
+                room.second_of(of_key(&from), &of_key(&to).to_string(), text(&body, "/type/name")? == "Duplicate")?;
+                Ok(answer(201, Value::Null))
             }
             ("POST", ["rest", "servicedeskapi", "servicedesk", "5", "attachTemporaryFile"]) => {
                 if ask.header("x-atlassian-token") != "no-check" {

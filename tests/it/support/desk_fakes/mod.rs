@@ -193,6 +193,26 @@ impl Room {
         Ok(())
     }
 
+    /// It is said of a ticket, where only agents see it, that another of the same conversation goes on in its place.
+    pub fn second_of(&mut self, id: u64, words: &str, hidden: bool) -> Result<(), String> {
+        let external = self.ticket(id)?.external.clone();
+        let first =
+            self.tickets.iter().find(|ticket| ticket.external == external && ticket.id != id && words.contains(&ticket.id.to_string()));
+        let first = first.filter(|_| hidden).ok_or(format!("no note in {id} about the other ticket"))?.id;
+        self.ticket(id)?.before = Some(first.to_string());
+        Ok(())
+    }
+
+    /// Closes a ticket of which that was said.
+    pub fn close_second(&mut self, id: u64) -> Result<(), String> {
+        let ticket = self.ticket(id)?;
+        if ticket.before.is_none() {
+            return Err(format!("ticket {id} is closed without a word"));
+        }
+        (ticket.closed, ticket.gone) = (true, true);
+        Ok(())
+    }
+
     /// Somebody with our key.
     pub fn person(&mut self, key: &str) -> u64 {
         if let Some((id, _)) = self.people.iter().find(|(_, known)| *known == key) {

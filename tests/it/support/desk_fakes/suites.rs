@@ -318,9 +318,6 @@ impl System for Freshdesk {
     fn follows_merged(&self) -> bool {
         false
     }
-    fn folds(&self) -> bool {
-        false
-    }
     fn fields(&self) -> &'static [&'static str] {
         &["ticket field"]
     }
@@ -346,10 +343,11 @@ impl System for Freshdesk {
                 Ok(answer(201, json!({"id": 1})))
             }
             ("PUT", ["api", "v2", "tickets", id]) => {
-                if ask.json()? != json!({"status": 2}) {
-                    return Err("not opened".into());
+                match ask.json()? {
+                    change if change == json!({"status": 2}) => room.reopen(word(id))?,
+                    change if change == json!({"status": 5}) => room.close_second(word(id))?,
+                    _ => return Err("neither opened nor closed".into()),
                 }
-                room.reopen(word(id))?;
                 Ok(answer(200, json!({})))
             }
             ("GET", ["api", "v2", "contacts"]) => {
@@ -400,6 +398,12 @@ impl System for Freshdesk {
                 Some(ticket) => answer(200, json!({"id": ticket.id, "status": ticket.pick([2, 3, 4, 5])})),
                 None => answer(404, Value::Null),
             }),
+            ("POST", ["api", "v2", "tickets", id, "notes"]) if ask.header("content-type") == "application/json" => {
+                let body = ask.json()?;
+                only(&body, "", &["body", "private"])?;
+                room.second_of(word(id), &text(&body, "/body")?, body["private"] == true)?;
+                Ok(answer(201, json!({"id": room.id()})))
+            }
             ("POST", ["api", "v2", "tickets", id, "notes"]) => {
                 let (values, files) = fields(ask.parts()?, &["body", "private", "incoming", "user_id", "attachments[]"])?;
                 let customer = values["private"] == "false";
