@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -200,4 +201,64 @@ async fn a_letter_that_comes_twice_is_one_entry_only_with_the_step_before_rt_mai
     let mut away = once.clone();
     away[3] = "http://127.0.0.1:1".to_owned();
     assert_eq!(run(&away, &letter("five", "")), Some(75));
+}
+
+/// Request Tracker, or the step before its gateway, is killed while a letter is being written, at another moment each time; then the mail
+/// server tries again, as it does.
+#[tokio::test]
+async fn a_letter_is_one_ticket_whenever_rt_or_the_step_is_killed() {
+    let Some(mut desk) = Desk::rt().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = once(&desk, folder.path());
+    let patience = command.iter().position(|word| word == "--patience").unwrap();
+    command[patience + 1] = "2".to_owned();
+    let begin = |letter: &str| {
+        let mut child = Command::new(&command[0])
+            .args(&command[1..])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(letter.as_bytes()).unwrap();
+        child
+    };
+    // How long a letter takes when nothing is in its way: the kills are spread over that.
+    let letter = |number: u64| {
+        format!(
+            "From: ana@example.org\nTo: support@example.org\nSubject: Hello\nMessage-ID: <kill-{number}@gw.example.org>\n\nletter {number}\n"
+        )
+    };
+    let from = std::time::Instant::now();
+    assert!(begin(&letter(0)).wait().unwrap().success());
+    let takes = from.elapsed();
+    const KILLS: u64 = 8;
+    let mut cut = 0;
+    for number in 1..=KILLS {
+        let mut child = begin(&letter(number));
+        tokio::time::sleep(takes * u32::try_from(number).unwrap() / u32::try_from(KILLS + 1).unwrap()).await;
+        if number % 2 == 0 {
+            desk.kill();
+            cut += u64::from(!child.wait().unwrap().success());
+            desk.launch_rt().await;
+        } else {
+            let killed = Command::new("kill").args(["-9", "--", &format!("-{}", child.id())]).status().unwrap();
+            cut += u64::from(killed.success() && !child.wait().unwrap().success());
+        }
+        let begun = std::time::Instant::now();
+        while !begin(&letter(number)).wait().unwrap().success() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "letter {number} is never taken");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+    assert!(cut > 0, "no letter was cut");
+    let list = desk.get("/REST/2.0/tickets?query=Queue%3D%27Support%27&orderby=id&per_page=100").await;
+    let mut said = Vec::new();
+    for ticket in list["items"].as_array().unwrap() {
+        said.extend(System::Rt.entries(&desk, ticket["id"].as_str().unwrap()).await.into_iter().map(|entry| entry.text.trim().to_owned()));
+    }
+    said.sort();
+    let wanted: Vec<String> = (0..=KILLS).map(|number| format!("letter {number}")).collect();
+    assert_eq!(said, wanted, "{cut} letters were cut");
 }

@@ -2,6 +2,7 @@
 //! gives is kept below `target/test-servers`, so that only the first start on a machine is slow.
 
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -40,18 +41,24 @@ fn start(script: &str, name: &str, more: &[String]) -> (tempfile::TempDir, Child
 fn start_by(program: &str, script: &str, name: &str, more: &[String]) -> (tempfile::TempDir, Child, SocketAddr) {
     let folder = tempfile::Builder::new().prefix(&format!("omnigate-{name}-")).tempdir().unwrap();
     let address = free_address();
-    let log = std::fs::File::create(folder.path().join("server.log")).unwrap();
-    let child = Command::new(program)
+    let child = run(program, script, folder.path(), address, more);
+    (folder, child, address)
+}
+
+/// A server over the folder, in a process group of its own with its workers.
+fn run(program: &str, script: &str, folder: &Path, address: SocketAddr, more: &[String]) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(folder.join("server.log")).unwrap();
+    Command::new(program)
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(script))
-        .arg(folder.path())
+        .arg(folder)
         .arg(address.port().to_string())
         .args(more)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
+        .process_group(0)
         .spawn()
-        .unwrap();
-    (folder, child, address)
+        .unwrap()
 }
 
 impl Desk {
@@ -68,6 +75,19 @@ impl Desk {
         desk.proof = ("authorization".into(), format!("token {token}"));
         desk.answers("/REST/2.0/rt").await;
         Some(desk)
+    }
+
+    /// Request Tracker ends with all its workers, whatever they are doing.
+    pub fn kill(&mut self) {
+        let group = format!("-{}", self.child.id());
+        assert!(Command::new("kill").args(["-9", "--", &group]).status().unwrap().success());
+        self.child.wait().unwrap();
+    }
+
+    /// Request Tracker once more, with what it had on disk.
+    pub async fn launch_rt(&mut self) {
+        self.child = run("bash", "rt.sh", self.folder.path(), self.address, &[]);
+        self.answers("/REST/2.0/rt").await;
     }
 
     /// Redmine; `None`, loudly, where it is not installed.
