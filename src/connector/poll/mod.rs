@@ -193,7 +193,9 @@ impl Poll {
 /// What fills a poll's requests.
 pub fn context(settings: &Value, part: &Value, cursor: &Value, page: &Value, session: &Value, now: Time) -> Value {
     let iso_s = Time(now.seconds().saturating_mul(1_000)).to_string().replace(".000Z", "Z");
-    let moment = json!({"s": now.seconds(), "ms": now.0, "iso": now.to_string(), "iso_s": iso_s});
+    // Some platforms take no zone: they mean UTC.
+    let utc_s = iso_s.trim_end_matches('Z');
+    let moment = json!({"s": now.seconds(), "ms": now.0, "iso": now.to_string(), "iso_s": iso_s, "utc_s": utc_s});
     json!({"settings": settings, "part": part, "cursor": cursor, "page": page, "session": session, "now": moment})
 }
 
