@@ -43,6 +43,7 @@ mod mail_foreign;
 mod mail_fuzz;
 mod mail_large;
 mod mail_loops;
+mod mail_memory;
 mod media;
 mod poll_faults;
 mod polls;
