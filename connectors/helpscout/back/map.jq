@@ -10,7 +10,7 @@ def thread($conversation):
   elif (.type == "message" or .type == "chat") and (.state // "published") == "published" then {
     kind: "entry", ticket: $conversation, key: .id, mark: mark, sent_at: .createdAt, html: .body,
     author: (if .createdBy.type == "user" then "agent" else "system" end),
-    from: {address: "helpscout:\(.createdBy.id // 0)", name: ([.createdBy.first, .createdBy.last | strings | select(. != "")] | join(" ") | if . == "" then null else . end)}
+    from: {address: "helpscout:\(.createdBy.id // 0)", name: "\(.createdBy.first // "") \(.createdBy.last // "")"}
   }
   else ignored("not_told") end;
 
@@ -20,7 +20,9 @@ def status:
 def conversation:
   .id as $id
   | (if .status == "closed" then .closedAt // .userUpdatedAt else .userUpdatedAt end) as $at
-  | [ ([(.follow[]?, .) | ._embedded.threads[]?] | sort_by(.createdAt) | .[] | thread($id)),
+  # The newest come first.
+  | [ ((.follow // []) | reverse | .[] | (._embedded.threads // []) | reverse | .[] | thread($id)),
+      ((._embedded.threads // []) | reverse | .[] | thread($id)),
       (select(.status != null and $at != null) | {kind: "ticket", ticket: $id, key: $at, state: (.status | status), sent_at: $at}) ]
   | if . == [] then ignored("not_told") else .[] end;
 

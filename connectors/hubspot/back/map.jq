@@ -17,7 +17,8 @@ def ticket:
     (($is.hs_merged_object_ids // "") | split(";")[] | select(. != "")
       | {kind: "ticket", ticket: ., key: "into \($id)", state: "merged", into: $id, sent_at: $is.hs_lastmodifieddate});
 
-def tickets: [.follow.associations.tickets.results[]?.id] | unique;
+# A ticket is there once for each kind of association.
+def tickets: reduce .follow.associations.tickets.results[]?.id as $id ([]; . - [$id] + [$id]);
 
 def by: {
   address: "hubspot:\(.hubspot_owner_id // "unknown")",

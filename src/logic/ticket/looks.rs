@@ -2,7 +2,7 @@
 
 use crate::model::time::Time;
 
-/// Looks go on this long only where an index lags.
+/// Looks go on for longer than this only where an index lags.
 pub(super) const LAGS_MS: i64 = 30_000;
 
 /// What to do about a send in doubt.
