@@ -71,6 +71,7 @@ mod sender_check;
 mod server;
 mod store;
 mod strace;
+mod stream_faults;
 mod streams;
 mod subscribe;
 mod subscribe_faults;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
+use crate::support::bad_link::{BadLink, Faults};
 use crate::support::chat_servers;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::http1::{self, Message};
@@ -221,6 +222,53 @@ async fn prosody_keeps_what_was_said_meanwhile_and_nothing_comes_twice() {
         }
         came_once(&receiver, &daemon, &texts).await;
     }
+}
+
+/// A link to a server that is cut again and again, in the middle of whatever comes.
+fn cut_link(server: SocketAddr, cut_after: usize) -> BadLink {
+    BadLink::start(server.port(), Faults { cut_after: Some(cut_after), cuts: 6, delay: Duration::ZERO })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prosody_over_a_link_that_is_cut_again_and_again_loses_and_doubles_nothing() {
+    let Some(server) = chat_servers::prosody() else { return };
+    let receiver = Receiver::start().await;
+    let mut zoe = Jabber::connect(server.address, "zoe").await;
+    // Past the log-in, and never to the end of the archive.
+    let link = cut_link(server.address, 9_000);
+    let channel = format!(
+        "connector = \"xmpp\"\nmode = \"stream\"\naccount = \"desk@localhost\"\n[settings]\njid = \"desk@localhost\"\nserver = \"127.0.0.1:{}\"\ntls = \"none\"\nnick = \"desk\"\n[secrets]\npassword = {{ env = \"CHAT_SECRET\" }}\n",
+        link.port
+    );
+    let daemon = Daemon::start(setup(&receiver, channel, "pw-1")).await;
+    daemon.channel_running("chat").await;
+    let texts: Vec<String> = (0..150).map(|number| format!("message {number}")).collect();
+    for (number, text) in texts.iter().enumerate() {
+        zoe.write("desk@localhost", "chat", number, text).await;
+    }
+    zoe.done().await;
+    came_once(&receiver, &daemon, &texts).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inspircd_over_a_link_that_is_cut_again_and_again_loses_and_doubles_nothing() {
+    let Some(server) = chat_servers::inspircd() else { return };
+    let receiver = Receiver::start().await;
+    let mut zoe = Client::connect(server.address, "zoe").await;
+    zoe.say("JOIN #help").await;
+    zoe.until(" 366 ").await;
+    zoe.say("MODE #help +H 200:1h").await;
+    zoe.until("+H").await;
+    let link = cut_link(server.address, 9_000);
+    let daemon = Daemon::start(setup(&receiver, irc(SocketAddr::from(([127, 0, 0, 1], link.port))), "")).await;
+    daemon.channel_running("chat").await;
+    let texts: Vec<String> = (0..150).map(|number| format!("message {number}")).collect();
+    for text in &texts {
+        zoe.say(&format!("PRIVMSG #help :{text}")).await;
+    }
+    zoe.say("PING :done").await;
+    zoe.until("PONG").await;
+    came_once(&receiver, &daemon, &texts).await;
 }
 
 struct Homeserver(SocketAddr);

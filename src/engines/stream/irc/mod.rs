@@ -85,6 +85,7 @@ pub async fn connect(settings: &StreamSettings, cursors: &Cursors) -> Result<Ses
         batches: BTreeMap::new(),
         since: cursors.get(LAST).cloned(),
         history: VecDeque::new(),
+        naming: false,
         asking: None,
         silence: Silence::new(Some((ASK_AFTER, ANSWER_WITHIN)), None, Instant::now()),
     };
@@ -97,6 +98,14 @@ pub fn place(server: &str, port: u16) -> Result<(String, u16), PullError> {
     let url = url::Url::parse(&format!("x://{server}")).map_err(|_| wrong())?;
     let host = url.host_str().map(|host| host.trim_matches(['[', ']']).to_owned()).filter(|host| !host.is_empty());
     Ok((host.ok_or_else(wrong)?, url.port().unwrap_or(port)))
+}
+
+/// What a batch holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Batch {
+    History,
+    Targets,
+    Other,
 }
 
 struct Irc {
@@ -118,12 +127,14 @@ struct Irc {
     joining: BTreeSet<String>,
     rejoin: Vec<String>,
     again_at: Option<Instant>,
-    /// Open batches: reference → whether it is history.
-    batches: BTreeMap<String, bool>,
+    /// Open batches: reference → what they hold.
+    batches: BTreeMap<String, Batch>,
     /// Time of the last line of the run before.
     since: Option<String>,
     /// Rooms and persons whose history is to be asked for.
     history: VecDeque<(String, String)>,
+    /// Who wrote to us alone meanwhile is being asked for.
+    naming: bool,
     /// What is being asked for: where, lines so far, time of the last.
     asking: Option<(String, usize, String)>,
     silence: Silence,
@@ -206,6 +217,7 @@ impl Irc {
                 self.history.extend(rooms);
                 // Who wrote to us alone meanwhile; the answers name them.
                 let until = self.clock.now().plus_ms(60_000);
+                self.naming = true;
                 Self::say(out, &format!("CHATHISTORY TARGETS timestamp={since} timestamp={until} {HISTORY_LINES}"));
             }
             Some(_) => {}
@@ -234,22 +246,38 @@ impl Irc {
         let name = line.param(0);
         if let Some(open) = name.strip_prefix('+') {
             if self.batches.len() < 100 {
-                self.batches.insert(open.to_owned(), line.param(1).ends_with("chathistory"));
+                let kind = match line.param(1) {
+                    kind if kind.ends_with("chathistory") => Batch::History,
+                    kind if kind.ends_with("chathistory-targets") => Batch::Targets,
+                    _ => Batch::Other,
+                };
+                self.batches.insert(open.to_owned(), kind);
             }
-        } else if let Some(done) = name.strip_prefix('-')
-            && self.batches.remove(done) == Some(true)
-            && let Some((target, lines, last)) = self.asking.take()
-        {
-            // A full page: there may be another.
-            if lines >= HISTORY_LINES {
-                self.history.push_front((target, last));
-            }
-            self.ask_history(out);
+            return;
         }
+        match name.strip_prefix('-').and_then(|done| self.batches.remove(done)) {
+            Some(Batch::History) => {
+                let Some((target, lines, last)) = self.asking.take() else { return };
+                // A full page: there may be another.
+                if lines >= HISTORY_LINES {
+                    self.history.push_front((target, last));
+                }
+            }
+            Some(Batch::Targets) => {}
+            Some(Batch::Other) | None => return,
+        }
+        // Questions are answered in their order, and the one for names was the first.
+        self.naming = false;
+        self.ask_history(out);
+    }
+
+    /// History is still to come: what is said meanwhile does not stand for it.
+    fn is_owed(&self) -> bool {
+        self.naming || self.asking.is_some() || !self.history.is_empty()
     }
 
     fn message(&mut self, line: &Line<'_>, frame: &Bytes, now: Instant, out: &mut Deeds) {
-        let historic = line.tag("batch").is_some_and(|batch| self.batches.get(batch) == Some(&true));
+        let historic = line.tag("batch").is_some_and(|batch| self.batches.get(batch) == Some(&Batch::History));
         let time = line.tag("time").map_or_else(|| self.clock.now().to_string(), str::to_owned);
         if historic && let Some((_, lines, last)) = &mut self.asking {
             *lines += 1;
@@ -257,7 +285,8 @@ impl Irc {
         }
         // What a server plays back by itself at the very first join was there before us.
         out.payload(frame.clone(), self.plan.content_type, historic && self.since.is_none(), now);
-        if !historic || self.history.is_empty() {
+        let covers = if historic { self.history.is_empty() && !self.naming } else { !self.is_owed() };
+        if covers {
             out.remember(LAST, time, now);
         }
     }
@@ -334,7 +363,9 @@ impl Talk for Irc {
             }
             // History that cannot be had is no reason to wait for it.
             "FAIL" if line.param(0) == "CHATHISTORY" => {
-                self.asking = None;
+                if !std::mem::take(&mut self.naming) {
+                    self.asking = None;
+                }
                 self.ask_history(out);
             }
             "PRIVMSG" => self.message(&line, &frame, now, out),
