@@ -1,4 +1,4 @@
-# Discord: frames of the Gateway ({op, t, s, d}), and interactions ({type, data, …}).
+# Discord: frames of the Gateway ({op, t, s, d}), interactions ({type, data, …}), and pages of a channel's history.
 
 def person: {address: "discord:\(.id)", name: (.global_name // .username), handle: .username};
 
@@ -39,4 +39,8 @@ def interaction: if .type == 2 or .type == 5 then {
   elif .type == 3 or .type == 4 then ignored("component")
   else ignored("unsupported_kind") end;
 
-if has("op") then frame else interaction end
+# A page of a channel's history, which does not say the server. A message that was changed meanwhile is an edit: the first we hear of it, or a
+# change of what is known.
+def history: .[] | objects | . + {guild_id: $settings.guild} | if .edited_timestamp != null then updated else created end;
+
+if isarray then history elif has("op") then frame else interaction end

@@ -72,6 +72,7 @@ mod server;
 mod store;
 mod strace;
 mod stream_faults;
+mod stream_gaps;
 mod streams;
 mod subscribe;
 mod subscribe_faults;

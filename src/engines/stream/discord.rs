@@ -201,7 +201,10 @@ impl Gateway {
         (self.session, self.sequence) = (None, None);
         [SESSION, RESUME, SEQUENCE].iter().for_each(|name| out.forget(name, now));
         out.again = Some(INVALID_MIN + INVALID_SPREAD.mul_f64(self.random.unit()));
-        out.notes.push((Code::ConnectionLost, format!("{}: the session cannot be resumed, what was said meanwhile is missed", self.place)));
+        out.notes.push((
+            Code::ConnectionLost,
+            format!("{}: the session cannot be resumed, and what was said meanwhile is not repeated", self.place),
+        ));
     }
 }
 

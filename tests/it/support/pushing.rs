@@ -1,5 +1,7 @@
 //! Platforms that push over a websocket, as they behave on a bad day: they close when they like, say things twice, and go on after
-//! a new connection with what was not acknowledged (Slack) or with what the session has not seen (Discord).
+//! a new connection with what was not acknowledged (Slack) or with what the session has not seen (Discord). Who asks gets the history.
+
+mod history;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -35,11 +37,21 @@ pub struct Book {
     pub sessions: usize,
     /// Sessions that went on where an earlier connection ended.
     pub resumed: usize,
+    /// Sessions that began (Discord).
+    pub identified: usize,
+    /// What was said before the session began.
+    before: usize,
+    /// The session is not known any more (Discord).
+    pub invalid: bool,
+    /// What was asked for over HTTP.
+    pub asked: Vec<String>,
 }
 
 struct Shared {
     book: Mutex<Book>,
     count: watch::Sender<usize>,
+    /// Odd: nobody can connect. Connections end that began under another number.
+    away: watch::Sender<u64>,
     manner: Manner,
     moody: bool,
     address: SocketAddr,
@@ -62,7 +74,8 @@ impl Pusher {
     pub async fn start(manner: Manner, moody: bool, seed: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { book: Mutex::default(), count: watch::channel(0).0, manner, moody, address });
+        let shared =
+            Arc::new(Shared { book: Mutex::default(), count: watch::channel(0).0, away: watch::channel(0).0, manner, moody, address });
         let inner = shared.clone();
         let task = tokio::spawn(async move {
             let mut dice = Dice::new(seed);
@@ -94,6 +107,25 @@ impl Pusher {
         self.shared.count.send_replace(count);
     }
 
+    /// Somebody writes what is never pushed: the platform gave up on it, only its history has it (Slack).
+    pub fn say_unheard(&self, text: &str) {
+        let mut book = self.book();
+        let number = book.said.len();
+        let event = message(self.shared.manner, number, text);
+        book.said.push(event);
+        book.acked.insert(number);
+    }
+
+    /// Connections end, and there are no new ones until it is back.
+    pub fn away(&self, away: bool) {
+        self.shared.away.send_modify(|number| *number += u64::from(away != (*number % 2 == 1)));
+    }
+
+    /// How often something was asked for over HTTP.
+    pub fn asked(&self, what: &str) -> usize {
+        self.book().asked.iter().filter(|target| target.starts_with(what)).count()
+    }
+
     /// What it remembers.
     pub fn book(&self) -> MutexGuard<'_, Book> {
         self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
@@ -119,7 +151,8 @@ impl Pusher {
 fn message(manner: Manner, number: usize, text: &str) -> Value {
     match manner {
         Manner::Slack => {
-            let ts = format!("1700000{number:03}.000100");
+            let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+            let ts = format!("{seconds}.{:06}", number + 1);
             let event = json!({"type": "message", "channel": "C0001", "channel_type": "channel", "user": "U0001", "text": text, "ts": ts});
             let payload = json!({"type": "event_callback", "team_id": "T0001", "event_id": format!("Ev{number:04}"), "event_time": 1_700_000_000, "event": event});
             json!({"type": "events_api", "envelope_id": format!("env-{number}"), "accepts_response_payload": false, "payload": payload})
@@ -141,6 +174,13 @@ async fn serve(mut stream: TcpStream, shared: &Shared, mood: u64) -> Done {
     let mut head = [0; 4096];
     let read = stream.peek(&mut head).await?;
     let line = String::from_utf8_lossy(&head[..read]).into_owned();
+    let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    shared.book.lock().unwrap().asked.push(target.clone());
+    let mut away = shared.away.subscribe();
+    let began = *away.borrow();
+    if began % 2 == 1 {
+        return Ok(());
+    }
     let socket = format!("ws://{}/link", shared.address);
     let answer = match shared.manner {
         Manner::Slack if line.starts_with("POST /apps.connections.open") => {
@@ -150,13 +190,21 @@ async fn serve(mut stream: TcpStream, shared: &Shared, mood: u64) -> Done {
         Manner::Discord if line.starts_with("GET /gateway/bot") => {
             json!({"url": socket, "shards": 1, "session_start_limit": {"total": 1000, "remaining": 900, "reset_after": 1000, "max_concurrency": 1}})
         }
-        _ => {
+        _ if target.starts_with("/link") => {
             let line = tokio_tungstenite::accept_async(stream).await?;
-            return match shared.manner {
-                Manner::Slack => slack(line, shared, Dice::new(mood)).await,
-                Manner::Discord => discord(line, shared, Dice::new(mood)).await,
+            let talk = async {
+                match shared.manner {
+                    Manner::Slack => slack(line, shared, Dice::new(mood)).await,
+                    Manner::Discord => discord(line, shared, Dice::new(mood)).await,
+                }
+            };
+            return tokio::select! {
+                done = talk => done,
+                _ = away.wait_for(|now| *now != began) => Ok(()),
             };
         }
+        Manner::Slack => history::slack(&shared.book.lock().unwrap().said, &target),
+        Manner::Discord => history::discord(&shared.book.lock().unwrap().said, &target),
     };
     let body = answer.to_string();
     let mut sink = [0; 4096];
@@ -218,15 +266,22 @@ async fn discord(mut socket: Socket, shared: &Shared, mut dice: Dice) -> Done {
             Some(2) => {
                 assert_eq!((&frame["d"]["token"], &frame["d"]["intents"]), (&json!("b0t"), &json!(38_401)));
                 // A new session sees what is said from now on.
+                shared.book.lock().unwrap().identified += 1;
                 let ready = json!({"session_id": "s1", "resume_gateway_url": format!("ws://{}/link", shared.address)});
                 put(&mut socket, &json!({"op": 0, "t": "READY", "s": 1, "d": ready})).await?;
-                break shared.book.lock().unwrap().said.len();
+                let mut book = shared.book.lock().unwrap();
+                book.before = book.said.len();
+                break book.before;
+            }
+            Some(6) if std::mem::take(&mut shared.book.lock().unwrap().invalid) => {
+                put(&mut socket, &json!({"op": 9, "d": false})).await?;
             }
             Some(6) => {
                 assert_eq!(frame["d"]["session_id"], "s1");
                 shared.book.lock().unwrap().resumed += 1;
                 // What the session has seen already comes once more, as it may.
-                break usize::try_from(frame["d"]["seq"].as_u64().unwrap())?.saturating_sub(3);
+                let from = usize::try_from(frame["d"]["seq"].as_u64().unwrap())?.saturating_sub(3);
+                break from.max(shared.book.lock().unwrap().before);
             }
             _ => {}
         }
