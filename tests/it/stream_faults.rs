@@ -13,7 +13,7 @@ use crate::support::daemon::{Daemon, Setup};
 use crate::support::platform::{Answer, Platform, query, said};
 use crate::support::receiver::{Book, Receiver};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn setup(receiver: &Receiver, channel: String) -> Setup {
     let mut setup = Setup::all_to(&receiver.url());

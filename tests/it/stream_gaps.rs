@@ -7,7 +7,7 @@ use crate::support::daemon::{Daemon, Setup};
 use crate::support::pushing::{Manner, Pusher};
 use crate::support::receiver::Receiver;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn setup(receiver: &Receiver, channel: String) -> Setup {
     let mut setup = Setup::all_to(&receiver.url());

@@ -34,6 +34,8 @@ pub struct Gap {
     not_before: Instant,
     first_until: Instant,
     failures: u32,
+    /// It was told that it fails.
+    told: bool,
     filled: bool,
 }
 
@@ -41,7 +43,7 @@ impl Gap {
     /// A gap that `source` fills.
     pub fn new(source: Arc<dyn FeedSource>) -> Self {
         let now = Instant::now();
-        Self { source, feed: None, asked: None, not_before: now, first_until: now + FIRST_WITHIN, failures: 0, filled: false }
+        Self { source, feed: None, asked: None, not_before: now, first_until: now + FIRST_WITHIN, failures: 0, told: false, filled: false }
     }
 
     /// Whether everything was asked for.
@@ -73,6 +75,9 @@ impl Gap {
                     self.filled = feed.as_ref().is_some_and(|feed| feed.is_through());
                     self.not_before = Instant::now() + span;
                     self.feed = feed;
+                    if self.filled && std::mem::take(&mut self.told) {
+                        return Some(FeedNews::Mended);
+                    }
                 }
                 Ok(news) => {
                     (self.feed, self.failures) = (feed, 0);
@@ -84,7 +89,7 @@ impl Gap {
         None
     }
 
-    /// It begins anew after a while; the first failure is told.
+    /// It begins anew after a while; that it fails is told once.
     fn failed(&mut self, error: &PullError) -> Option<FeedNews> {
         let after = match error {
             PullError::Lost { after, .. } => after.unwrap_or_default(),
@@ -95,7 +100,8 @@ impl Gap {
         (self.not_before, self.first_until) = (now + pause, now);
         self.failures += 1;
         let code: Code = error.code();
-        (self.failures == 1).then(|| FeedNews::Note { code, detail: format!("what was missed is not asked for: {error}") })
+        (!std::mem::replace(&mut self.told, true))
+            .then(|| FeedNews::Note { code, detail: format!("what was missed is not asked for: {error}") })
     }
 }
 
