@@ -1,5 +1,5 @@
-//! What comes back from ticket systems by signed hooks, against strict fakes: Zammad, Jira Service Management, HubSpot, Chatwoot. What a
-//! poll brings, too, is one message.
+//! What comes back from ticket systems by signed hooks, against strict fakes: Zammad, Jira Service Management, HubSpot, Chatwoot, GitHub
+//! issues, Help Scout. What a poll brings, too, is one message.
 
 use std::time::Duration;
 
@@ -33,6 +33,12 @@ fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+fn sha1(secret: &str, text: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
 fn sha256(secret: &str, text: &str) -> Vec<u8> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(text.as_bytes());
@@ -48,9 +54,7 @@ fn zammad() -> Hook {
         system: &suites::Zammad,
         secret: "hook_token",
         headers: |secret, body| {
-            let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).unwrap();
-            mac.update(body.as_bytes());
-            vec![("x-hub-signature", format!("sha1={}", hex(mac.finalize().into_bytes()))), ("x-zammad-trigger", "Gateway".into())]
+            vec![("x-hub-signature", format!("sha1={}", hex(sha1(secret, body)))), ("x-zammad-trigger", "Gateway".into())]
         },
         entry: Some(|of, entry| {
             let by = json!({"id": 3, "firstname": "Marc", "lastname": "Agent"});
@@ -124,6 +128,37 @@ fn chatwoot() -> Hook {
             let status = ticket.pick(["open", "pending", "resolved", "resolved"]);
             json!({"event": "conversation_status_changed", "id": ticket.id, "status": status, "updated_at": ticket.state_ms as f64 / 1000.0})
         },
+    }
+}
+
+fn github() -> Hook {
+    Hook {
+        system: &issues::GitHub,
+        secret: "hook_secret",
+        headers: |secret, body| {
+            vec![("x-hub-signature-256", format!("sha256={}", hex(sha256(secret, body)))), ("x-github-delivery", "d1".into())]
+        },
+        entry: Some(
+            |ticket, entry| json!({"action": "created", "issue": issues::hub_issue(ticket), "comment": issues::hub_comment(ticket, entry)}),
+        ),
+        state: |ticket| json!({"action": "closed", "issue": issues::hub_issue(ticket)}),
+    }
+}
+
+fn helpscout() -> Hook {
+    Hook {
+        system: &chats::HelpScout,
+        secret: "hook_secret",
+        headers: |secret, body| {
+            let signature = base64::engine::general_purpose::STANDARD.encode(sha1(secret, body));
+            vec![("x-helpscout-signature", signature), ("x-helpscout-event", "convo.agent.reply.created".into())]
+        },
+        entry: Some(|ticket, entry| {
+            let mut conversation = chats::scout_conversation(ticket).unwrap();
+            conversation["_embedded"] = json!({"threads": [chats::scout_thread(ticket, entry)]});
+            conversation
+        }),
+        state: |ticket| chats::scout_conversation(ticket).unwrap(),
     }
 }
 
@@ -206,6 +241,16 @@ async fn jira_by_its_webhooks() {
 #[tokio::test]
 async fn hubspot_by_its_subscriptions() {
     what_comes_by_hook_and_poll_is_one_message(hubspot()).await;
+}
+
+#[tokio::test]
+async fn github_by_its_webhooks() {
+    what_comes_by_hook_and_poll_is_one_message(github()).await;
+}
+
+#[tokio::test]
+async fn helpscout_by_its_webhooks() {
+    what_comes_by_hook_and_poll_is_one_message(helpscout()).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::told::{List, Row, Told, count};
+use super::told::{Hand, List, Page, Row, Told, count, iso_s, ms_of};
 use super::{Answer, Ask, Entry, Room, System, Ticket, answer, decoded, fields, number, only, text};
 
 pub struct Chatwoot;
@@ -172,6 +172,66 @@ impl System for Chatwoot {
     }
 }
 
+/// Conversations of the inbox that changed, in pages of 25.
+fn scout_changes(ask: &Ask) -> Result<Option<List>, String> {
+    if !ask.q("customFieldsByIds").is_empty() {
+        return Ok(None);
+    }
+    if (ask.q("mailbox"), ask.q("status"), ask.q("sortField"), ask.q("sortOrder")) != ("85", "all", "modifiedAt", "desc") {
+        return Err("inbox, status or order".into());
+    }
+    let skip = (count(ask.q("page"), 1)? - 1) * 25;
+    let since_ms = ms_of(ask.q("modifiedSince"))?;
+    Ok(Some(List { since_ms, newest_first: true, unit_ms: 1000, skip, take: 25, ..List::default() }))
+}
+
+pub fn scout_conversation(ticket: &Ticket) -> Option<Value> {
+    let status = ticket.pick(["active", "pending", "closed", "closed"]);
+    let closed = ticket.is_done().then(|| iso_s(ticket.state_ms));
+    Some(json!({"id": ticket.id, "threads": ticket.entries.len(), "state": "published", "status": status, "mailboxId": 85,
+        "userUpdatedAt": iso_s(ticket.updated_ms), "closedAt": closed, "customFields": [{"id": 3, "value": ticket.external}]}))
+}
+
+/// What the gateway writes for a customer is hers.
+pub fn scout_thread(_: &Ticket, entry: &Entry) -> Option<Value> {
+    let (kind, by) = match entry.hand {
+        _ if entry.customer => ("customer", json!({"id": entry.author, "type": "customer", "first": "Ana", "last": "Example"})),
+        Hand::Agent if entry.public => ("message", json!({"id": 4, "type": "user", "first": "Marc", "last": "Agent"})),
+        _ => ("note", json!({"id": 4, "type": "user", "first": "Marc", "last": "Agent"})),
+    };
+    Some(json!({"id": entry.id, "type": kind, "state": "published", "body": entry.text, "createdBy": by, "createdAt": iso_s(entry.at_ms)}))
+}
+
+/// Where nothing is found there is no `_embedded`.
+fn scout_page(page: &Page, name: &str) -> Value {
+    let number = page.list.skip / 25 + 1;
+    let mut answer = json!({"page": {"size": 25, "totalElements": page.total, "totalPages": page.total.div_ceil(25), "number": number}});
+    if page.total > 0 {
+        answer["_embedded"] = json!({name: page.rows});
+    }
+    answer
+}
+
+static HELPSCOUT: [Told; 2] = [
+    Told {
+        method: "GET",
+        path: "v2/conversations",
+        list: scout_changes,
+        row: Row::Ticket(scout_conversation),
+        answer: |page| scout_page(page, "conversations"),
+    },
+    Told {
+        method: "GET",
+        path: "v2/conversations/*/threads",
+        list: |ask| {
+            let skip = (count(ask.q("page"), 1)? - 1) * 25;
+            Ok(Some(List { ticket: Some(word(&ask.path[2])), newest_first: true, skip, take: 25, ..List::default() }))
+        },
+        row: Row::Entry(scout_thread),
+        answer: |page| scout_page(page, "threads"),
+    },
+];
+
 impl HelpScout {
     fn refuse(status: u16, words: &str) -> Answer {
         answer(
@@ -208,6 +268,9 @@ impl System for HelpScout {
     }
     fn holds(&self, entry: &Entry, id: &str) -> bool {
         entry.text.contains(&format!("[{id}]"))
+    }
+    fn told(&self) -> &'static [Told] {
+        &HELPSCOUT
     }
     fn answer(&self, ask: &Ask, room: &mut Room) -> Result<Answer, String> {
         let (method, path) = ask.line();
@@ -256,10 +319,7 @@ impl System for HelpScout {
                 None => missing(),
                 Some(ticket) => match ticket.merged {
                     Some(into) => answer(301, Value::Null).with("location", format!("https://api.helpscout.net/v2/conversations/{into}")),
-                    None => answer(
-                        200,
-                        json!({"id": ticket.id, "state": "published", "status": if ticket.closed { "closed" } else { "active" }}),
-                    ),
+                    None => answer(200, scout_conversation(ticket).unwrap_or_default()),
                 },
             }),
             ("PATCH", ["v2", "conversations", id]) => {
@@ -289,13 +349,6 @@ impl System for HelpScout {
                 let files = decoded(&body["attachments"], "/fileName", "/data")?;
                 let thread = room.write(word(id), Entry { text: text(&body, "/text")?, customer, author, files, ..Entry::default() })?;
                 Ok(answer(201, Value::Null).with("resource-id", thread))
-            }
-            ("GET", ["v2", "conversations", id, "threads"]) => {
-                let entries = room.there(word(id)).map(|ticket| ticket.entries.clone()).unwrap_or_default();
-                let page = ask.q("page").parse().unwrap_or(1usize);
-                let one = |entry: &Entry| json!({"id": entry.id, "body": entry.text});
-                let list: Vec<Value> = entries.iter().rev().skip((page - 1) * 25).take(25).map(one).collect();
-                Ok(answer(200, json!({"_embedded": {"threads": list}, "page": {"number": page, "totalPages": entries.len().div_ceil(25)}})))
             }
             _ => Err("unknown call".into()),
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::told::{Hand, List, Row, Told, count, iso_offset};
+use super::told::{Hand, List, Row, Told, count, iso_offset, iso_s, ms_of};
 use super::{Answer, Ask, Entry, Room, System, Ticket, answer, fields, number, only, text};
 
 pub struct GitHub;
@@ -17,6 +17,72 @@ fn mark(body: &str, skip: usize) -> Option<String> {
     let marks: Vec<&str> = body.split("<!-- gw:").skip(1).filter_map(|rest| rest.split(" -->").next()).collect();
     marks.iter().rev().nth(skip).map(|mark| (*mark).to_owned())
 }
+
+/// A page of a hundred, the newest first.
+fn hub_list(ask: &Ask, sort: &str) -> Result<List, String> {
+    if ask.header("x-github-api-version") != "2022-11-28" || ask.header("user-agent").is_empty() {
+        return Err("no version or user agent".into());
+    }
+    if (ask.q("sort"), ask.q("direction"), ask.q("per_page")) != (sort, "desc", "100") {
+        return Err("order or page".into());
+    }
+    let skip = (count(ask.q("page"), 1)? - 1) * 100;
+    Ok(List { newest_first: true, unit_ms: 1000, skip, take: 100, linked: true, ..List::default() })
+}
+
+fn hub_changes(ask: &Ask) -> Result<Option<List>, String> {
+    if ask.q("sort") == "created" {
+        return Ok(None);
+    }
+    if (ask.q("labels"), ask.q("state")) != ("gateway", "all") {
+        return Err("labels or state".into());
+    }
+    Ok(Some(List { since_ms: ms_of(ask.q("since"))?, ..hub_list(ask, "updated")? }))
+}
+
+/// An issue is open, or closed for a reason.
+pub fn hub_issue(ticket: &Ticket) -> Option<Value> {
+    let (state, reason) = ticket.pick([("open", None), ("open", None), ("closed", Some("completed")), ("closed", Some("not_planned"))]);
+    let closed = ticket.is_done().then(|| iso_s(ticket.state_ms));
+    Some(
+        json!({"number": ticket.id, "id": ticket.id + 1_000_000, "state": state, "state_reason": reason, "closed_at": closed, "locked": false,
+        "body": format!("<!-- gw:{} -->", ticket.external), "updated_at": iso_s(ticket.updated_ms)}),
+    )
+}
+
+/// A comment: all can be read by everybody, so what is not for the customer is what a machine says. The first entry is the issue's own text.
+pub fn hub_comment(ticket: &Ticket, entry: &Entry) -> Option<Value> {
+    if ticket.entries.first().is_some_and(|first| first.id == entry.id) {
+        return None;
+    }
+    let (user, association) = match entry.hand {
+        Hand::Gateway => (json!({"id": 41, "login": "gateway-of-acme[bot]", "type": "Bot"}), "NONE"),
+        Hand::Agent if entry.public => (json!({"id": 42, "login": "marc-agent", "type": "User"}), "MEMBER"),
+        Hand::Agent => (json!({"id": 43, "login": "triage-of-acme[bot]", "type": "Bot"}), "NONE"),
+        Hand::Customer => (json!({"id": 44, "login": "ana-example", "type": "User"}), "NONE"),
+    };
+    let at = iso_s(entry.at_ms);
+    Some(json!({"id": entry.id, "body": entry.text, "user": user, "author_association": association, "created_at": at, "updated_at": at,
+        "issue_url": format!("https://api.github.com/repos/acme/support/issues/{}", ticket.id),
+        "html_url": format!("https://github.com/acme/support/issues/{}#issuecomment-{}", ticket.id, entry.id)}))
+}
+
+static GITHUB: [Told; 2] = [
+    Told {
+        method: "GET",
+        path: "repos/acme/support/issues",
+        list: hub_changes,
+        row: Row::Ticket(hub_issue),
+        answer: |page| json!(page.rows),
+    },
+    Told {
+        method: "GET",
+        path: "repos/acme/support/issues/comments",
+        list: |ask| hub_list(ask, "created").map(Some),
+        row: Row::Entry(hub_comment),
+        answer: |page| json!(page.rows),
+    },
+];
 
 impl System for GitHub {
     fn name(&self) -> &'static str {
@@ -55,7 +121,14 @@ impl System for GitHub {
     fn takes_files(&self) -> bool {
         false
     }
+    fn told(&self) -> &'static [Told] {
+        &GITHUB
+    }
     fn hides_notes(&self) -> bool {
+        false
+    }
+    /// Issues are open or closed.
+    fn pends(&self) -> bool {
         false
     }
     /// GitHub knows no merging of issues.
@@ -78,10 +151,9 @@ impl System for GitHub {
                 if ask.q("labels") != "gateway" || ask.q("state") != "all" {
                     return Err("labels or state".into());
                 }
-                let one = |ticket: &super::Ticket| json!({"number": ticket.id, "state": "open", "body": format!("<!-- gw:{} -->", ticket.external)});
                 let page = ask.q("page").parse().unwrap_or(1usize);
-                let list: Vec<Value> =
-                    room.tickets.iter().filter(|ticket| !ticket.gone).rev().skip((page - 1) * 100).take(100).map(one).collect();
+                let there = room.tickets.iter().filter(|ticket| !ticket.gone).rev();
+                let list: Vec<Value> = there.skip((page - 1) * 100).take(100).filter_map(hub_issue).collect();
                 Ok(answer(200, json!(list)))
             }
             ("POST", ["issues"]) => {
@@ -98,9 +170,7 @@ impl System for GitHub {
                 Ok(answer(201, json!({"number": id, "id": id + 1_000_000})))
             }
             ("GET", ["issues", id]) => Ok(match room.there(word(id)) {
-                Some(ticket) => {
-                    answer(200, json!({"number": ticket.id, "locked": false, "state": if ticket.closed { "closed" } else { "open" }}))
-                }
+                Some(ticket) => answer(200, hub_issue(ticket).unwrap_or_default()),
                 None => gone(),
             }),
             ("POST", ["issues", id, "comments"]) => {

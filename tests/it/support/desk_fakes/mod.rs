@@ -431,6 +431,10 @@ pub trait System: Send + Sync {
     fn follows_merged(&self) -> bool {
         true
     }
+    /// It has a state for tickets that wait for the customer.
+    fn pends(&self) -> bool {
+        true
+    }
     /// A closed ticket can be opened again.
     fn reopens(&self) -> bool {
         true

@@ -54,6 +54,8 @@ pub struct List {
     pub take: usize,
     /// An index is asked, which lags.
     pub indexed: bool,
+    /// The next page is named in a `Link` header.
+    pub linked: bool,
 }
 
 /// How a row looks; `None`: it is not of this list.
@@ -88,6 +90,15 @@ impl Page {
         let next = self.list.skip + self.rows.len();
         (next < self.total && !self.rows.is_empty()).then_some(next)
     }
+
+    /// The `Link` header of the next page, where the list has one.
+    fn link(&self, ask: &Ask) -> Option<String> {
+        let next = self.next().filter(|_| self.list.linked)?;
+        let mut query = ask.query.clone();
+        query.insert("page".into(), (next / self.list.take + 1).to_string());
+        let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&query).finish();
+        Some(format!("<http://{}/{}?{query}>; rel=\"next\"", ask.header("host"), ask.path.join("/")))
+    }
 }
 
 /// The answer to a question for a list; `None`: it is none.
@@ -96,7 +107,14 @@ pub fn tell(table: &[Told], ask: &Ask, room: &Room) -> Option<Result<Answer, Str
         match (told.list)(ask) {
             Ok(None) => {}
             Ok(Some(list)) if list.ticket.is_some_and(|id| room.there(id).is_none()) => return Some(Ok(answer(404, Value::Null))),
-            Ok(Some(list)) => return Some(Ok(answer(200, (told.answer)(&page(&told.row, list, room))))),
+            Ok(Some(list)) => {
+                let page = page(&told.row, list, room);
+                let told = answer(200, (told.answer)(&page));
+                return Some(Ok(match page.link(ask) {
+                    Some(link) => told.with("link", link),
+                    None => told,
+                }));
+            }
             Err(wrong) => return Some(Err(wrong)),
         }
     }
