@@ -223,6 +223,7 @@ impl Gateway {
             files: Arc::new(self.parts.files.clone()),
             clock: self.parts.clock.clone(),
             book: Arc::new(StoredBook { store, writer, lease_epoch: self.parts.deliver_epoch }),
+            tokens: self.parts.tokens.clone(),
         }
     }
 

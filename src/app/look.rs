@@ -62,7 +62,7 @@ pub async fn check_connect(loaded: &load::Loaded) -> Vec<Looked> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let digester = Digester::new(&[0; INSTANCE_KEY_BYTES]);
     let mut connectors = Connectors::of(&loaded.config, &Disk);
-    let tokens = tokens(loaded, digester.clone(), clock.clone());
+    let tokens = Arc::new(tokens(loaded, digester.clone(), clock.clone()));
     let built = wire::channels(loaded, &mut connectors, &digester, &clock, &tokens);
     let channel = |ok: bool, name: &str, line: String| Looked { ok, kind: "channel", name: name.to_owned(), line };
     let mut rows: Vec<Looked> = built.failed.into_iter().map(|failed| channel(false, &failed.id, failed.detail)).collect();
@@ -91,7 +91,7 @@ pub async fn check_connect(loaded: &load::Loaded) -> Vec<Looked> {
         built_feeds.retain(|feed| whole || feed.file.id != purse.kit.channel);
     }
     rows.extend(feeds(built_feeds, &clock).await);
-    let outside = Outside { files: Arc::new(NoFiles), clock: clock.clone(), book: Arc::new(NoBook) };
+    let outside = Outside { files: Arc::new(NoFiles), clock: clock.clone(), book: Arc::new(NoBook), tokens };
     for (name, settings) in &loaded.config.destinations {
         let probed = match crate::app::outward::destination(settings, &loaded.config, &outside) {
             Ok(destination) => destination.probe().await.map_err(|error| error.to_string()),
@@ -146,7 +146,8 @@ pub async fn prepare(loaded: &load::Loaded, name: &str, make: bool) -> Result<Ve
         return Err(format!("`{name}` is a {}: there is nothing to prepare", settings.kind.as_str()));
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let outside = Outside { files: Arc::new(NoFiles), clock, book: Arc::new(NoBook) };
+    let tokens = Arc::new(tokens(loaded, Digester::new(&[0; INSTANCE_KEY_BYTES]), clock.clone()));
+    let outside = Outside { files: Arc::new(NoFiles), clock, book: Arc::new(NoBook), tokens };
     let desk = crate::app::outward::desk(settings, ticket, &outside)?;
     desk.prepare(make).await.map_err(|error| error.to_string())
 }

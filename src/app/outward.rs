@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 
+use crate::app::tokens::Tokens;
 use crate::config::settings::{
     AttachmentForm, Config, DestinationKind, DestinationSettings, Durability, RouteDirection as Direction, SmtpSettings, TicketSettings,
 };
@@ -109,6 +110,8 @@ pub struct Outside {
     pub clock: Arc<dyn Clock>,
     /// What ticket destinations remember.
     pub book: Arc<dyn TicketBook>,
+    /// Where their tokens come from.
+    pub tokens: Arc<Tokens>,
 }
 
 /// What a ticket destination remembers: read from the store, written by the writer in front of its admissions.
@@ -160,7 +163,7 @@ impl TicketBook for NoBook {
 /// A ticket destination.
 ///
 /// # Errors
-/// One line, if no HTTP client can be made.
+/// One line, if no HTTP client can be made or a token cannot be asked for.
 pub fn desk(settings: &DestinationSettings, ticket: &TicketSettings, outside: &Outside) -> Result<TicketDesk, String> {
     let options = TicketOptions {
         name: settings.name.clone(),
@@ -179,6 +182,7 @@ pub fn desk(settings: &DestinationSettings, ticket: &TicketSettings, outside: &O
         book: outside.book.clone(),
         files: outside.files.clone(),
         clock: outside.clock.clone(),
+        wallet: outside.tokens.desk(&options)?,
     };
     Ok(TicketDesk::new(options, ports))
 }

@@ -1,5 +1,5 @@
-//! Tokens: from `[oauth]` of a channel file, and from `[auth.NAME]` of a connector, to sources of tokens. Channels with one credential share
-//! one source, and so do the roads of one channel: who gives tokens is asked once for all of them.
+//! Tokens: from `[oauth]` of a channel file, and from `[auth.NAME]` of a connector or a ticket system, to sources of tokens. Channels with one
+//! credential share one source, and so do the roads of one channel, and a ticket destination with its way back: who gives tokens is asked once for all of them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -16,6 +16,7 @@ use crate::connector::call::template::{Position, Template};
 use crate::connector::kit::ChannelKit;
 use crate::connector::token::spec::Algorithm;
 use crate::connector::token::{ClientPlan, JwtPlan, OAuth2Plan, TokenKind, TokenPlan, optional};
+use crate::destinations::ticket::TicketOptions;
 use crate::http::client::HttpClient;
 use crate::logic::digest::Digester;
 use crate::logic::seal::Sealer;
@@ -102,7 +103,11 @@ impl Tokens {
     /// # Errors
     /// As for [`Self::source`].
     pub fn described(&self, kit: &ChannelKit, plan: &TokenPlan) -> Result<Arc<CredentialSource>, String> {
-        let made = Making { kit, context: json!({"settings": kit.settings, "account": kit.account}), digester: &self.digester };
+        self.held(Holder::of(kit), plan)
+    }
+
+    fn held(&self, of: Holder<'_>, plan: &TokenPlan) -> Result<Arc<CredentialSource>, String> {
+        let made = Making { of, context: of.context(), digester: &self.digester };
         let (credential, whole) = made.credential(plan, &self.http).map_err(|why| format!("[auth.{}]: {why}", plan.name))?;
         self.shared(whole, credential)
     }
@@ -118,18 +123,66 @@ impl Tokens {
         }
         Ok(Wallet::new(sources))
     }
+
+    /// The tokens of a ticket destination; its way back, which is a channel of its name, has the same sources.
+    ///
+    /// # Errors
+    /// As for [`Self::source`].
+    pub fn desk(&self, options: &TicketOptions) -> Result<Wallet, String> {
+        let settings = Value::Object(options.settings.clone());
+        let of = Holder {
+            connector: &options.system.manifest.name,
+            name: &options.name,
+            settings: &settings,
+            secrets: &options.secrets,
+            account: None,
+        };
+        let mut sources: BTreeMap<String, Arc<dyn TokenSource>> = BTreeMap::new();
+        for (name, plan) in options.system.tokens.iter().filter(|(_, plan)| plan.is_given(&settings, &options.secrets)) {
+            sources.insert(name.clone(), self.held(of, plan)?);
+        }
+        Ok(Wallet::new(sources))
+    }
 }
 
-/// Makes a credential of what a manifest describes and a channel file sets.
+/// Who holds a credential: a channel or a ticket destination.
+#[derive(Clone, Copy)]
+struct Holder<'a> {
+    /// Name of the folder.
+    connector: &'a str,
+    /// Its own name.
+    name: &'a str,
+    settings: &'a Value,
+    secrets: &'a BTreeMap<String, Vec<SecretString>>,
+    account: Option<&'a String>,
+}
+
+impl<'a> Holder<'a> {
+    fn of(kit: &'a ChannelKit) -> Self {
+        Self {
+            connector: &kit.connector.manifest.name,
+            name: &kit.channel,
+            settings: &kit.settings,
+            secrets: &kit.secrets,
+            account: kit.account.as_ref(),
+        }
+    }
+
+    fn context(&self) -> Value {
+        json!({"settings": self.settings, "account": self.account})
+    }
+}
+
+/// Makes a credential of what a manifest describes and its holder sets.
 struct Making<'a> {
-    kit: &'a ChannelKit,
+    of: Holder<'a>,
     context: Value,
     digester: &'a Digester,
 }
 
 impl Making<'_> {
     fn filling(&self) -> Filling<'_> {
-        self.kit.filling(&self.context, None)
+        Filling { context: &self.context, secrets: self.of.secrets, token: None, files: &[] }
     }
 
     fn text(&self, template: &Template) -> Result<String, String> {
@@ -146,7 +199,7 @@ impl Making<'_> {
     }
 
     fn secret(&self, name: &str) -> Option<SecretString> {
-        self.kit.secrets.get(name).and_then(|values| values.first()).filter(|value| !value.expose_secret().is_empty()).cloned()
+        self.of.secrets.get(name).and_then(|values| values.first()).filter(|value| !value.expose_secret().is_empty()).cloned()
     }
 
     fn client(&self, plan: &ClientPlan) -> Result<Client, String> {
@@ -183,17 +236,12 @@ impl Making<'_> {
 
     /// The credential, and the digest of everything that makes it what it is: equal ones are one.
     fn credential(&self, plan: &TokenPlan, http: &LazyHttp) -> Result<(Credential, [u8; 32]), String> {
-        let kit = self.kit;
+        let of = self.of;
         let filled = || {
             let http: Arc<dyn Http> = Arc::new(http.client()?);
-            Ok::<Filled, String>(Filled {
-                http,
-                settings: kit.settings.clone(),
-                secrets: kit.secrets.clone(),
-                account: kit.account.clone(),
-            })
+            Ok::<Filled, String>(Filled { http, settings: of.settings.clone(), secrets: of.secrets.clone(), account: of.account.cloned() })
         };
-        let mut about = vec![kit.connector.manifest.name.clone(), plan.name.clone()];
+        let mut about = vec![of.connector.to_owned(), plan.name.clone()];
         let mut more = String::new();
         let grant = match &plan.kind {
             TokenKind::OAuth2(plan) => {
@@ -223,10 +271,10 @@ impl Making<'_> {
             }
         };
         // It belongs to the account at the platform, not to the file's name.
-        about.push(kit.account.clone().unwrap_or_else(|| kit.channel.clone()));
+        about.push(of.account.cloned().unwrap_or_else(|| of.name.to_owned()));
         let secrets = plan.secrets().into_iter().filter_map(|name| self.secret(name)).collect::<Vec<_>>();
         for name in plan.settings() {
-            more.push_str(&format!("{name}={}\n", kit.settings.get(name).unwrap_or(&Value::Null)));
+            more.push_str(&format!("{name}={}\n", of.settings.get(name).unwrap_or(&Value::Null)));
         }
         let whole = digest(about.iter().map(String::as_str).chain([more.as_str()]).chain(secrets.iter().map(ExposeSecret::expose_secret)));
         let name = format!("oauth/{}", self.digester.delivery("oauth consent", &about.join("\n")).hex());
@@ -342,7 +390,8 @@ pub fn log_in(kit: &ChannelKit, digester: &Digester) -> Result<LogIn, String> {
     if !plan.is_given(&kit.settings, &kit.secrets) {
         return Err(format!("channel `{}` does not set all that [auth.{}] needs: its client's id comes first", kit.channel, plan.name));
     }
-    let making = Making { kit, context: json!({"settings": kit.settings, "account": kit.account}), digester };
+    let of = Holder::of(kit);
+    let making = Making { of, context: of.context(), digester };
     let url = |template: &Option<Template>| template.as_ref().map(|template| making.url(template)).transpose();
     Ok(LogIn {
         client: making.client(&consent.client)?,

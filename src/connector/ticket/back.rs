@@ -27,7 +27,6 @@ pub(super) fn load(folder: &Folder, manifest: &TicketManifest, back: &BackSpec, 
     described.settings = manifest.settings.clone();
     described.secrets = manifest.secrets.clone();
     described.auth = manifest.auth.clone();
-    described.auth.extend(back.auth.clone());
     described.whoami = back.whoami.clone();
     described.webhook = back.webhook.clone();
     described.poll = back.poll.clone();

@@ -19,6 +19,7 @@ use crate::connector::ticket::{
     CallSpec, Calls, CheckSpec, CreateWay, DESTINATION_FILE, FilesWay, ROOTS, Repeatable, TAKE_VARS, TicketCall, TicketCheck,
     TicketManifest, TicketSystem,
 };
+use crate::connector::token::TokenPlan;
 use crate::logic::ticket::Caps;
 
 /// Looks for one send at most: each is a call of its own.
@@ -90,9 +91,7 @@ fn load(folder: &Folder, text: &str, limits: Limits) -> Result<TicketSystem, Vec
     if manifest.name != folder.name {
         loader.wrong(format!("`name` is `{}`, the folder is `{}`", manifest.name, folder.name));
     }
-    for (name, _) in manifest.auth.iter().filter(|(_, auth)| auth.show().is_some()) {
-        loader.wrong(format!("[auth.{name}]: a ticket system gets its tokens by [calls.token]"));
-    }
+    let tokens = loader.tokens(&manifest);
     let caps = loader.caps(&manifest);
     let calls = loader.calls(&manifest);
     let checks = manifest.checks.iter().enumerate().filter_map(|(number, check)| loader.check(number, check)).collect();
@@ -107,7 +106,7 @@ fn load(folder: &Folder, text: &str, limits: Limits) -> Result<TicketSystem, Vec
     let back = back.and_then(|made| loader.kept(made)).map(Arc::new);
     let problems = loader.problems;
     match (calls, problems.is_empty()) {
-        (Some(calls), true) => Ok(TicketSystem { calls, checks, caps, url, back, manifest }),
+        (Some(calls), true) => Ok(TicketSystem { calls, tokens, checks, caps, url, back, manifest }),
         _ => Err(problems),
     }
 }
@@ -115,6 +114,21 @@ fn load(folder: &Folder, text: &str, limits: Limits) -> Result<TicketSystem, Vec
 impl Loader<'_> {
     fn wrong(&mut self, message: impl Into<String>) {
         self.problems.push(Problem::whole(self.scope.file, message));
+    }
+
+    /// How its tokens are got. Nobody logs in for a destination, so they are those of which nothing is kept.
+    fn tokens(&mut self, manifest: &TicketManifest) -> BTreeMap<String, Arc<TokenPlan>> {
+        let mut tokens = BTreeMap::new();
+        for (name, auth) in &manifest.auth {
+            match self.kept(TokenPlan::compile(name, auth, &self.scope)).flatten() {
+                Some(plan) if plan.keeps() => {
+                    self.wrong(format!("[auth.{name}]: a ticket system gets its tokens by client_credentials or jwt_bearer"));
+                }
+                Some(plan) => drop(tokens.insert(name.clone(), Arc::new(plan))),
+                None => {}
+            }
+        }
+        tokens
     }
 
     /// What it can do; what does not go together is refused.
@@ -179,7 +193,6 @@ impl Loader<'_> {
             find_requester: maybe("find_requester", &calls.find_requester),
             make_requester: maybe("make_requester", &calls.make_requester),
             find_tickets: maybe("find_tickets", &calls.find_tickets),
-            token: maybe("token", &calls.token),
             show: maybe("show", &calls.show),
             find_joined: maybe("find_joined", &calls.find_joined),
             append_files: maybe("append_files", &calls.append_files),

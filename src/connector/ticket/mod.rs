@@ -27,6 +27,7 @@ use crate::connector::manifest::{Secret, Setting, Webhook};
 use crate::connector::own::WhoamiSpec;
 use crate::connector::poll::spec::{LimitsSpec, PollSpec};
 use crate::connector::ticket::dialect::Dialect;
+use crate::connector::token::TokenPlan;
 use crate::logic::ticket::Caps;
 
 /// The file that makes a folder a ticket system.
@@ -87,10 +88,6 @@ pub struct BackSpec {
     /// Codes the map may give to what it ignores: code → what it means.
     #[serde(default)]
     pub codes: BTreeMap<String, String>,
-    /// How its own requests prove who asks, beside or instead of the destination's: tokens are got here as `connector.toml` describes it,
-    /// not by `[calls.token]`.
-    #[serde(default)]
-    pub auth: BTreeMap<String, AuthSpec>,
     /// How the system is asked who we are there: `$own` of the map.
     #[serde(default)]
     pub whoami: Option<WhoamiSpec>,
@@ -239,10 +236,6 @@ pub struct Told {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CallsSpec {
-    /// Gets an access token, before the first call and when one is no longer good (a rule that says `refresh`). Takes
-    /// `{token, seconds}`.
-    #[serde(default)]
-    pub token: Option<CallSpec>,
     /// Who asks. Takes an id, or null.
     #[serde(default)]
     pub find_requester: Option<CallSpec>,
@@ -396,8 +389,6 @@ pub struct TicketCheck {
 /// The calls, compiled.
 #[derive(Debug)]
 pub struct Calls {
-    /// Gets an access token.
-    pub token: Option<TicketCall>,
     /// Who asks.
     pub find_requester: Option<TicketCall>,
     /// Makes who asks.
@@ -443,6 +434,8 @@ pub struct TicketSystem {
     pub manifest: TicketManifest,
     /// Its calls.
     pub calls: Calls,
+    /// How its tokens are got, by `[auth.NAME]`.
+    pub tokens: BTreeMap<String, Arc<TokenPlan>>,
     /// What must be there.
     pub checks: Vec<TicketCheck>,
     /// What it can do.

@@ -79,6 +79,18 @@ fn what_is_wrong_stands_with_its_place() {
 }
 
 #[test]
+fn tokens_are_got_without_a_person_and_nothing_of_them_is_kept() {
+    let secret = "[secrets.client_secret]\nhelp = \"Secret.\"\n";
+    let with = |auth: &str| GOOD.replace("[ticket]\n", &format!("{secret}[auth.token]\n{auth}\n[ticket]\n"));
+    let client = "token_url = \"{settings.url}/token\"\nclient_id = \"x\"\nclient_secret = \"client_secret\"";
+    let system = load(&with(&format!("kind = \"client_credentials\"\n{client}"))).unwrap();
+    assert_eq!(system.tokens.keys().collect::<Vec<_>>(), ["token"]);
+    let consent = format!("kind = \"oauth2\"\n{client}\nauthorize_url = \"{{settings.url}}/authorize\"");
+    refused(&with(&consent), "[auth.token]: a ticket system gets its tokens by client_credentials or jwt_bearer");
+    refused(&with(&format!("kind = \"client_credentials\"\n{}", client.replace("\"client_secret\"", "\"other\""))), "other");
+}
+
+#[test]
 fn settings_are_checked_and_filled_in() {
     let system = load(GOOD).unwrap();
     let wrong = |written: Value| {

@@ -1,49 +1,20 @@
 //! Answers of a ticket system: what they mean for the call, and for the delivery if it cannot go on.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::Value;
 
+use crate::connector::ask::{Asker, Unasked};
 use crate::connector::call::answer::{Judged, Meaning};
 use crate::connector::call::{CallFile, Filling};
 use crate::connector::ticket::TicketCall;
-use crate::destinations::ticket::TicketDesk;
+use crate::destinations::ticket::{TicketDesk, TicketPorts};
 use crate::logic::schedule::BUSY_PAUSE;
 use crate::model::codes::Code;
 use crate::ports::destination::DeliverError;
+use crate::ports::token::TokenError;
 use crate::telemetry::redact::cut_detail;
-
-/// A token without a stated life is taken to be good for this long; a refusal ends it at any time.
-const TOKEN_SECONDS: u64 = 30 * 60;
-/// A token is not used for the last part of its life.
-const TOKEN_SPARE: Duration = Duration::from_secs(60);
-
-/// The access token of a destination.
-#[derive(Default)]
-pub(super) struct Tokens {
-    known: std::sync::Mutex<Option<(SecretString, Duration)>>,
-    /// One question at a time.
-    asking: tokio::sync::Mutex<()>,
-}
-
-impl Tokens {
-    fn good(&self, now: Duration) -> Option<SecretString> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().filter(|(_, until)| now < *until).map(|(token, _)| token.clone())
-    }
-
-    fn keep(&self, token: SecretString, until: Duration) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((token, until));
-    }
-
-    /// It was refused. One that somebody else got meanwhile stays.
-    fn drop_it(&self, refused: &SecretString) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.take_if(|(token, _)| token.expose_secret() == refused.expose_secret());
-    }
-}
 
 /// Why a call gave nothing.
 #[derive(Debug)]
@@ -72,54 +43,37 @@ impl TicketDesk {
     /// Sends one call. `Ok` is an answer that says it is done. A token that is no longer good is replaced, once: an answer that says
     /// so says that nothing was done.
     pub(super) async fn call(&self, call: &TicketCall, context: &Value, files: &[CallFile]) -> Result<Judged, Trouble> {
-        let Some(get) = &self.options.system.calls.token else { return self.send(call, context, files, None).await };
-        let token = self.token(get, context).await?;
-        match self.send(call, context, files, Some(&token)).await {
-            Err(trouble) if trouble.meaning == Some(Meaning::Refresh) => {
-                self.tokens.drop_it(&token);
-                let fresh = self.token(get, context).await?;
-                self.send(call, context, files, Some(&fresh)).await
-            }
-            sent => sent,
-        }
-    }
-
-    /// The access token, from memory while it is good.
-    async fn token(&self, get: &TicketCall, context: &Value) -> Result<SecretString, Trouble> {
-        // Held while asking: many deliveries at once ask once.
-        let _asking = self.tokens.asking.lock().await;
-        if let Some(known) = self.tokens.good(self.ports.clock.monotonic()) {
-            return Ok(known);
-        }
-        let judged = self.send(get, context, &[], None).await.map_err(|trouble| Trouble { lost: false, ..trouble })?;
-        let taken = get.take(&judged, context).unwrap_or(Value::Null);
-        let Some(token) = taken.get("token").and_then(Value::as_str) else {
-            let detail = "the answer holds no access token".to_owned();
-            return Err(Trouble::of(DeliverError::Denied { code: Code::Denied, status: Some(judged.status), detail }));
+        let render = |token: Option<&SecretString>| {
+            let with = Filling { context, secrets: &self.options.secrets, token, files };
+            let mut request = call.call.render(&with)?;
+            request.within = request.within.min(self.options.timeout);
+            Ok(request)
         };
-        let life = Duration::from_secs(taken.get("seconds").and_then(Value::as_u64).unwrap_or(TOKEN_SECONDS));
-        let until = self.ports.clock.monotonic().saturating_add(life.saturating_sub(TOKEN_SPARE));
-        let token = SecretString::from(token.to_owned());
-        self.tokens.keep(token.clone(), until);
-        Ok(token)
+        let TicketPorts { http, wallet, clock, .. } = &self.ports;
+        let asker = Asker { http: &**http, wallet, clock: &**clock };
+        let asked = asker.ask(&call.call, &call.rules, render).await.map_err(unasked)?;
+        match asked.judged.meaning {
+            Meaning::Ok | Meaning::Ignore => Ok(asked.judged),
+            meaning => Err(trouble(&asked.judged, meaning, &asked.place)),
+        }
     }
+}
 
-    async fn send(&self, call: &TicketCall, context: &Value, files: &[CallFile], token: Option<&SecretString>) -> Result<Judged, Trouble> {
-        let with = Filling { context, secrets: &self.options.secrets, token, files };
-        let unmade =
-            |detail: String| Trouble::of(DeliverError::Never { code: Code::TemplateFailed, status: None, detail: cut_detail(&detail) });
-        let mut request = call.call.render(&with).map_err(|error| unmade(error.to_string()))?;
-        request.within = request.within.min(self.options.timeout);
-        let place = request.place();
-        let answer = self.ports.http.send(request).await.map_err(|error| Trouble {
-            lost: error.sent,
-            meaning: None,
-            error: DeliverError::Later { code: error.code, status: None, detail: error.detail, after: None },
-        })?;
-        let judged = call.rules.judge(&answer, self.ports.clock.now());
-        match judged.meaning {
-            Meaning::Ok | Meaning::Ignore => Ok(judged),
-            meaning => Err(trouble(&judged, meaning, &place)),
+fn unasked(why: Unasked) -> Trouble {
+    match why {
+        Unasked::Call(error) => {
+            Trouble::of(DeliverError::Never { code: Code::TemplateFailed, status: None, detail: cut_detail(&error.to_string()) })
+        }
+        Unasked::Http(error) => {
+            let later = DeliverError::Later { code: error.code, status: None, detail: error.detail, after: None };
+            Trouble { lost: error.sent, ..Trouble::of(later) }
+        }
+        Unasked::Token(TokenError::Later { code, detail, after }) => {
+            Trouble::of(DeliverError::Later { code, status: None, detail: cut_detail(&detail), after })
+        }
+        Unasked::Token(TokenError::Person { detail, .. }) => {
+            let denied = DeliverError::Denied { code: Code::Denied, status: None, detail: cut_detail(&detail) };
+            Trouble { meaning: Some(Meaning::Denied), ..Trouble::of(denied) }
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::ports::clock::Clock;
 use crate::ports::destination::{DeliverError, Destination, FileReader, Receipt};
 use crate::ports::http::Http;
 use crate::ports::ticket::{Prepare, Prepared, TicketBook};
+use crate::ports::token::Wallet;
 
 /// A ticket destination of the configuration.
 pub struct TicketOptions {
@@ -61,6 +62,8 @@ pub struct TicketPorts {
     pub files: Arc<dyn FileReader>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Its tokens.
+    pub wallet: Wallet,
 }
 
 /// Customers whose id in the system is remembered. When there are more, all are asked for again.
@@ -72,13 +75,12 @@ pub struct TicketDesk {
     ports: TicketPorts,
     /// The system's ids of customers by address, as far as this run has asked for them.
     customers: Mutex<HashMap<String, String>>,
-    tokens: answer::Tokens,
 }
 
 impl TicketDesk {
     /// A destination. Touches no network.
     pub fn new(options: TicketOptions, ports: TicketPorts) -> Self {
-        Self { options, ports, customers: Mutex::default(), tokens: answer::Tokens::default() }
+        Self { options, ports, customers: Mutex::default() }
     }
 
     fn customer(&self, address: &str) -> Option<String> {

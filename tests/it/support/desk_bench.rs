@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use omnigate::app::system::SystemRandom;
+use omnigate::app::tokens::{Forget, Tokens};
 use omnigate::connector::folder::Folder;
 use omnigate::connector::jq::Limits;
 use omnigate::connector::problem::render;
@@ -14,6 +16,7 @@ use omnigate::connector::ticket::TicketSystem;
 use omnigate::connector::ticket::compose::Forms;
 use omnigate::destinations::ticket::{TicketDesk, TicketOptions, TicketPorts};
 use omnigate::http::client::HttpClient;
+use omnigate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
 use omnigate::logic::ticket::TicketPolicy;
 use omnigate::model::delivery::Outgoing;
 use omnigate::model::id::{AttachmentId, ConversationId, EventId};
@@ -126,7 +129,11 @@ impl Bench {
             system: Arc::new(loaded),
         };
         let http = Arc::new(HttpClient::new(false).unwrap());
-        let ports = TicketPorts { http, book: Arc::new(Book::default()), files: files.clone(), clock: clock.clone() };
+        let digester = Digester::new(&[0; INSTANCE_KEY_BYTES]);
+        let random = Arc::new(SystemRandom::default());
+        let tokens = Tokens::new(Arc::new(Forget), digester, Arc::default(), clock.clone(), random);
+        let wallet = tokens.desk(&options).unwrap();
+        let ports = TicketPorts { http, book: Arc::new(Book::default()), files: files.clone(), clock: clock.clone(), wallet };
         Self { desk: TicketDesk::new(options, ports), fake, clock, files, events: Mutex::new(0) }
     }
 
