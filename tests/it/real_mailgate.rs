@@ -150,7 +150,11 @@ async fn letters_become_one_ticket_a_conversation_over_a_bad_relay_and_kills() {
         daemon.launch();
         daemon.ready().await;
     }
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // The relay stays bad until enough went wrong, then all that is owed arrives.
+    let from = std::time::Instant::now();
+    while relay.faults() < count && from.elapsed() < Duration::from_secs(30 + 2 * count) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     relay.percent(0, seed);
     daemon.settled(Duration::from_secs(240 + 6 * count)).await;
     println!("{} letters went wrong", relay.faults());
