@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::Sha256;
 
-use crate::desk_polls::{said, setup, texts, until};
+use crate::desk_polls::{setup, texts};
 use crate::support::daemon::Daemon;
 use crate::support::desk_fakes::told::{Hand, State, iso, iso_offset};
 use crate::support::desk_fakes::{Entry, Fake, System, Ticket, chats, crm, issues, suites};
 use crate::support::http1;
-use crate::support::ticketing::post_whatsapp;
+use crate::support::ticketing::{agents_said, post_whatsapp, until};
 
 const SECRET: &str = "a-secret-of-the-hook-for-tests";
 
@@ -201,7 +201,7 @@ async fn what_comes_by_hook_and_poll_is_one_message(hook: Hook) {
         let other = Ticket { id: 999_999, ..ticket.clone() };
         assert_eq!(post(&daemon, &hook, SECRET, &entry(&other, &Entry { id: 5, ..entries[0].clone() })).await, 200);
     }
-    let answered = |shown: &Value| Some(said(shown)).filter(|said| !said.is_empty());
+    let answered = |shown: &Value| Some(agents_said(shown)).filter(|said| !said.is_empty());
     until("an answer", &daemon, "/v1/events?limit=1000", answered).await;
 
     fake.room.lock().unwrap().sets(ticket.id, State::Closed);
@@ -220,7 +220,7 @@ async fn what_comes_by_hook_and_poll_is_one_message(hook: Hook) {
     until("by the poll", &daemon, "/v1/ledger?channel=desk&limit=50", seen).await;
     let scrape = daemon.settled(Duration::from_secs(30)).await;
     let shown = daemon.get("/v1/events?limit=1000").await;
-    assert_eq!(texts(&said(&shown)), ["It is on its way"]);
+    assert_eq!(texts(&agents_said(&shown)), ["It is on its way"]);
     let updates = shown["events"].as_array().unwrap().iter().filter(|event| event["type"] == "ticket.updated").count();
     assert!((1..=2).contains(&updates), "{shown:#}");
     assert_eq!(scrape.sum("omnigate_first_response_seconds_count", &[("channel", "shop")]), 1);

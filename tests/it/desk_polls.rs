@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::desk_fakes::told::State;
 use crate::support::desk_fakes::{Fake, System};
-use crate::support::ticketing::{conversations, post_whatsapp};
+use crate::support::ticketing::{agents_said, conversations, post_whatsapp, until};
 
 /// When the customers of the test wrote, by their platform's clock: `support::whatsapp`.
 const ASKED_MS: i64 = 1_763_802_843_000;
@@ -44,31 +44,12 @@ pub fn setup(system: &dyn System, fake: &Fake, back: &str, more: &str) -> Setup 
     setup
 }
 
-/// Asks until `found` finds what it looks for.
-pub async fn until<T>(what: &str, daemon: &Daemon, target: &str, found: impl Fn(&Value) -> Option<T>) -> T {
-    let from = std::time::Instant::now();
-    loop {
-        let shown = daemon.get(target).await;
-        if let Some(found) = found(&shown) {
-            return found;
-        }
-        assert!(from.elapsed() < Duration::from_secs(60), "never {what}: {shown:#}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// What agents said, as destinations hear it.
-pub fn said(shown: &Value) -> Vec<Value> {
-    let outbound = |event: &&Value| event["data"]["message"]["direction"] == "outbound";
-    shown["events"].as_array().unwrap().iter().filter(outbound).cloned().collect()
-}
-
 pub fn texts(said: &[Value]) -> Vec<String> {
     said.iter().map(|event| event["data"]["message"]["text"].as_str().unwrap().to_owned()).collect()
 }
 
 async fn told(daemon: &Daemon, count: usize) -> Vec<Value> {
-    let enough = |shown: &Value| Some(said(shown)).filter(|said| said.len() >= count);
+    let enough = |shown: &Value| Some(agents_said(shown)).filter(|said| said.len() >= count);
     until(&format!("{count} answers"), daemon, "/v1/events?limit=1000", enough).await
 }
 
@@ -116,7 +97,7 @@ async fn answers_come_back_once_and_a_closed_ticket_is_continued(system: &'stati
     daemon.ready().await;
     let ended = |shown: &Value| shown["events"].as_array().unwrap().iter().find(|event| event["data"]["ended"] == true).cloned();
     let updated = until("closed", &daemon, "/v1/events?limit=1000", ended).await;
-    let outbound = said(&daemon.get("/v1/events?limit=1000").await);
+    let outbound = agents_said(&daemon.get("/v1/events?limit=1000").await);
     assert_eq!(texts(&outbound), ["It is on its way", "And it has arrived"]);
 
     // By the system's own clock.
@@ -144,7 +125,7 @@ async fn answers_come_back_once_and_a_closed_ticket_is_continued(system: &'stati
     let shown = daemon.get("/v1/events?limit=1000").await;
     let opened = shown["events"].as_array().unwrap().iter().find(|event| event["data"]["message"]["text"] == "and another thing").unwrap();
     assert_eq!(opened["data"]["conversation"]["continues"], json!(conversation));
-    assert_eq!(said(&shown).len(), 2);
+    assert_eq!(agents_said(&shown).len(), 2);
 }
 
 async fn a_closed_ticket_is_opened_again_within_the_time(system: &'static dyn System) {

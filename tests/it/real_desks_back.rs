@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::desks::Desk;
 use crate::support::http1;
-use crate::support::ticketing::{System, conversations, post_whatsapp, roundup_change, setup};
+use crate::support::ticketing::{System, agents_said, conversations, post_whatsapp, roundup_change, setup, until};
 
 /// When the customers of the test wrote, by their platform's clock: `support::whatsapp`.
 const ASKED_MS: i64 = 1_763_802_843_000;
@@ -25,25 +25,8 @@ fn with_back(system: System, desk: &Desk, more: &str) -> Setup {
     setup
 }
 
-/// Asks until `found` finds what it looks for.
-async fn until<T>(what: &str, daemon: &Daemon, target: &str, found: impl Fn(&Value) -> Option<T>) -> T {
-    let from = std::time::Instant::now();
-    loop {
-        let shown = daemon.get(target).await;
-        if let Some(found) = found(&shown) {
-            return found;
-        }
-        assert!(from.elapsed() < Duration::from_secs(60), "never {what}: {shown:#}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
 fn events(shown: &Value, is: impl Fn(&Value) -> bool) -> Vec<Value> {
     shown["events"].as_array().unwrap().iter().filter(|event| is(event)).cloned().collect()
-}
-
-fn is_outbound(event: &Value) -> bool {
-    event["data"]["message"]["direction"] == "outbound"
 }
 
 /// An agent writes an answer that the customer may see, then a note for colleagues.
@@ -131,7 +114,7 @@ async fn answers_come_back_once_and_a_closed_ticket_is_continued(system: System,
     let conversation = conversations(&daemon).await.into_keys().next().unwrap();
     let ticket = system.tickets(&desk, &conversation).await.remove(0);
     answer(system, &desk, &ticket, "It is on its way").await;
-    let found = |shown: &Value| Some(events(shown, is_outbound)).filter(|found| !found.is_empty());
+    let found = |shown: &Value| Some(agents_said(shown)).filter(|found| !found.is_empty());
     let outbound = until("an answer", &daemon, "/v1/events?limit=1000", found).await;
     assert_eq!(outbound[0]["data"]["conversation"]["id"], conversation.as_str());
     assert_eq!(outbound[0]["data"]["message"]["author"], "agent");
@@ -160,7 +143,7 @@ async fn answers_come_back_once_and_a_closed_ticket_is_continued(system: System,
     assert_eq!(scrape.sum("omnigate_conversations_waiting", &[("channel", "shop")]), 0);
     let (status, shown, _) = daemon.command(&["status"]);
     assert!(status.success() && shown.contains("FIRST RESPONSE"), "{shown}");
-    assert_eq!(events(&daemon.get("/v1/events?limit=1000").await, is_outbound).len(), 1);
+    assert_eq!(agents_said(&daemon.get("/v1/events?limit=1000").await).len(), 1);
 
     // The next message opens another conversation, and a ticket that names the old one.
     post_whatsapp(&daemon, 1, "w3", "and another thing").await;
@@ -272,5 +255,5 @@ async fn what_comes_by_the_scrip_and_the_poll_is_one_message() {
     };
     let twice = until("by both roads", &daemon, "/v1/ledger?channel=desk&limit=100", seen).await;
     assert_eq!(twice, 1);
-    assert_eq!(events(&daemon.get("/v1/events?limit=1000").await, is_outbound).len(), 1);
+    assert_eq!(agents_said(&daemon.get("/v1/events?limit=1000").await).len(), 1);
 }

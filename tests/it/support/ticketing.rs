@@ -327,3 +327,22 @@ pub async fn check(system: System, desk: &Desk, daemon: &Daemon, files: &BTreeMa
         }
     }
 }
+
+/// Asks until `found` finds what it looks for.
+pub async fn until<T>(what: &str, daemon: &Daemon, target: &str, found: impl Fn(&Value) -> Option<T>) -> T {
+    let from = std::time::Instant::now();
+    loop {
+        let shown = daemon.get(target).await;
+        if let Some(found) = found(&shown) {
+            return found;
+        }
+        assert!(from.elapsed() < Duration::from_secs(60), "never {what}: {shown:#}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What agents said, as destinations hear it.
+pub fn agents_said(shown: &Value) -> Vec<Value> {
+    let outbound = |event: &&Value| event["data"]["message"]["direction"] == "outbound";
+    shown["events"].as_array().unwrap().iter().filter(outbound).cloned().collect()
+}
