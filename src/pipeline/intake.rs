@@ -106,10 +106,9 @@ impl HookIntake {
     /// does not answer is not known.
     pub async fn read(&self, hook: &Hook, verified: &Verified, context: &ReadContext) -> Read {
         let opened = hook.open(verified);
-        let names = hook.asks(&opened, context.received_at);
-        let lookups = self.lookups.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let answers = match lookups.filter(|_| hook.verifies_senders()) {
-            Some(lookups) => Some(lookups.ask(names.into_iter().collect()).await),
+        let lookups = if hook.verifies_senders() { self.lookups.read().unwrap_or_else(PoisonError::into_inner).clone() } else { None };
+        let answers = match lookups {
+            Some(lookups) => Some(lookups.ask(hook.asks(&opened, context.received_at).into_iter().collect()).await),
             None => None,
         };
         hook.read_opened(verified, opened, context, answers.as_ref())

@@ -36,6 +36,11 @@ pub enum PullError {
 }
 
 impl PullError {
+    /// Trouble of the moment, of which nobody said how long it lasts.
+    pub fn lost(code: Code, detail: String) -> Self {
+        Self::Lost { code, detail, after: None }
+    }
+
     /// The code of whichever it is.
     pub fn code(&self) -> Code {
         match self {

@@ -70,7 +70,7 @@ async fn bounded<T>(settings: &ImapSettings, what: &str, step: impl Future<Outpu
         Ok(result) => result,
         Err(_) => {
             let seconds = settings.timeouts.connect.as_secs();
-            Err(lost(Code::Unreachable, format!("{}: {what} took longer than {seconds} s", place(settings))))
+            Err(PullError::lost(Code::Unreachable, format!("{}: {what} took longer than {seconds} s", place(settings))))
         }
     }
 }
@@ -87,7 +87,7 @@ fn refuse_bare_passwords(settings: &ImapSettings) -> Result<(), PullError> {
 
 async fn connect(settings: &ImapSettings) -> Result<TcpStream, PullError> {
     let tcp = TcpStream::connect((settings.mailbox.host.as_str(), settings.mailbox.port)).await;
-    let tcp = tcp.map_err(|error| lost(Code::Unreachable, format!("connecting to {}: {error}", place(settings))))?;
+    let tcp = tcp.map_err(|error| PullError::lost(Code::Unreachable, format!("connecting to {}: {error}", place(settings))))?;
     // Commands are small and waited for.
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(error = %error, "nodelay not set");
@@ -106,8 +106,8 @@ async fn secure(settings: &ImapSettings, tcp: TcpStream) -> Result<tokio_rustls:
     let connected = TlsConnector::from(config).connect(name, tcp).await;
     connected.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(why)) => person(format!("{}: the certificate is not trusted: {why:?}", place(settings))),
-        Some(_) => lost(Code::Tls, format!("{}: the TLS handshake failed; is this a TLS port?", place(settings))),
-        None => lost(Code::Tls, format!("{}: the TLS handshake broke: {}", place(settings), error.kind())),
+        Some(_) => PullError::lost(Code::Tls, format!("{}: the TLS handshake failed; is this a TLS port?", place(settings))),
+        None => PullError::lost(Code::Tls, format!("{}: the TLS handshake broke: {}", place(settings), error.kind())),
     })
 }
 
@@ -190,7 +190,7 @@ impl<'a, S: Duplex> Lines<'a, S> {
         if let Some(text) = upper.strip_prefix("* BYE") {
             return Err(self.refused("the server does not want us", text));
         }
-        Err(lost(Code::Protocol, format!("{}: the greeting is not IMAP", place(self.settings))))
+        Err(PullError::lost(Code::Protocol, format!("{}: the greeting is not IMAP", place(self.settings))))
     }
 
     async fn capabilities(&mut self) -> Result<BTreeSet<String>, PullError> {
@@ -216,7 +216,7 @@ impl<'a, S: Duplex> Lines<'a, S> {
                 None => untagged.push(line),
             }
         }
-        Err(lost(Code::Protocol, format!("{}: {command} is not answered", place(self.settings))))
+        Err(PullError::lost(Code::Protocol, format!("{}: {command} is not answered", place(self.settings))))
     }
 
     async fn line(&mut self) -> Result<String, PullError> {
@@ -226,12 +226,12 @@ impl<'a, S: Duplex> Lines<'a, S> {
                 return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
             }
             if self.buffer.len() > LINE_BYTES_MAX {
-                return Err(lost(Code::Protocol, format!("{}: a line has no end", place(self.settings))));
+                return Err(PullError::lost(Code::Protocol, format!("{}: a line has no end", place(self.settings))));
             }
             match self.stream.read_buf(&mut self.buffer).await {
                 Ok(0) => {
                     let detail = format!("{}: the server closed the connection before the login", place(self.settings));
-                    return Err(lost(Code::ConnectionLost, detail));
+                    return Err(PullError::lost(Code::ConnectionLost, detail));
                 }
                 Ok(_) => {}
                 Err(error) => return Err(self.broken(&error)),
@@ -243,12 +243,12 @@ impl<'a, S: Duplex> Lines<'a, S> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        Err(lost(Code::Protocol, format!("{}: the server speaks out of turn; someone may sit in between", place(self.settings))))
+        Err(PullError::lost(Code::Protocol, format!("{}: the server speaks out of turn; someone may sit in between", place(self.settings))))
     }
 
     fn broken(&self, error: &io::Error) -> PullError {
         let (code, detail) = io_failure(error);
-        lost(code, format!("{}: {detail}", place(self.settings)))
+        PullError::lost(code, format!("{}: {detail}", place(self.settings)))
     }
 
     fn refused(&self, what: &str, text: &str) -> PullError {
@@ -264,8 +264,4 @@ impl<'a, S: Duplex> Lines<'a, S> {
 fn told_capabilities(upper: &str) -> BTreeSet<String> {
     let list = upper.split_once("[CAPABILITY ").and_then(|(_, rest)| rest.split_once(']'));
     list.map_or_else(BTreeSet::new, |(list, _)| list.split_whitespace().map(str::to_owned).collect())
-}
-
-fn lost(code: Code, detail: String) -> PullError {
-    PullError::Lost { code, detail, after: None }
 }

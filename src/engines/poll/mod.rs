@@ -194,7 +194,7 @@ fn json(answer: &HttpAnswer, judged: &Judged) -> Result<(), String> {
 
 /// An answer that cannot be what was said: trouble of the moment, as far as anybody knows.
 fn broken(place: &str, why: &str) -> PullError {
-    PullError::Lost { code: Code::Protocol, detail: format!("{place}: {why}"), after: None }
+    PullError::lost(Code::Protocol, format!("{place}: {why}"))
 }
 
 fn person(code: Code, detail: String) -> PullError {

@@ -143,8 +143,7 @@ async fn opened(settings: &StreamSettings, open: &Opening, context: &Value) -> R
     }
     let take = |(name, filter): &(String, crate::connector::jq::Filter)| {
         // Half an answer, or a page of something in between: it comes whole another time.
-        let broken =
-            |error| PullError::Lost { code: Code::Protocol, detail: format!("{place}: `{name}` of its answer: {error}"), after: None };
+        let broken = |error| PullError::lost(Code::Protocol, format!("{place}: `{name}` of its answer: {error}"));
         let value = judged.take(filter).map_err(broken)?;
         Ok((name.clone(), value))
     };

@@ -144,11 +144,7 @@ impl MatrixFeed {
             bytes += body.len();
             let Some(Value::Array(mut events)) = judged.body.get_mut("chunk").map(Value::take) else {
                 // Taken for the end it would be a hole.
-                return Err(PullError::Lost {
-                    code: Code::Protocol,
-                    detail: "an answer of /messages without chunk".to_owned(),
-                    after: None,
-                });
+                return Err(PullError::lost(Code::Protocol, "an answer of /messages without chunk".to_owned()));
             };
             if events.is_empty() {
                 break;
