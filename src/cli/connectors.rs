@@ -1,5 +1,6 @@
 //! `connector`: the admin's kit. A connector is a folder; these commands list, show, copy, make and test them.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -87,7 +88,7 @@ fn list(context: &Context) -> Result<(), Failure> {
     let names: Vec<String> = connectors.names().map(str::to_owned).collect();
     let mut rows = Vec::new();
     for name in names {
-        let from = connectors.folder(&name).map(|folder| from(folder, &embedded)).unwrap_or_default();
+        let from = connectors.folder(&name).map(|folder| from(&folder, &embedded)).unwrap_or_default();
         rows.push(match connectors.get(&name) {
             Some(Ok(connector)) => {
                 let manifest = &connector.manifest;
@@ -110,7 +111,7 @@ fn modes(manifest: &Manifest) -> String {
 }
 
 fn from(folder: &Folder, embedded: &Connectors) -> String {
-    if embedded.folder(&folder.name) == Some(folder) { "built in".to_owned() } else { folder.origin.clone() }
+    if embedded.folder(&folder.name).as_deref() == Some(folder) { "built in".to_owned() } else { folder.origin.clone() }
 }
 
 fn show(context: &Context, name: &str) -> Result<(), Failure> {
@@ -191,7 +192,7 @@ fn eject(context: &Context, name: &str, into: Option<&Path>) -> Result<(), Failu
     }
     let connectors = Connectors::embedded();
     let folder = connectors.any_folder(name).ok_or_else(|| unknown(&connectors, name))?;
-    let root = write(folder, &target(context, into)?)?;
+    let root = write(&folder, &target(context, into)?)?;
     print(&format!("{} written; it replaces the built-in connector whole from the next reload on", root.display()))
 }
 
@@ -242,7 +243,7 @@ fn chosen(context: &Context, names: &[String]) -> Result<Vec<Folder>, Failure> {
     if names.is_empty() {
         let connectors = connectors(context)?;
         let all: BTreeSet<&str> = connectors.names().chain(connectors.desks()).collect();
-        return Ok(all.into_iter().filter_map(|name| connectors.any_folder(name).cloned()).collect());
+        return Ok(all.into_iter().filter_map(|name| connectors.any_folder(name)).map(Cow::into_owned).collect());
     }
     let mut folders = Vec::new();
     let mut configured: Option<Connectors> = None;
@@ -257,7 +258,7 @@ fn chosen(context: &Context, names: &[String]) -> Result<Vec<Folder>, Failure> {
             Some(known) => known,
             none => none.insert(connectors(context)?),
         };
-        folders.push(known.any_folder(name).cloned().ok_or_else(|| unknown(known, name))?);
+        folders.push(known.any_folder(name).map(Cow::into_owned).ok_or_else(|| unknown(known, name))?);
     }
     Ok(folders)
 }

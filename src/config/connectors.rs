@@ -1,6 +1,7 @@
 //! Connectors as configured: the embedded folders, and the admin's in place of those of the same name; loaded when first asked for.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,8 +20,9 @@ const FOLDER_FILES_MAX: usize = 5_000;
 
 /// All connectors that channels may use.
 pub struct Connectors {
-    folders: BTreeMap<String, Folder>,
-    desks: BTreeMap<String, Folder>,
+    names: BTreeSet<String>,
+    desks: BTreeSet<String>,
+    admins: BTreeMap<String, Folder>,
     limits: Limits,
     loaded: BTreeMap<String, Result<Arc<Connector>, Vec<Problem>>>,
     backs: BTreeMap<String, Result<Arc<Connector>, Vec<Problem>>>,
@@ -34,7 +36,7 @@ impl Connectors {
 
     /// Those embedded in the binary.
     pub fn embedded() -> Self {
-        Self::among(folder::every(), Limits::default())
+        Self::among(BTreeMap::new(), Limits::default())
     }
 
     /// The embedded ones and those below `dir`, which may be missing.
@@ -43,45 +45,54 @@ impl Connectors {
             let folder = read_folder(&path, source);
             folder.filter(|folder| folder.files.contains_key(MANIFEST_FILE) || folder.files.contains_key(DESTINATION_FILE))
         });
-        Self::among(folder::merged(admins), limits)
+        Self::among(admins.map(|folder| (folder.name.clone(), folder)).collect(), limits)
     }
 
-    fn among(all: BTreeMap<String, Folder>, limits: Limits) -> Self {
-        let with = |file: &str| {
-            all.iter().filter(|(_, folder)| folder.files.contains_key(file)).map(|(name, folder)| (name.clone(), folder.clone())).collect()
-        };
-        Self { folders: with(MANIFEST_FILE), desks: with(DESTINATION_FILE), limits, loaded: BTreeMap::new(), backs: BTreeMap::new() }
+    fn among(admins: BTreeMap<String, Folder>, limits: Limits) -> Self {
+        let (mut names, mut desks) = (BTreeSet::new(), BTreeSet::new());
+        for packed in folder::packed().filter(|packed| !admins.contains_key(packed.name)) {
+            names.extend(packed.connector.then(|| packed.name.to_owned()));
+            desks.extend(packed.desk.then(|| packed.name.to_owned()));
+        }
+        for (name, folder) in &admins {
+            names.extend(folder.files.contains_key(MANIFEST_FILE).then(|| name.clone()));
+            desks.extend(folder.files.contains_key(DESTINATION_FILE).then(|| name.clone()));
+        }
+        Self { names, desks, admins, limits, loaded: BTreeMap::new(), backs: BTreeMap::new() }
     }
 
     /// Names of the ticket systems, sorted.
     pub fn desks(&self) -> impl Iterator<Item = &str> {
-        self.desks.keys().map(String::as_str)
+        self.desks.iter().map(String::as_str)
     }
 
     /// The files of a connector, a ticket system or both.
-    pub fn any_folder(&self, name: &str) -> Option<&Folder> {
-        self.folders.get(name).or_else(|| self.desks.get(name))
+    pub fn any_folder(&self, name: &str) -> Option<Cow<'_, Folder>> {
+        match self.admins.get(name) {
+            Some(folder) => Some(Cow::Borrowed(folder)),
+            None => folder::packed().find(|packed| packed.name == name).map(|packed| Cow::Owned(packed.folder())),
+        }
     }
 
     /// A ticket system, loaded. `None`: there is no such one.
     pub fn desk(&self, name: &str) -> Option<Result<Arc<TicketSystem>, Vec<Problem>>> {
-        TicketSystem::load(self.desks.get(name)?, self.limits).map(|loaded| loaded.map(Arc::new))
+        TicketSystem::load(&*self.any_folder(name)?, self.limits).map(|loaded| loaded.map(Arc::new))
     }
 
     /// Their names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.folders.keys().map(String::as_str)
+        self.names.iter().map(String::as_str)
     }
 
     /// The files of one.
-    pub fn folder(&self, name: &str) -> Option<&Folder> {
-        self.folders.get(name)
+    pub fn folder(&self, name: &str) -> Option<Cow<'_, Folder>> {
+        self.any_folder(name).filter(|folder| folder.files.contains_key(MANIFEST_FILE))
     }
 
     /// One, loaded. `None`: there is no such connector.
     pub fn get(&mut self, name: &str) -> Option<Result<Arc<Connector>, Vec<Problem>>> {
         if !self.loaded.contains_key(name) {
-            let folder = self.folders.get(name)?.clone();
+            let folder = self.folder(name)?.into_owned();
             self.loaded.insert(name.to_owned(), Connector::load(folder, self.limits).map(Arc::new));
         }
         self.loaded.get(name).cloned()

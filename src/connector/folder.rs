@@ -3,15 +3,21 @@
 //! Files come in as bytes: whoever reads the admin's `connectors` directory (config, app) hands them over. A folder of the
 //! admin replaces the embedded one of the same name whole, never file by file: half of one version beside half of another
 //! would be a connector that nobody tested.
+//!
+//! The embedded ones are packed by `build.rs`. What nobody asks for is not looked at: it would be in memory from then on.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use include_dir::{Dir, include_dir};
-
 use crate::connector::ticket::DESTINATION_FILE;
 
-static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/connectors");
+/// For each folder: its name, where its piece of the pack begins, the length of the list of its files there, and which of
+/// `connector.toml` and `destination.toml` are among them.
+static INDEX: &str = include_str!(concat!(env!("OUT_DIR"), "/connectors.index"));
+/// For each folder: a list of its files with their lengths, then their bytes.
+static PACK: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/connectors.pack"));
+/// The folder of the jq library: it is no connector.
+const LIBRARY: &str = "lib";
 
 /// The file that makes a folder a connector.
 pub const MANIFEST_FILE: &str = "connector.toml";
@@ -45,45 +51,94 @@ impl Folder {
     }
 }
 
+/// A folder of the pack, as the index tells it.
+pub struct Packed {
+    /// Its name.
+    pub name: &'static str,
+    /// It is a connector.
+    pub connector: bool,
+    /// It is a ticket system.
+    pub desk: bool,
+    at: usize,
+    list: usize,
+}
+
+impl Packed {
+    fn of(line: &'static str) -> Option<Self> {
+        let mut fields = line.split('\t');
+        let (name, at, list) = (fields.next()?, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        let (mut connector, mut desk) = (false, false);
+        for file in fields {
+            connector |= file == MANIFEST_FILE;
+            desk |= file == DESTINATION_FILE;
+        }
+        Some(Self { name, connector, desk, at, list })
+    }
+
+    /// Its files.
+    pub fn folder(&self) -> Folder {
+        Folder { name: self.name.to_owned(), origin: format!("connectors/{}", self.name), files: self.files().unwrap_or_default() }
+    }
+
+    fn files(&self) -> Option<Files> {
+        let mut at = self.at + self.list;
+        let list = std::str::from_utf8(PACK.get(self.at..at)?).ok()?;
+        let mut files = Files::new();
+        for line in list.lines() {
+            let (path, length) = line.split_once('\t')?;
+            let end = at + length.parse::<usize>().ok()?;
+            files.insert(path.to_owned(), Cow::Borrowed(PACK.get(at..end)?));
+            at = end;
+        }
+        Some(files)
+    }
+}
+
+/// The embedded folders that are a connector, a ticket system or both, by name.
+pub fn packed() -> impl Iterator<Item = Packed> {
+    INDEX.lines().filter_map(Packed::of).filter(|packed| packed.connector || packed.desk)
+}
+
 /// The connectors embedded in the binary, by name.
 pub fn embedded() -> BTreeMap<String, Folder> {
-    let mut all = every();
-    all.retain(|_, folder| folder.files.contains_key(MANIFEST_FILE));
-    all
+    packed().filter(|packed| packed.connector).map(|packed| (packed.name.to_owned(), packed.folder())).collect()
 }
 
 /// All folders embedded in the binary that are a connector, a ticket system or both. `lib` is neither.
 pub fn every() -> BTreeMap<String, Folder> {
-    let mut all = BTreeMap::new();
-    for dir in EMBEDDED.dirs() {
-        let name = dir.path().to_string_lossy().into_owned();
-        let mut files = BTreeMap::new();
-        collect(dir, &format!("{name}/"), &mut files);
-        if files.contains_key(MANIFEST_FILE) || files.contains_key(DESTINATION_FILE) {
-            all.insert(name.clone(), Folder { origin: format!("connectors/{name}"), name, files });
-        }
-    }
-    all
+    packed().map(|packed| (packed.name.to_owned(), packed.folder())).collect()
 }
 
 /// The jq library that maps may be tried with at a desk.
 pub fn desk_library() -> &'static str {
-    EMBEDDED.get_file("lib/omnigate.jq").and_then(include_dir::File::contents_utf8).unwrap_or_default()
-}
-
-/// The embedded folders with the admin's in place of those of the same name.
-pub fn merged(admin: impl IntoIterator<Item = Folder>) -> BTreeMap<String, Folder> {
-    let mut all = every();
-    all.extend(admin.into_iter().map(|folder| (folder.name.clone(), folder)));
-    all
-}
-
-fn collect(dir: &'static Dir<'_>, prefix: &str, files: &mut Files) {
-    for file in dir.files() {
-        let path = file.path().to_string_lossy().replace('\\', "/");
-        files.insert(path.strip_prefix(prefix).unwrap_or(&path).to_owned(), Cow::Borrowed(file.contents()));
+    let library = INDEX.lines().filter_map(Packed::of).find(|packed| packed.name == LIBRARY);
+    let file = library.and_then(|library| library.files()?.remove("omnigate.jq"));
+    match file {
+        Some(Cow::Borrowed(bytes)) => std::str::from_utf8(bytes).unwrap_or_default(),
+        _ => "",
     }
-    for inner in dir.dirs() {
-        collect(inner, prefix, files);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_pack_holds_what_the_folders_hold() {
+        let all = every();
+        assert!(all["slack"].files.keys().filter(|path| path.starts_with("fixtures/")).count() > 3, "folders inside of folders");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors");
+        let on_disk = std::fs::read_dir(&root).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
+        assert_eq!(all.len() + 1, on_disk, "all but the library");
+        for (name, folder) in &all {
+            for (path, bytes) in &folder.files {
+                assert_eq!(std::fs::read(root.join(name).join(path)).unwrap(), **bytes, "{name}/{path}");
+            }
+            let manifest = root.join(name).join(MANIFEST_FILE).is_file();
+            assert_eq!(folder.files.contains_key(MANIFEST_FILE), manifest, "{name}");
+        }
+        assert_eq!(desk_library(), std::fs::read_to_string(root.join("lib/omnigate.jq")).unwrap());
     }
 }
