@@ -45,8 +45,7 @@ pub fn check(
                 warnings.extend(unfetched(&channel, &connector, text));
                 let modes = modes(&channel, &connector.manifest);
                 let roads = modes.iter().filter(|mode| **mode != Via::Webhook);
-                let twice = roads.filter_map(|mode| asked.insert(account(&channel, *mode), channel.id.clone())).next();
-                if let Some(other) = twice {
+                if let Some(other) = roads.filter_map(|mode| asked.insert(account(&channel, *mode), channel.id.clone())).next() {
                     let message = format!("channel `{other}` asks for the messages of this account already");
                     let problem = Problem::whole(&channel.file.display().to_string(), message).suggest("give each its own `account`");
                     fail(channels, &channel, vec![placed(problem, text, &["account", "connector"])]);
@@ -62,7 +61,16 @@ pub fn check(
                     Some(problem) => fail(channels, &channel, vec![placed(problem, text, &["hook", "account", "connector"])]),
                 }
             }
-            Ok(_) => {}
+            Ok(_) => {
+                // Two would take the lease of the account from each other, and each connection counts at the server.
+                let account = channel.imap.as_ref().filter(|_| channel.enabled).map(|imap| imap.mailbox.account());
+                if let Some(other) = account.and_then(|account| asked.insert(account, channel.id.clone())) {
+                    let message = format!("channel `{other}` reads this mailbox already");
+                    let problem =
+                        Problem::whole(&channel.file.display().to_string(), message).suggest("name all its `folders` in one file");
+                    fail(channels, &channel, vec![placed(problem, text, &["user", "[imap]"])]);
+                }
+            }
         }
     }
 }

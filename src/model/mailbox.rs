@@ -82,3 +82,10 @@ pub struct Mailbox {
     /// Bytes that are fetched a day at most. `None`: as many as the provider is known to give, or no limit.
     pub day_bytes_max: Option<u64>,
 }
+
+impl Mailbox {
+    /// The account: what cursors and the lease belong to. One login has one, whatever its port is.
+    pub fn account(&self) -> String {
+        format!("imap:{}:{}", self.host.to_ascii_lowercase(), self.user)
+    }
+}

@@ -349,3 +349,31 @@ c/omnigate.toml:4:8: `when`: not jq: term expected here
 "#,
     );
 }
+
+#[test]
+fn two_channels_of_one_mailbox_would_take_its_lease_from_each_other() {
+    let mailbox = |host: &str, more: &str| {
+        format!("connector = \"imap\"\n[secrets]\npassword = {{ env = \"PW\" }}\n[imap]\nhost = \"{host}\"\nuser = \"support\"\n{more}")
+    };
+    let files = Memory::default()
+        .file("c/omnigate.toml", "")
+        .var("PW", "x")
+        .file("c/channels/a.toml", mailbox("imap.example.org", ""))
+        .file("c/channels/b.toml", mailbox("IMAP.example.org", "folders = [\"Orders\"]\n"))
+        .file("c/channels/c.toml", mailbox("imap.example.net", ""))
+        .file("c/channels/d.toml", format!("enabled = false\n{}", mailbox("imap.example.org", "")));
+    let loaded = load(Path::new("c/omnigate.toml"), &files).map_err(|problems| panic!("{problems}")).unwrap();
+    let failed: Vec<&String> = loaded.channels.iter().filter(|(_, channel)| channel.is_err()).map(|(id, _)| id).collect();
+    assert_eq!(failed, ["b"]);
+    let told = loaded.channels["b"].as_ref().err().map(|failed| render(&failed.problems)).unwrap_or_default();
+    assert_eq!(
+        told.trim(),
+        r#"
+c/channels/b.toml:6:1: channel `a` reads this mailbox already
+  |
+6 | user = "support"
+  | ^^^^^^^^^^^^^^^^ name all its `folders` in one file
+"#
+        .trim()
+    );
+}

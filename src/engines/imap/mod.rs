@@ -143,7 +143,7 @@ impl ImapSource {
 
 impl PullSource for ImapSource {
     fn account(&self) -> String {
-        format!("imap:{}:{}", self.settings.mailbox.host.to_ascii_lowercase(), self.settings.mailbox.user)
+        self.settings.mailbox.account()
     }
 
     fn server(&self) -> String {
