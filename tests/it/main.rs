@@ -33,6 +33,7 @@ mod hooks;
 mod imap_hazards;
 mod imap_large;
 mod imap_ledger;
+mod imap_manners;
 mod imap_moves;
 mod imap_quirks;
 mod interplay;

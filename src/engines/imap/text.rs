@@ -117,10 +117,13 @@ pub fn tone(text: &str) -> Tone {
         // Exchange: too many sessions, or the mailbox may not be opened. Asking again soon makes it worse (imapsync #411).
         return Tone::Throttled(Some(NOT_CONNECTED_PATIENCE));
     }
-    if has(&["throttled", "backoff time", "[overquota]", "[limit]", "too many", "rate limit", "bandwidth"]) {
+    let throttled = ["throttled", "backoff time", "[overquota]", "[limit]", "too many", "rate limit", "bandwidth"];
+    if has(&throttled) || has(&["connections", "sessions", "logins"]) && has(&["maximum", "exceed", "limit"]) {
         return Tone::Throttled(backoff(&lower));
     }
-    if has(&["[unavailable]", "[inuse]", "[serverbug]", "[contactadmin]", "temporar", "try again", "internal error"]) {
+    let trouble =
+        ["unavailable", "[inuse]", "[serverbug]", "[contactadmin]", "temporar", "try again", "try later", "internal error", "server busy"];
+    if has(&trouble) || has(&["server is busy", "server error", "not available", "system error", "timed out"]) {
         return Tone::Unavailable;
     }
     if has(&["[nonexistent]", "doesn't exist", "does not exist", "unknown mailbox", "no such mailbox", "mailbox not found", "not exist"]) {

@@ -1,7 +1,8 @@
 //! The wire below the IMAP parser: any stream, with two limits that async-imap does not have.
 //!
 //! What must stay true: a silent peer ends a read after `patience`, and no line, literal or response over the limit is ever
-//! buffered: the size marker is read here, before the parser makes room for it (I6).
+//! buffered: the size marker is read here, before the parser makes room for it (I6). A line that ends with a mere LF gets its CR, which
+//! the parser insists on; the bytes of literals are never touched.
 
 use std::fmt;
 use std::io;
@@ -48,12 +49,21 @@ pub struct Wire {
     alarm: Pin<Box<Sleep>>,
     alarm_set: bool,
     frame: Frame,
+    /// Guarded bytes that there was no room for.
+    left: Vec<u8>,
 }
 
 impl Wire {
     /// Guards `inner`: reads end after `patience` of silence, literals may have `literal_bytes_max`.
     pub fn new(inner: Box<dyn Duplex>, patience: Duration, literal_bytes_max: u64) -> Self {
-        Self { inner, patience, alarm: Box::pin(tokio::time::sleep(patience)), alarm_set: false, frame: Frame::new(literal_bytes_max) }
+        Self {
+            inner,
+            patience,
+            alarm: Box::pin(tokio::time::sleep(patience)),
+            alarm_set: false,
+            frame: Frame::new(literal_bytes_max),
+            left: Vec::new(),
+        }
     }
 
     /// From now on, this much silence is borne.
@@ -72,12 +82,22 @@ impl fmt::Debug for Wire {
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.left.is_empty() {
+            put(&mut this.left, buf);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         match Pin::new(&mut this.inner).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
                 this.alarm_set = false;
                 let come = buf.filled().get(before..).unwrap_or_default();
-                Poll::Ready(this.frame.pass(come).map_err(io::Error::other))
+                let passed = this.frame.pass(come).map_err(io::Error::other);
+                if !this.frame.bare.is_empty() {
+                    this.left = this.frame.mended(come);
+                    buf.set_filled(before);
+                    put(&mut this.left, buf);
+                }
+                Poll::Ready(passed)
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
@@ -108,6 +128,13 @@ impl AsyncWrite for Wire {
     }
 }
 
+/// Moves as much as there is room for.
+fn put(left: &mut Vec<u8>, buf: &mut ReadBuf<'_>) {
+    let here = left.len().min(buf.remaining());
+    buf.put_slice(left.get(..here).unwrap_or_default());
+    left.drain(..here);
+}
+
 /// Where in the framing of responses the stream is: in a line, or in a literal of known length.
 struct Frame {
     literal_bytes_max: u64,
@@ -115,15 +142,19 @@ struct Frame {
     line: u64,
     response: u64,
     tail: Vec<u8>,
+    /// Where in what passed last a line ended without CR.
+    bare: Vec<usize>,
 }
 
 impl Frame {
     fn new(literal_bytes_max: u64) -> Self {
-        Self { literal_bytes_max, literal_left: 0, line: 0, response: 0, tail: Vec::with_capacity(2 * TAIL_BYTES) }
+        Self { literal_bytes_max, literal_left: 0, line: 0, response: 0, tail: Vec::with_capacity(2 * TAIL_BYTES), bare: Vec::new() }
     }
 
     /// Follows the framing over what came.
     fn pass(&mut self, mut bytes: &[u8]) -> Result<(), WireError> {
+        let whole = bytes.len();
+        self.bare.clear();
         while !bytes.is_empty() {
             if self.literal_left > 0 {
                 let here = usize::try_from(self.literal_left).unwrap_or(usize::MAX).min(bytes.len());
@@ -137,6 +168,11 @@ impl Frame {
             if self.line > LINE_BYTES_MAX {
                 return Err(WireError::TooLarge(LINE_BYTES_MAX));
             }
+            if let [before @ .., b'\n'] = part
+                && before.last().or(self.tail.last()) != Some(&b'\r')
+            {
+                self.bare.push(whole - bytes.len() + before.len());
+            }
             self.remember(part);
             if end.is_some() {
                 self.end_line()?;
@@ -144,6 +180,19 @@ impl Frame {
             bytes = rest;
         }
         Ok(())
+    }
+
+    /// What passed last, with a CR where one was missing.
+    fn mended(&self, passed: &[u8]) -> Vec<u8> {
+        let mut mended = Vec::with_capacity(passed.len() + self.bare.len());
+        let mut from = 0;
+        for at in &self.bare {
+            mended.extend_from_slice(passed.get(from..*at).unwrap_or_default());
+            mended.push(b'\r');
+            from = *at;
+        }
+        mended.extend_from_slice(passed.get(from..).unwrap_or_default());
+        mended
     }
 
     fn remember(&mut self, part: &[u8]) {
@@ -217,6 +266,30 @@ mod tests {
         let one = [b"x {1000000}\r\n".as_slice(), &[b'a'; 1_000_000]].concat();
         assert_eq!(passes(1_000_000, &[&one, b")\r\n", &one, b")\r\n", &one]), Ok(()));
         assert_eq!(passes(1_000_000, &[&one, &one, &one]), Err(WireError::TooLarge(1_000_000)));
+    }
+
+    #[tokio::test]
+    async fn a_line_that_ends_with_lf_gets_its_cr_and_the_bytes_of_a_mail_stay_whatever_the_reads_are() {
+        use tokio::io::AsyncReadExt as _;
+
+        let sent = b"* 1 EXISTS\n\n* 1 FETCH (BODY[] {7}\na\nb\r\n\nc)\n* 2 EXISTS\r\nA1 OK\n";
+        let expected = b"* 1 EXISTS\r\n\r\n* 1 FETCH (BODY[] {7}\r\na\nb\r\n\nc)\r\n* 2 EXISTS\r\nA1 OK\r\n";
+        for piece in 1..sent.len() {
+            for room in [1, 3, 64] {
+                // The pipe holds one piece: each comes by a read of its own.
+                let (mut peer, ours) = tokio::io::duplex(piece);
+                let mut wire = Wire::new(Box::new(ours), Duration::from_secs(5), 100);
+                let feed = tokio::spawn(async move { tokio::io::AsyncWriteExt::write_all(&mut peer, sent).await });
+                let (mut came, mut part) = (Vec::new(), vec![0; room]);
+                while came.len() < expected.len() {
+                    let read = wire.read(&mut part).await.unwrap();
+                    assert_ne!(read, 0, "no empty read is taken for the end");
+                    came.extend_from_slice(&part[..read]);
+                }
+                assert_eq!(came, expected, "pieces of {piece}, room for {room}");
+                feed.await.unwrap().unwrap();
+            }
+        }
     }
 
     #[test]

@@ -30,17 +30,23 @@ impl Dovecot {
     /// Starts it; `None`, loudly, where it is not installed.
     #[track_caller]
     pub fn start() -> Option<Self> {
-        Self::start_with(None)
+        Self::start_with(None, 50)
+    }
+
+    /// Starts it so that a user has so many connections at most.
+    #[track_caller]
+    pub fn start_limited(connections: usize) -> Option<Self> {
+        Self::start_with(None, connections)
     }
 
     /// Starts it so that it takes bearer tokens too, which it shows to this identity provider.
     #[track_caller]
     pub fn start_with_tokens(identity: std::net::SocketAddr) -> Option<Self> {
-        Self::start_with(Some(identity))
+        Self::start_with(Some(identity), 50)
     }
 
     #[track_caller]
-    fn start_with(identity: Option<std::net::SocketAddr>) -> Option<Self> {
+    fn start_with(identity: Option<std::net::SocketAddr>, connections: usize) -> Option<Self> {
         let Some(program) = ["/usr/sbin/dovecot", "/usr/local/sbin/dovecot"].into_iter().find(|path| Path::new(path).exists()) else {
             missing("dovecot (Debian: dovecot-imapd)");
             return None;
@@ -57,7 +63,9 @@ impl Dovecot {
                 give(&path, owner);
             }
         }
-        fs::write(folder.path().join("dovecot.conf"), config(folder.path(), port, tls_port, owner.is_some(), identity.is_some())).unwrap();
+        let text = config(folder.path(), port, tls_port, owner.is_some(), identity.is_some());
+        let limit = format!("mail_max_userip_connections = {connections}\n");
+        fs::write(folder.path().join("dovecot.conf"), text + &limit).unwrap();
         if let Some(identity) = identity {
             let text = format!(
                 "introspection_mode = post\nintrospection_url = http://{identity}/introspect\nusername_attribute = email\n\
@@ -249,7 +257,6 @@ default_internal_group = {internal_group}
 default_login_user = {login}
 first_valid_uid = 1
 mail_location = maildir:{t}/mail/%u
-mail_max_userip_connections = 50
 imap_idle_notify_interval = 20s
 imap_hibernate_timeout = 0
 {token_passdb}passdb {{

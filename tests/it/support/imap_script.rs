@@ -2,7 +2,7 @@
 //!
 //! One script a connection, a step a line:
 //! `C: <begin of a command>` reads a command, without its tag · `S: <line>` sends a line · `T: <line>` sends it with the tag of the
-//! last command · `O: <line>` with the tag of the oldest command that is not answered · `R: <text>` sends text without a line end · `hang` waits for the client to leave · `cut` closes; so does the
+//! last command · `L: <line>` and `U: <line>` are `S` and `T` with a line end of LF alone · `O: <line>` with the tag of the oldest command that is not answered · `R: <text>` sends text without a line end · `hang` waits for the client to leave · `cut` closes; so does the
 //! end of a script. What a script sends between two reads goes out in one piece.
 
 use std::sync::{Arc, Mutex};
@@ -61,6 +61,11 @@ pub struct ScriptedImap {
 impl ScriptedImap {
     /// Starts it; the first script is for the first connection, and so on. Later connections are closed at once.
     pub fn start(scripts: Vec<String>) -> Self {
+        Self::start_with(scripts.into_iter().map(|script| (script, Vec::new(), String::new())).collect())
+    }
+
+    /// The same, with bytes that are sent as they are between two halves of each script.
+    pub fn start_with(scripts: Vec<(String, Vec<u8>, String)>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -68,9 +73,9 @@ impl ScriptedImap {
         let said = complaints.clone();
         let task = tokio::spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
-            for script in scripts {
+            for (script, bytes, rest) in scripts {
                 let Ok((stream, _)) = listener.accept().await else { return };
-                if let Err(complaint) = play(stream, &script).await {
+                if let Err(complaint) = play(stream, &script, &bytes, &rest).await {
                     said.lock().unwrap().push(complaint);
                 }
             }
@@ -92,17 +97,23 @@ impl Drop for ScriptedImap {
     }
 }
 
-async fn play(stream: TcpStream, script: &str) -> Result<(), String> {
+async fn play(stream: TcpStream, script: &str, bytes: &[u8], rest: &str) -> Result<(), String> {
     let (reads, mut writes) = stream.into_split();
     let mut reads = BufReader::new(reads).lines();
     let (mut tag, mut out) = (String::new(), Vec::new());
     let mut open: std::collections::VecDeque<String> = std::collections::VecDeque::new();
-    for step in script.lines() {
+    let between = (!bytes.is_empty()).then_some("between");
+    for step in script.lines().chain(between).chain(rest.lines()) {
         match step.split_once(": ").unwrap_or((step, "")) {
             ("S", line) => out.extend_from_slice(format!("{line}\r\n").as_bytes()),
             ("T", line) => {
                 open.retain(|known| *known != tag);
                 out.extend_from_slice(format!("{tag} {line}\r\n").as_bytes());
+            }
+            ("L", line) => out.extend_from_slice(format!("{line}\n").as_bytes()),
+            ("U", line) => {
+                open.retain(|known| *known != tag);
+                out.extend_from_slice(format!("{tag} {line}\n").as_bytes());
             }
             ("O", line) => {
                 let oldest = open.pop_front().ok_or("every command is answered")?;
@@ -123,6 +134,7 @@ async fn play(stream: TcpStream, script: &str) -> Result<(), String> {
                 }
                 tag = its.to_owned();
             }
+            ("between", _) => out.extend_from_slice(bytes),
             ("hang", _) => {
                 let _ = writes.write_all(&out).await;
                 while let Ok(Some(_)) = reads.next_line().await {}
