@@ -52,6 +52,8 @@ impl<'m> Charsets<'m> {
         match Encoding::for_label(label.as_bytes()) {
             Some(encoding) if encoding == UTF_8 || encoding == REPLACEMENT || is_ascii_label(label) => self.undeclared(bytes),
             Some(encoding) if encoding == UTF_16BE || encoding == UTF_16LE => encoding.decode(bytes).0.into_owned(),
+            // Bytes that are UTF-8 throughout are no letters of Western Europe or Russia by chance; programs forget to say so.
+            Some(encoding) if encoding.is_single_byte() && is_utf_8(bytes) => self.undeclared(bytes),
             Some(encoding) => encoding.decode_without_bom_handling(bytes).0.into_owned(),
             // UTF-7 and a few old ones that the web has forgotten and mail has not.
             None => match mail_parser::decoders::charsets::map::charset_decoder(label.as_bytes()) {
@@ -103,6 +105,11 @@ fn mostly_utf_8(bytes: &[u8]) -> Option<String> {
         broken += usize::from(!chunk.invalid().is_empty());
     }
     (whole >= 4 && whole >= 4 * broken).then(|| String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// UTF-8 with at least two characters beyond ASCII: of one alone, other readings make sense.
+fn is_utf_8(bytes: &[u8]) -> bool {
+    bytes.iter().filter(|byte| **byte >= 0xc0).count() >= 2 && std::str::from_utf8(bytes).is_ok()
 }
 
 fn sample(bytes: &[u8]) -> &[u8] {
@@ -160,6 +167,14 @@ mod tests {
     #[test]
     fn declared_utf_8_that_is_none_is_guessed() {
         check(b"Gr\xfc\xdfe aus K\xf6ln, bitte pr\xfcfen", Some("utf-8"), "Grüße aus Köln, bitte prüfen");
+    }
+
+    #[test]
+    fn declared_latin_that_is_utf_8_throughout_is_read_as_such() {
+        check("Grüße, 5 €".as_bytes(), Some("iso-8859-1"), "Grüße, 5 €");
+        check("Привет".as_bytes(), Some("windows-1251"), "Привет");
+        check(b"Gr\xfc\xdfe \xc3\xa9", Some("iso-8859-1"), "Grüße Ã©");
+        check(b"\xc3\xa9", Some("iso-8859-1"), "Ã©");
     }
 
     #[test]

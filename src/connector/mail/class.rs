@@ -157,7 +157,7 @@ fn is_out_of_office(subject: &str) -> bool {
 }
 
 fn begins_auto_reply(subject: &str) -> bool {
-    const STARTS: [&str; 26] = [
+    const STARTS: [&str; 52] = [
         "automatic reply",
         "automatic response",
         "automated reply",
@@ -184,6 +184,32 @@ fn begins_auto_reply(subject: &str) -> bool {
         "автоответ",
         "自動応答",
         "自动回复",
+        "automatisk svar",
+        "automatikus válasz",
+        "αυτόματη απάντηση",
+        "răspuns automat",
+        "автоматический ответ",
+        "автоматична відповідь",
+        "автоматичен отговор",
+        "automatická odpoveď",
+        "automatski odgovor",
+        "samodejni odgovor",
+        "resposta automàtica",
+        "trả lời tự động",
+        "ตอบกลับอัตโนมัติ",
+        "automaatvastus",
+        "automatinis atsakymas",
+        "automātiskā atbilde",
+        "自动答复",
+        "自動回覆",
+        "自動返信",
+        "자동 회신",
+        "자동 응답",
+        "תשובה אוטומטית",
+        "מענה אוטומטי",
+        "رد تلقائي",
+        "abwesenheitsnotiz",
+        "abwesenheitsnachricht",
     ];
     let bare = subject.trim_start_matches(['[', '*', ' ']);
     STARTS.iter().any(|start| bare.starts_with(start))

@@ -69,7 +69,12 @@ pub fn read(header: &[Field], mail: &[u8], charsets: &Charsets, context: &MailCo
     });
     let from_fields = fields::all(header, mail, "from").count();
     let from = named("from");
-    author(&mut identity, &from, from_fields);
+    // A program or two encodes the field whole, address and all. It names nobody to those who verify (`no_from`), but does to people.
+    let encoded = || {
+        let text = words::text(fields::first(header, mail, "from")?, charsets);
+        words::addresses(text.as_bytes(), charsets).into_iter().find(|one| one.address.is_some())
+    };
+    author(&mut identity, &from, from_fields, encoded);
     recipients(&mut identity, &named, header, mail, charsets, context);
     rewritten(&mut identity, &named, header, mail, context);
     let tagged = identity.to.iter().filter(|one| one.role == "mailbox" || identity.is_ours(&one.address, context));
@@ -101,7 +106,7 @@ fn rewritten(identity: &mut Identity, named: &dyn Fn(&str) -> Vec<Named>, header
     identity.from = Some(Party { address, name: name.or(via), handle: None, avatar_url: None });
 }
 
-fn author(identity: &mut Identity, from: &[Named], from_fields: usize) {
+fn author(identity: &mut Identity, from: &[Named], from_fields: usize, encoded: impl FnOnce() -> Option<Named>) {
     if from_fields > 1 {
         identity.flags.push("several_from");
     }
@@ -118,12 +123,13 @@ fn author(identity: &mut Identity, from: &[Named], from_fields: usize) {
     let found = first(from)
         .or_else(|| first(&identity.reply_to))
         .or(return_path)
-        .or_else(|| identity.sender.clone().filter(|one| one.address.is_some()));
+        .or_else(|| identity.sender.clone().filter(|one| one.address.is_some()))
+        .or_else(encoded);
     if addressed == 0 {
         identity.flags.push("no_from");
     }
     identity.from = found.and_then(|one| {
-        let name = one.name.or(name);
+        let name = one.name.or(name.filter(|name| *name != one.address.as_ref().map_or("", |address| address.value())));
         one.address.map(|address| Party { address, name, handle: None, avatar_url: None })
     });
 }

@@ -28,7 +28,8 @@ const VALUE_BYTES_MAX: usize = 998;
 /// `multipart/report` (RFC 6522) and bare report parts.
 pub fn read(mail: &[u8], scan: &Scan, charsets: &Charsets) -> Option<Report> {
     let leaf = |names: &[&str]| scan.leaves().map(|(_, leaf)| leaf).find(|leaf| names.contains(&leaf.media_type.as_str()));
-    let reports = scan.root().media_type == "multipart/report";
+    // Some programs send the report part alone.
+    let reports = scan.root().media_type == "multipart/report" || scan.root().media_type.ends_with("disposition-notification");
     let returned = || {
         leaf(&["message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers"])
             .and_then(|leaf| returned_id(mail, leaf))

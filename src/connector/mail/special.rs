@@ -99,12 +99,14 @@ fn calendar(mail: &[u8], leaf: &Entity) -> Map<String, Value> {
     let mut in_event = false;
     for line in text.lines() {
         let Some((name, value)) = line.split_once(':') else { continue };
-        let name = name.split(';').next().unwrap_or_default().to_ascii_uppercase();
+        let (name, parameters) = name.split_once(';').unwrap_or((name, ""));
+        let name = name.to_ascii_uppercase();
         match (name.as_str(), value.trim()) {
             ("BEGIN", "VEVENT") => in_event = true,
             ("END", "VEVENT") => break,
             _ => {}
         }
+        let answers = said.get("method").and_then(Value::as_str).is_some_and(|method| method.eq_ignore_ascii_case("REPLY"));
         let told = match name.as_str() {
             "METHOD" => "method",
             "UID" if in_event => "uid",
@@ -113,14 +115,24 @@ fn calendar(mail: &[u8], leaf: &Entity) -> Map<String, Value> {
             "DTEND" if in_event => "end",
             "LOCATION" if in_event => "location",
             "STATUS" if in_event => "status",
+            // What the one who answers says (RFC 5546 §3.2.3).
+            "COMMENT" if in_event => "comment",
+            "ATTENDEE" if in_event && answers => "answer",
             _ => continue,
         };
+        let value = if told == "answer" { part_stat(parameters) } else { value };
         let value = value.trim().replace("\\n", " ").replace("\\,", ",").replace("\\;", ";");
         if !value.is_empty() && !said.contains_key(told) {
             said.insert(told.to_owned(), Value::String(cut(value, VALUE_BYTES_MAX).0));
         }
     }
     said
+}
+
+/// `PARTSTAT` of an attendee: `ACCEPTED`, `DECLINED`, `TENTATIVE` and the like.
+fn part_stat(parameters: &str) -> &str {
+    let named = parameters.split(';').filter_map(|parameter| parameter.split_once('='));
+    named.filter(|(name, _)| name.eq_ignore_ascii_case("partstat")).map(|(_, value)| value.trim_matches('"')).next().unwrap_or_default()
 }
 
 /// Who an attached mail claims to be from.

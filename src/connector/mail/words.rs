@@ -115,6 +115,10 @@ fn encoded_word(text: &str) -> Option<EncodedWord<'_>> {
     // Every `?` inside is escaped in Q (RFC 2047 §4.2), but a mailer or two forgets it.
     let end = after.find("?=")?;
     let (content, rest) = (after.get(..end)?, after.get(end + 2..)?);
+    // Base64 has no `?` and no `=` in front: what looks so is two words nested in one another.
+    if matches!(kind, "B" | "b") && (content.contains('?') || content.starts_with('=')) {
+        return None;
+    }
     let bytes = match kind {
         "B" | "b" => transfer::decode_slice(content.as_bytes(), SliceEncoding::Base64),
         // Eight-bit letters inside are forbidden and happen: the field was decoded as a whole before, so they are put back.
@@ -192,16 +196,41 @@ pub fn date(value: &[u8], received_at: Time) -> Option<Time> {
     {
         line.splice(colon + 3..colon + 3, *b":00");
     }
+    if let Some(at) = iso_date(&line) {
+        return plausible(at, received_at);
+    }
+    without_zone(&mut line);
     line.push(b'\n');
     let HeaderValue::DateTime(parsed) = MessageStream::new(&line).parse_date() else { return None };
     if !parsed.is_valid() {
         return None;
     }
-    let ms = parsed.to_timestamp().checked_mul(1000)?;
+    plausible(parsed.to_timestamp().checked_mul(1000)?, received_at)
+}
+
+fn plausible(ms: i64, received_at: Time) -> Option<Time> {
     if ms < EARLIEST_MS {
         return None;
     }
     Some(if ms > received_at.0.saturating_add(FUTURE_MS) { received_at } else { Time(ms) })
+}
+
+/// `2026-06-01T10:00:00+02:00`: programs that know no other form write it into mails, too.
+fn iso_date(line: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(line).ok()?.trim();
+    text.starts_with("20").then(|| text.parse::<jiff::Timestamp>().ok()).flatten().map(jiff::Timestamp::as_millisecond)
+}
+
+/// A time without a zone is taken as UTC, as one that says `-0000` (RFC 5322 §3.3).
+fn without_zone(line: &mut Vec<u8>) {
+    let text = line.trim_ascii_end();
+    let seconds = text.len().checked_sub(9).and_then(|at| text.get(at..));
+    if let Some([b' ', h1, h2, b':', m1, m2, b':', s1, s2]) = seconds
+        && [h1, h2, m1, m2, s1, s2].into_iter().all(u8::is_ascii_digit)
+    {
+        line.truncate(line.trim_ascii_end().len());
+        line.extend_from_slice(b" +0000");
+    }
 }
 
 /// The message ids in a field: what stands in brackets, else words with an `@`. Missing brackets, commas and folds are accepted.

@@ -1,6 +1,6 @@
 //! Quoted history: lines with `>`, the line that announces them, and older mails that follow whole.
 
-use crate::connector::mail::reply::phrases::{ABOVE, DATE_WORDS, FIELDS, FROM, WHOLE, WROTE, WROTE_INSIDE};
+use crate::connector::mail::reply::phrases::{ABOVE, DATE_WORDS, FIELDS, FROM, QUOTING, WHOLE, WROTE, WROTE_INSIDE};
 use crate::connector::mail::reply::{LINE_BYTES_MAX, LINES_MAX};
 
 /// Lines over which an announcement may be folded.
@@ -109,7 +109,8 @@ fn announcement(lines: &[&str], at: usize) -> Option<usize> {
     let first = lines.get(at)?.trim();
     let iso = is_iso_date(first);
     let dated = begins_with_date_word(first) || iso;
-    if !dated && !ends_with_colon(first) {
+    let folded = dated || has_moment(first) || first.contains('@');
+    if !folded && !ends_with_colon(first) {
         return None;
     }
     for count in 1..=FOLDED_LINES_MAX {
@@ -119,13 +120,17 @@ fn announcement(lines: &[&str], at: usize) -> Option<usize> {
             return None;
         }
         let joined = join(part);
-        if announces(&joined) {
-            let plain = has_number(&joined) && (dated || joined.contains('@') || is_cjk_date(&joined));
+        if says_who_and_when(&joined) {
+            return Some(at + count);
+        }
+        // Beyond the first line only what began with a date is taken for one sentence.
+        if (count == 1 || dated) && announces(&joined) {
+            let plain = has_number(&joined) && (dated || joined.contains('@') || is_cjk_date(&joined) || has_moment(&joined));
             // `X <address> wrote:`, and what forums put for the address.
             let somebody = ends_with_colon(&joined) && (joined.contains('@') || joined.contains(" via "));
             return (plain || somebody).then_some(at + count);
         }
-        if !dated {
+        if !folded {
             return None;
         }
     }
@@ -141,7 +146,7 @@ fn is_divider(line: &str) -> bool {
         return false;
     }
     let lower = bare.to_lowercase();
-    let words = lower.trim_end_matches([':', '：', ' ']);
+    let words = lower.trim_end_matches([':', '：', '.', ' ']);
     if ruled && ABOVE.iter().any(|words| lower.contains(words)) {
         return true;
     }
@@ -168,6 +173,9 @@ fn announces(line: &str) -> bool {
     if line.len() < 8 || line.len() > LINE_BYTES_MAX {
         return false;
     }
+    if says_who_and_when(line) {
+        return true;
+    }
     let colon = ends_with_colon(line);
     let dated = begins_with_date_word(line);
     if is_iso_date(line) {
@@ -186,8 +194,43 @@ fn announces(line: &str) -> bool {
     colon
         && ((dated || has_number(&lower) && lower.contains('@')) && WROTE_INSIDE.iter().any(|verb| lower.contains(verb))
             || lower.contains(" wrote on ") && has_number(&lower))
+        || colon && has_moment(&lower) && WROTE_INSIDE.iter().any(|verb| lower.contains(verb))
+        || colon && names_address(&lower) && QUOTING.iter().any(|begin| lower.starts_with(begin))
         || colon && has_number(&lower) && names_address(&lower)
         || colon && is_cjk_date(&lower)
+}
+
+/// In any language: a day of a year, a time of day and an address in brackets, up to a colon.
+fn says_who_and_when(line: &str) -> bool {
+    let line = line.trim_end_matches(is_direction);
+    if !ends_with_colon(line) || line.len() > LINE_BYTES_MAX {
+        return false;
+    }
+    let Some((before, behind)) = line.split_once('<') else { return false };
+    let Some((address, behind)) = behind.split_once('>') else { return false };
+    address.contains('@') && has_moment(&[before, behind].join(" "))
+}
+
+/// Marks of writing direction: Gmail puts them around announcements in Hebrew and Arabic.
+fn is_direction(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A year and a time of day, in digits of any script.
+fn has_moment(line: &str) -> bool {
+    let (mut year, mut clock) = (false, false);
+    let mut runs = line.split(|c: char| !c.is_numeric()).peekable();
+    let mut at = 0;
+    while let Some(run) = runs.next() {
+        let digits = run.chars().count();
+        let behind = line.get(at + run.len()..).unwrap_or_default();
+        year |= digits == 4;
+        clock |= (1..=2).contains(&digits)
+            && behind.starts_with([':', '.', 'h', '：', '時', '时'])
+            && runs.peek().is_some_and(|next| next.chars().count() == 2);
+        at += run.len() + behind.chars().next().map_or(0, char::len_utf8);
+    }
+    year && clock
 }
 
 /// Some words, then a verb of writing.
@@ -259,24 +302,43 @@ fn is_header_block(lines: &[&str], at: usize) -> bool {
             *seen |= kind.contains(&name.as_str());
         }
     }
-    seen.iter().filter(|seen| **seen).count() >= 2
+    let [_, to, ..] = seen;
+    seen.iter().filter(|seen| **seen).count() >= 2 && (to || !is_form(lines, at))
 }
 
-/// Where the header block around `at` begins: some programs put the date before From.
+/// A form names who wrote it and when, and goes on with fields that no mail has; nor does it say to whom.
+fn is_form(lines: &[&str], at: usize) -> bool {
+    let block = lines.iter().skip(at + 1).take(BLOCK_LINES).take_while(|line| !line.trim().is_empty());
+    let foreign = |name: String| !FROM.contains(&name.as_str()) && !FIELDS.iter().any(|kind| kind.contains(&name.as_str()));
+    block.filter_map(|line| field_name(line)).any(foreign)
+}
+
+/// Where the header block around `at` begins: some programs put the date before From, and a line between rules above.
 fn block_start(lines: &[&str], at: usize) -> usize {
     let is_field = |line: &&str| field_name(line).is_some_and(|name| FIELDS.iter().any(|kind| kind.contains(&name.as_str())));
     if !is_header_block(lines, at) {
         return at;
     }
     let before = lines.get(..at).unwrap_or_default();
-    at - before.iter().rev().take(FIELDS.len()).take_while(|line| is_field(line)).count()
+    let first = at - before.iter().rev().take(FIELDS.len()).take_while(|line| is_field(line)).count();
+    let above = lines.get(..first).unwrap_or_default();
+    let ruled = above.iter().rposition(|line| !line.trim().is_empty()).filter(|at| first - at <= 2);
+    ruled.filter(|at| lines.get(*at).is_some_and(|line| is_ruled(line.trim()))).unwrap_or(first)
+}
+
+/// `---- any words ----`, and a mere rule.
+fn is_ruled(line: &str) -> bool {
+    let rules = ['-', '_', '=', '*', '—', '–'];
+    let (starts, ends) = (line.chars().take_while(|c| rules.contains(c)), line.chars().rev().take_while(|c| rules.contains(c)));
+    line.len() <= 200 && starts.count() >= 3 && ends.count() >= 3
 }
 
 /// The name in a line `Name: value`, in lower case; stars around it are what is left of bold type.
 fn field_name(line: &str) -> Option<String> {
-    let line = line.trim_start_matches(['*', '>', '|', ' ', '\t']);
+    let line = line.trim_start_matches(['*', '>', '|', ' ', '\t']).trim_start_matches(is_direction);
     let head = line.get(..line.floor_char_boundary(48))?;
     let (name, _) = head.split_once([':', '：'])?;
-    let name = name.trim_matches(['*', ' ', '\u{a0}', '\t']);
-    (!name.is_empty()).then(|| name.to_lowercase())
+    let name = name.trim_matches(['*', ' ', '\u{a0}', '\t']).trim_matches(is_direction);
+    // Chinese programs set the names of fields to one width.
+    (!name.is_empty()).then(|| name.replace('\u{3000}', "").to_lowercase())
 }

@@ -4,6 +4,7 @@
 //! The way: the marks that mail programs leave in HTML, then the first line that begins a whole older mail, then quoted lines
 //! with the line that announces them, then what stands below every mail of the author. Linear in the length of the text.
 
+mod endings;
 pub mod history;
 mod phrases;
 mod trailer;

@@ -1,10 +1,12 @@
 //! What stands below every mail of its author: signature, the advertisement of a phone, the lawyer's paragraph.
 
 use crate::connector::mail::reply::LINE_BYTES_MAX;
-use crate::connector::mail::reply::phrases::{CLOSINGS, CONFIDENTIAL, DISCLAIMERS, NOISE, SENT_BY, SENT_FROM};
+use crate::connector::mail::reply::endings::{CLOSINGS, CONFIDENTIAL, DISCLAIMERS, NOISE, SENT_BY, SENT_FROM};
 
 /// A signature is at most this long, or it is none.
 pub const SIGNATURE_LINES_MAX: usize = 15;
+/// A block under a closing formula may be longer: names of the firm, its seat, its managers, with empty lines between.
+const LETTER_END_LINES_MAX: usize = 30;
 /// Trailers that stand below one another.
 const TRAILERS_MAX: usize = 12;
 /// Lines from the end among which the advertisement of a phone stands.
@@ -105,11 +107,14 @@ fn is_sent_from(line: &str) -> bool {
 /// A closing formula with a block behind it that says how to reach the author. Without such a block the formula is part of the
 /// letter and stays.
 fn letter_end(lines: &[&str]) -> Option<usize> {
-    let from = lines.len().saturating_sub(SIGNATURE_LINES_MAX);
+    let from = lines.len().saturating_sub(LETTER_END_LINES_MAX);
     let is_closing =
         |line: &str| line.len() <= 60 && CLOSINGS.contains(&line.trim().trim_end_matches([',', '.', '!', ' ']).to_lowercase().as_str());
     let at = lines.iter().rposition(|line| is_closing(line)).filter(|at| *at >= from)?;
     let behind = lines.get(at + 1..)?;
+    if behind.iter().filter(|line| !line.trim().is_empty()).count() > SIGNATURE_LINES_MAX {
+        return None;
+    }
     let short = behind.iter().all(|line| line.len() <= 120);
     (short && behind.iter().any(|line| says_how_to_reach(line))).then_some(at)
 }
@@ -118,7 +123,10 @@ fn says_how_to_reach(line: &str) -> bool {
     let lower = lower(line);
     let digits = lower.bytes().filter(u8::is_ascii_digit).count();
     let telephone = digits >= 6 && lower.chars().all(|c| !c.is_alphabetic()) || {
-        let names = ["tel", "phone", "mobil", "mob", "fax", "cell", "fon", "t:", "m:", "p:", "тел"];
+        let names = [
+            "tel", "tél", "phone", "mobil", "mob", "fax", "cell", "fon", "t:", "m:", "p:", "t +", "m +", "t. ", "тел", "puh", "gsm",
+            "handy", "móvil", "電話", "电话", "전화", "τηλ",
+        ];
         digits >= 6 && names.iter().any(|name| lower.trim_start_matches(['|', ' ']).starts_with(name))
     };
     let lone = !lower.contains(' ');
