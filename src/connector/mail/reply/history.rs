@@ -120,12 +120,16 @@ fn announcement(lines: &[&str], at: usize) -> Option<usize> {
             return None;
         }
         let joined = join(part);
+        if joined.len() > LINE_BYTES_MAX {
+            return None;
+        }
         if says_who_and_when(&joined) {
             return Some(at + count);
         }
         // Beyond the first line only what began with a date is taken for one sentence.
         if (count == 1 || dated) && announces(&joined) {
-            let plain = has_number(&joined) && (dated || joined.contains('@') || is_cjk_date(&joined) || has_moment(&joined));
+            let plain = has_number(&joined)
+                && (dated || joined.contains('@') || is_cjk_date(&joined) || has_moment(&joined) && begins_with_who_or_when(&joined));
             // `X <address> wrote:`, and what forums put for the address.
             let somebody = ends_with_colon(&joined) && (joined.contains('@') || joined.contains(" via "));
             return (plain || somebody).then_some(at + count);
@@ -214,6 +218,12 @@ fn says_who_and_when(line: &str) -> bool {
 /// Marks of writing direction: Gmail puts them around announcements in Hebrew and Arabic.
 fn is_direction(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A date, or a name as Notes writes it (`Ana Lindqvist/Support/ACME`): a sentence that speaks of a letter begins otherwise.
+fn begins_with_who_or_when(line: &str) -> bool {
+    let digit = line.find(char::is_numeric).unwrap_or(line.len());
+    digit == 0 || line.find('/').is_some_and(|slash| slash < digit)
 }
 
 /// A year and a time of day, in digits of any script.

@@ -182,7 +182,20 @@ mod tests {
     #[test]
     fn hostile_text_takes_linear_time() {
         let begun = std::time::Instant::now();
-        for hostile in [">", "> ", "On ", "\n", "-- \n", "From: x\n", "On a wrote:\n", "on aaaaaaaaaaaaaaa\n", "wrote: "] {
+        for hostile in [
+            ">",
+            "> ",
+            "On ",
+            "\n",
+            "-- \n",
+            "From: x\n",
+            "On a wrote:\n",
+            "on aaaaaaaaaaaaaaa\n",
+            "wrote: ",
+            "a@b 2026 9:00\n",
+            "<a@b> 2026 9:00:\n",
+            "9:00",
+        ] {
             cut(&hostile.repeat(512 * 1024 / hostile.len()), None);
         }
         assert!(begun.elapsed().as_secs() < 20, "took {:?}", begun.elapsed());
