@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -21,6 +21,7 @@ use crate::engines::imap::ImapSettings;
 use crate::engines::imap::conn::io_failure;
 use crate::engines::imap::text::{Tone, said, tone};
 use crate::engines::imap::wire::{Duplex, Wire};
+use crate::http::tls::with_roots;
 use crate::model::codes::Code;
 use crate::model::mailbox::Tls;
 use crate::ports::pull::PullError;
@@ -99,7 +100,7 @@ async fn secure(settings: &ImapSettings, tcp: TcpStream) -> Result<tokio_rustls:
     let person = |detail: String| PullError::Person { code: Code::Tls, detail };
     let config = match &settings.mailbox.ca_pem {
         Some(pem) => own_roots(pem).map_err(|detail| person(format!("ca_file: {detail}")))?,
-        None => system_roots().map_err(person)?,
+        None => Arc::new(with_roots()),
     };
     let name =
         ServerName::try_from(settings.mailbox.host.clone()).map_err(|_| person(format!("{} is no name for TLS", settings.mailbox.host)))?;
@@ -128,17 +129,6 @@ fn own_roots(pem: &[u8]) -> Result<Arc<ClientConfig>, String> {
         return Err("no certificate in it".to_owned());
     }
     client_config(roots)
-}
-
-/// The system's CAs, loaded once for all mailboxes of the process.
-fn system_roots() -> Result<Arc<ClientConfig>, String> {
-    static SYSTEM: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-    let load = || {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        client_config(roots)
-    };
-    SYSTEM.get_or_init(load).clone()
 }
 
 async fn start_tls(settings: &ImapSettings, mut tcp: TcpStream) -> Result<TcpStream, PullError> {
