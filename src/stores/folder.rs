@@ -1,9 +1,9 @@
 //! Blobs in a local folder: large raws and fetched files, through `object_store`.
 //!
-//! What must stay true: a `put` that returned survives what the durability mode promises. `object_store` writes to a staging
-//! file and renames it, so a blob is there whole or not at all; its local store syncs nothing unless told to, so it is told. A blob
-//! that comes in pieces is written to a file of the spool and renamed in the same way.
+//! What must stay true: a `put` that returned survives what the durability mode promises. A blob is written to a file of the spool, whole
+//! or in pieces, and renamed when it is durable: it is there whole or not at all. Reading and removing is `object_store`'s.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,7 +37,7 @@ impl FolderBlobs {
     pub fn open(folder: &Path, sync: bool) -> Result<Self, BlobError> {
         let unavailable = |detail: String| BlobError::Unavailable { detail: format!("{}: {detail}", folder.display()) };
         crate::stores::make_private(folder).map_err(|e| unavailable(e.to_string()))?;
-        let inner = LocalFileSystem::new_with_prefix(folder).map_err(|e| unavailable(e.to_string()))?.with_fsync(sync);
+        let inner = LocalFileSystem::new_with_prefix(folder).map_err(|e| unavailable(e.to_string()))?;
         Ok(Self { folder: folder.to_owned(), inner, sync, incoming: AtomicU64::new(0) })
     }
 
@@ -51,13 +51,39 @@ impl FolderBlobs {
             _ => Ok(()),
         }
     }
+
+    /// The name of a new file of the spool, which goes unless it becomes a blob.
+    fn spool_file(&self) -> Result<Leftover, BlobError> {
+        let spool = self.folder.join(SPOOL);
+        crate::stores::make_private(&spool).map_err(|e| failed(&e))?;
+        Ok(Leftover(spool.join(self.incoming.fetch_add(1, Ordering::Relaxed).to_string())))
+    }
+}
+
+/// Does what waits for the disk.
+async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<(), BlobError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|error| BlobError::Unavailable { detail: error.to_string() })?;
+    done.map_err(|e| failed(&e))
 }
 
 impl Blobs for FolderBlobs {
     fn put<'a>(&'a self, key: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<(), BlobError>> {
         Box::pin(async move {
-            self.inner.put(&parse(key)?, bytes.into()).await.map_err(|e| said(key, e))?;
-            Ok(())
+            let to = self.folder.join(parse(key)?.as_ref());
+            let leftover = self.spool_file()?;
+            let (folder, sync) = (self.folder.clone(), self.sync);
+            blocking(move || {
+                let mut file = std::fs::File::create(&leftover.0)?;
+                file.write_all(&bytes)?;
+                rename(&file, &leftover.0, &to, sync.then_some(&folder))?;
+                if sync {
+                    // A raw is kept for months and seldom read. Its pages are given to the next one at once: fresh ones cost several times
+                    // what is written into them. Where the file system does not take the advice, nothing is lost.
+                    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+                }
+                Ok(())
+            })
+            .await
         })
     }
 
@@ -79,11 +105,8 @@ impl Blobs for FolderBlobs {
 
     fn spool(&self) -> BoxFuture<'_, Result<Box<dyn Incoming>, BlobError>> {
         Box::pin(async move {
-            let spool = self.folder.join(SPOOL);
-            crate::stores::make_private(&spool).map_err(|e| failed(&e))?;
-            let path = spool.join(self.incoming.fetch_add(1, Ordering::Relaxed).to_string());
-            let file = tokio::fs::File::create(&path).await.map_err(|e| failed(&e))?;
-            let leftover = Leftover(path);
+            let leftover = self.spool_file()?;
+            let file = tokio::fs::File::create(&leftover.0).await.map_err(|e| failed(&e))?;
             Ok(Box::new(SpoolFile { file, gathered: BytesMut::new(), leftover, folder: self.folder.clone(), sync: self.sync })
                 as Box<dyn Incoming>)
         })
@@ -155,8 +178,7 @@ impl Incoming for SpoolFile {
             self.append(&rest).await?;
             let Self { file, leftover, folder, sync, .. } = *self;
             let file = file.into_std().await;
-            let moved = tokio::task::spawn_blocking(move || rename(&file, &leftover.0, &to, sync.then_some(&folder)));
-            moved.await.map_err(|error| BlobError::Unavailable { detail: error.to_string() })?.map_err(|e| failed(&e))
+            blocking(move || rename(&file, &leftover.0, &to, sync.then_some(&folder))).await
         })
     }
 }
@@ -203,19 +225,10 @@ fn parse(key: &str) -> Result<Key, BlobError> {
 }
 
 fn said(key: &str, error: object_store::Error) -> BlobError {
-    if matches!(error, object_store::Error::NotFound { .. }) {
-        return BlobError::Missing { key: key.to_owned() };
+    match error {
+        object_store::Error::NotFound { .. } => BlobError::Missing { key: key.to_owned() },
+        other => BlobError::Unavailable { detail: other.to_string() },
     }
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(one) = cause {
-        if let Some(io) = one.downcast_ref::<std::io::Error>()
-            && matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
-        {
-            return BlobError::Full;
-        }
-        cause = one.source();
-    }
-    BlobError::Unavailable { detail: error.to_string() }
 }
 
 #[cfg(test)]
