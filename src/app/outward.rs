@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 
 use crate::app::tokens::Tokens;
 use crate::config::settings::{
-    AttachmentForm, Config, DestinationKind, DestinationSettings, Durability, RouteDirection as Direction, SmtpSettings, TicketSettings,
+    AttachmentForm, Config, DestinationKind, DestinationSettings, Durability, RouteDirection as Direction, TicketSettings,
 };
 use crate::connector::jq::{Filter, Limits};
 use crate::destinations::file::EventFile;
@@ -187,26 +187,6 @@ pub fn desk(settings: &DestinationSettings, ticket: &TicketSettings, outside: &O
     Ok(TicketDesk::new(options, ports))
 }
 
-fn smtp_options(settings: &DestinationSettings, smtp: &SmtpSettings) -> SmtpOptions {
-    SmtpOptions {
-        host: smtp.host.clone(),
-        port: smtp.port,
-        tls: smtp.tls,
-        ca_pem: smtp.ca_pem.clone(),
-        login: smtp.login.clone(),
-        from: smtp.from.clone(),
-        to: smtp.to.clone(),
-        as_customer: smtp.as_customer,
-        dkim: smtp.dkim.clone(),
-        forms: smtp.forms,
-        contact_domain: smtp.contact_domain.clone(),
-        files: settings.attachments != AttachmentForm::None,
-        file_bytes_max: settings.inline_bytes_max,
-        timeout: settings.timeout,
-        concurrency: settings.concurrency,
-    }
-}
-
 /// One destination, ready to take events.
 ///
 /// # Errors
@@ -241,6 +221,15 @@ pub fn destination(settings: &DestinationSettings, config: &Config, outside: &Ou
         DestinationKind::File { path } => Arc::new(EventFile::new(path.clone(), fsync, shape)),
         DestinationKind::Stdout => Arc::new(Stdout::new(shape)),
         DestinationKind::Ticket(ticket) => Arc::new(desk(settings, ticket, outside)?),
-        DestinationKind::Smtp(smtp) => Arc::new(Smtp::new(smtp_options(settings, smtp), files.clone())?),
+        DestinationKind::Smtp(smtp) => {
+            let options = SmtpOptions {
+                given: (**smtp).clone(),
+                files: settings.attachments != AttachmentForm::None,
+                file_bytes_max: settings.inline_bytes_max,
+                timeout: settings.timeout,
+                concurrency: settings.concurrency,
+            };
+            Arc::new(Smtp::new(options, files.clone())?)
+        }
     })
 }

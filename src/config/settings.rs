@@ -14,13 +14,13 @@ use crate::config::units::{Network, Rate};
 use crate::connector::problem::Problem;
 use crate::connector::ticket::TicketSystem;
 use crate::connector::ticket::compose::Forms;
+use crate::connector::ticket::smtp::SmtpSettings;
 use crate::logic::ticket::TicketPolicy;
 use crate::model::codes::Code;
 use crate::model::event::Priority;
 use crate::model::mailbox::{FirstRun, Mailbox, Sasl};
 use crate::model::raw::Via;
 use crate::model::ticket::BackRules;
-use crate::ports::destination::SmtpTls;
 use crate::ports::store::Retention;
 
 /// The main file.
@@ -251,33 +251,6 @@ pub enum DestinationKind {
     Ticket(Box<TicketSettings>),
     /// A letter per event, for systems that make tickets of mail.
     Smtp(Box<SmtpSettings>),
-}
-
-/// What a mail destination is given.
-#[derive(Debug, Clone)]
-pub struct SmtpSettings {
-    /// The server.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// How the way is protected.
-    pub tls: SmtpTls,
-    /// A certificate authority beside the system's, PEM.
-    pub ca_pem: Option<Vec<u8>>,
-    /// User and password.
-    pub login: Option<(String, SecretString)>,
-    /// Our address.
-    pub from: String,
-    /// Where the letters go.
-    pub to: String,
-    /// The author is the customer's own address.
-    pub as_customer: bool,
-    /// DKIM: selector, and RSA key in PEM.
-    pub dkim: Option<(String, SecretString)>,
-    /// Events that are no messages.
-    pub forms: Forms,
-    /// Domain of the addresses that contacts without a mail address get.
-    pub contact_domain: String,
 }
 
 /// What a ticket destination is given.

@@ -2,8 +2,8 @@
 
 use crate::config::read::{Reading, Section};
 use crate::config::secrets::error_text;
-use crate::config::settings::SmtpSettings;
 use crate::connector::ticket::compose::Forms;
+use crate::connector::ticket::smtp::SmtpSettings;
 use crate::ports::destination::SmtpTls;
 
 /// Reads what a mail destination is given; what is wrong is in `reading`.

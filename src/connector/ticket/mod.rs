@@ -8,6 +8,7 @@ mod back;
 pub mod compose;
 pub mod dialect;
 mod load;
+pub mod smtp;
 #[cfg(test)]
 mod tests;
 

@@ -10,7 +10,7 @@ use lettre::{Address, Message};
 use serde_json::Value;
 
 use crate::connector::ticket::compose::Entry;
-use crate::destinations::smtp::SmtpOptions;
+use crate::connector::ticket::smtp::SmtpSettings;
 use crate::model::id::EventId;
 use crate::model::time::Time;
 
@@ -31,7 +31,7 @@ pub(super) struct Letter<'a> {
     pub html: bool,
     pub files: Vec<LetterFile>,
     pub domain: &'a str,
-    pub options: &'a SmtpOptions,
+    pub given: &'a SmtpSettings,
 }
 
 impl Letter<'_> {
@@ -75,23 +75,23 @@ impl Letter<'_> {
     }
 
     fn heads(&self, builder: MessageBuilder) -> Result<MessageBuilder, String> {
-        let options = self.options;
-        let gateway: Address = options.from.parse().map_err(|_| "`from` is no mail address".to_owned())?;
+        let given = self.given;
+        let gateway: Address = given.from.parse().map_err(|_| "`from` is no mail address".to_owned())?;
         let customer: Option<Address> = self.words("/requester/mail").parse().ok();
         let name = self.words("/requester/label");
         let root = format!("<{}@{}>", self.entry.conversation.to_string().to_ascii_lowercase(), self.domain);
         let at = Time::parse(&self.words("/entry/at")).or_else(|| Time::parse(self.event.get("timestamp")?.as_str()?));
         let millis = u64::try_from(at.unwrap_or(Time(0)).0).unwrap_or(0);
         let date = std::time::UNIX_EPOCH + std::time::Duration::from_millis(millis);
-        let to: Address = options.to.parse().map_err(|_| "`to` is no mail address".to_owned())?;
+        let to: Address = given.to.parse().map_err(|_| "`to` is no mail address".to_owned())?;
         let mut builder = builder.date(date).to(Mailbox::new(None, to)).subject(self.words("/entry/subject"));
-        builder = match customer.clone().filter(|_| options.as_customer) {
+        builder = match customer.clone().filter(|_| given.as_customer) {
             Some(customer) => builder.from(Mailbox::new(Some(name), customer)).sender(Mailbox::new(None, gateway)),
             None => builder.from(Mailbox::new(Some(self.words("/entry/author")), gateway)),
         };
         // An answer by mail reaches only who has a mailbox: the addresses we make for others have none.
         let reachable = self.entry.context.pointer("/requester/email").is_some_and(Value::is_string);
-        if let Some(customer) = customer.filter(|_| reachable && !options.as_customer) {
+        if let Some(customer) = customer.filter(|_| reachable && !given.as_customer) {
             builder = builder.reply_to(Mailbox::new(None, customer));
         }
         builder = if self.entry.opened && self.words("/entry/kind") == "message" {

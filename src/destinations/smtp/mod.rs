@@ -24,8 +24,9 @@ use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use crate::connector::ticket::compose::{Composing, Entry, Forms, compose};
+use crate::connector::ticket::compose::{Composing, Entry, compose};
 use crate::connector::ticket::dialect::Dialect;
+use crate::connector::ticket::smtp::SmtpSettings;
 use crate::connector::ticket::{FilesWay, TextSpec, TicketSpec};
 use crate::destinations::smtp::letter::{Letter, LetterFile};
 use crate::model::codes::Code;
@@ -47,28 +48,8 @@ const SIGNED: [&str; 10] =
 
 /// A mail destination of the configuration.
 pub struct SmtpOptions {
-    /// The server.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// How the way is protected.
-    pub tls: SmtpTls,
-    /// A certificate authority beside the system's, PEM.
-    pub ca_pem: Option<Vec<u8>>,
-    /// User and password.
-    pub login: Option<(String, SecretString)>,
-    /// Our address: envelope sender, and the author where we write on the customer's behalf. Its domain is that of Message-IDs.
-    pub from: String,
-    /// Where the letters go.
-    pub to: String,
-    /// The author is the customer's own address, and we are the Sender.
-    pub as_customer: bool,
-    /// DKIM: selector, and RSA key in PEM.
-    pub dkim: Option<(String, SecretString)>,
-    /// Events that are no messages.
-    pub forms: Forms,
-    /// Domain of the addresses that contacts without a mail address get.
-    pub contact_domain: String,
+    /// What its section says of letters.
+    pub given: SmtpSettings,
     /// Files go along.
     pub files: bool,
     /// Largest file that goes along, bytes.
@@ -99,25 +80,25 @@ impl Smtp {
     /// One line: which option is wrong. Shows no secret.
     pub fn new(options: SmtpOptions, files: Arc<dyn FileReader>) -> Result<Self, String> {
         let address = |text: &str, key: &str| text.parse::<Address>().map_err(|_| format!("`{key}` is no mail address"));
-        let (from, to) = (address(&options.from, "from")?, address(&options.to, "to")?);
+        let (from, to) = (address(&options.given.from, "from")?, address(&options.given.to, "to")?);
         let domain = from.domain().to_owned();
         let envelope = Envelope::new(Some(from), vec![to]).map_err(|error| error.to_string())?;
-        let tls = match options.tls {
+        let tls = match options.given.tls {
             SmtpTls::None => Tls::None,
-            SmtpTls::StartTls => Tls::Required(tls_parameters(&options)?),
-            SmtpTls::Implicit => Tls::Wrapper(tls_parameters(&options)?),
+            SmtpTls::StartTls => Tls::Required(tls_parameters(&options.given)?),
+            SmtpTls::Implicit => Tls::Wrapper(tls_parameters(&options.given)?),
         };
         let connections = u32::try_from(options.concurrency.max(1)).unwrap_or(u32::MAX);
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(options.host.clone())
-            .port(options.port)
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(options.given.host.clone())
+            .port(options.given.port)
             .tls(tls)
             .timeout(Some(options.timeout))
             .pool_config(PoolConfig::new().max_size(connections).idle_timeout(IDLE_WITHIN));
-        if let Some((user, password)) = &options.login {
+        if let Some((user, password)) = &options.given.login {
             builder = builder.credentials(Credentials::new(user.clone(), password.expose_secret().to_owned()));
         }
-        let signer = options.dkim.as_ref().map(|(selector, key)| signer(&domain, selector, key)).transpose()?;
-        let place = format!("{}:{}", options.host, options.port);
+        let signer = options.given.dkim.as_ref().map(|(selector, key)| signer(&domain, selector, key)).transpose()?;
+        let place = format!("{}:{}", options.given.host, options.given.port);
         Ok(Self { transport: builder.build(), place, envelope, domain, signer, options, files })
     }
 
@@ -136,8 +117,8 @@ impl Smtp {
         let with = Composing {
             text: &text,
             ticket: &ticket,
-            forms: self.options.forms,
-            contact_domain: &self.options.contact_domain,
+            forms: self.options.given.forms,
+            contact_domain: &self.options.given.contact_domain,
             files: self.options.files,
         };
         let Some(entry) = compose(outgoing.event, &event, &with) else {
@@ -145,7 +126,8 @@ impl Smtp {
             return Ok(Receipt { status: None });
         };
         let files = self.read(&entry).await?;
-        let letter = Letter { entry: &entry, event: &event, id: outgoing.event, html, files, domain: &self.domain, options: &self.options };
+        let letter =
+            Letter { entry: &entry, event: &event, id: outgoing.event, html, files, domain: &self.domain, given: &self.options.given };
         let mut bytes = letter.write().map_err(broken)?;
         if let Some(signer) = &self.signer {
             let signature = signer.sign(&bytes).map_err(|error| broken(format!("DKIM: {error}")))?;
@@ -180,12 +162,12 @@ impl Destination for Smtp {
 
     fn probe(&self) -> BoxFuture<'_, Result<String, DeliverError>> {
         Box::pin(async move {
-            let way = match self.options.tls {
+            let way = match self.options.given.tls {
                 SmtpTls::None => "without TLS",
                 SmtpTls::StartTls => "STARTTLS",
                 SmtpTls::Implicit => "TLS",
             };
-            let who = if self.options.login.is_some() { ", logged in" } else { "" };
+            let who = if self.options.given.login.is_some() { ", logged in" } else { "" };
             match tokio::time::timeout(self.options.timeout, self.transport.test_connection()).await {
                 Ok(Ok(true)) => Ok(format!("connected to {}, {way}{who}", self.place)),
                 Ok(Ok(false)) => Err(later(Code::Failed, None, format!("{} does not answer NOOP", self.place))),
@@ -196,9 +178,9 @@ impl Destination for Smtp {
     }
 }
 
-fn tls_parameters(options: &SmtpOptions) -> Result<TlsParameters, String> {
-    let mut builder = TlsParameters::builder(options.host.clone());
-    if let Some(pem) = &options.ca_pem {
+fn tls_parameters(given: &SmtpSettings) -> Result<TlsParameters, String> {
+    let mut builder = TlsParameters::builder(given.host.clone());
+    if let Some(pem) = &given.ca_pem {
         builder = builder.add_root_certificate(Certificate::from_pem(pem).map_err(|_| "`ca_file` holds no certificate".to_owned())?);
     }
     builder.build_rustls().map_err(|error| error.to_string())

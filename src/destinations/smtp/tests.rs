@@ -8,6 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::connector::ticket::compose::Forms;
 use crate::model::id::{AttachmentId, EventId};
 
 struct NoFiles;
@@ -67,7 +68,7 @@ async fn server(at: &'static str, reply: Option<&'static str>) -> (u16, Arc<Mute
 }
 
 fn smtp(port: u16, as_customer: bool) -> Smtp {
-    let options = SmtpOptions {
+    let given = SmtpSettings {
         host: "127.0.0.1".to_owned(),
         port,
         tls: SmtpTls::None,
@@ -79,11 +80,8 @@ fn smtp(port: u16, as_customer: bool) -> Smtp {
         dkim: None,
         forms: Forms { edits: true, deletions: true, reactions: false },
         contact_domain: "contacts.example.org".to_owned(),
-        files: true,
-        file_bytes_max: 1000,
-        timeout: Duration::from_secs(2),
-        concurrency: 2,
     };
+    let options = SmtpOptions { given, files: true, file_bytes_max: 1000, timeout: Duration::from_secs(2), concurrency: 2 };
     Smtp::new(options, Arc::new(NoFiles)).unwrap()
 }
 
