@@ -68,7 +68,7 @@ pub fn source(channel: &FedChannel, world: &World) -> Result<Arc<dyn FeedSource>
             settings: channel.reader.settings().clone(),
             secrets: channel.reader.secrets().clone(),
             wallet: channel.wallet.clone(),
-            http: world.http.clone(),
+            http: world.http.strictly(channel.file.strict_egress),
             clock: world.clock.clone(),
             random: world.random.clone(),
             // It asks under the stream's account: a poll of the same channel may run beside it.
@@ -90,7 +90,7 @@ fn poll_parts(channel: &FedChannel, world: &World) -> PollParts {
             FirstRun::FromNow => Begin::FromNow,
             FirstRun::Backfill => Begin::Backfill(channel.file.backfill_items_max),
         },
-        http: Arc::new(world.http.clone()),
+        http: Arc::new(world.http.strictly(channel.file.strict_egress)),
         clock: world.clock.clone(),
         random: world.random.clone(),
         usage: Arc::new(move |shares| shares.iter().for_each(|share| metrics.budget(&id, share.what, share.used, share.max))),

@@ -13,6 +13,7 @@ use crate::config::load::Loaded;
 use crate::connector::kit::ChannelKit;
 use crate::connector::own::Own;
 use crate::connector::subscribe::Grants;
+use crate::http::client::HttpClient;
 use crate::pipeline::enrich::Enricher;
 use crate::pipeline::media::{MediaChannel, MediaParts, Slots, leftovers};
 use crate::pipeline::subscribe::Keeper;
@@ -40,20 +41,21 @@ pub async fn start(
     if !is_left && !kits.iter().any(calls) {
         return running;
     }
-    let http = match parts.http() {
-        Ok(http) => http,
+    let client = match parts.client() {
+        Ok(client) => client,
         Err(error) => {
             tracing::error!(error = %error, "no http client to call platforms with");
             return running;
         }
     };
+    let http = |kit: &ChannelKit| -> Arc<dyn Http> { Arc::new(client.strictly(kit.strict_egress)) };
     for kit in kits.iter().filter(|kit| kit.connector.whoami.is_some()) {
         let owns = owns.remove(&kit.channel).unwrap_or_default();
         if owns.iter().any(|own| own.is_needed_by(&kit.channel)) {
             let asking = Asking {
                 store: parts.store.clone(),
                 writer: parts.writer.clone(),
-                http: http.clone(),
+                http: http(kit),
                 clock: parts.clock.clone(),
                 board: parts.board.clone(),
                 kit: kit.clone(),
@@ -65,21 +67,20 @@ pub async fn start(
     }
     let asks = |kit: &Arc<ChannelKit>| {
         let (clock, writer, digester) = (parts.clock.clone(), parts.writer.clone(), parts.digester.clone());
-        Some((kit.channel.clone(), Enricher::new(kit.clone(), http.clone(), clock, writer, digester)?))
+        Some((kit.channel.clone(), Enricher::new(kit.clone(), http(kit), clock, writer, digester)?))
     };
     parts.intake.enrich(kits.iter().filter_map(asks).collect());
-    fetching(parts, kits, &http, bytes_max, &mut running);
+    fetching(parts, kits, &client, bytes_max, &mut running);
     running
 }
 
-fn fetching(parts: &Parts, kits: Vec<Arc<ChannelKit>>, http: &Arc<dyn Http>, bytes_max: u64, running: &mut HashMap<Errand, Pulling>) {
+fn fetching(parts: &Parts, kits: Vec<Arc<ChannelKit>>, client: &HttpClient, bytes_max: u64, running: &mut HashMap<Errand, Pulling>) {
     let fetching: Vec<Arc<ChannelKit>> = kits.into_iter().filter(|kit| !kit.connector.media.is_empty()).collect();
     let served = fetching.iter().map(|kit| kit.channel.clone()).collect();
     let shared = Arc::new(MediaParts {
         store: parts.store.clone(),
         blobs: parts.blobs.clone(),
         writer: parts.writer.clone(),
-        http: http.clone(),
         clock: parts.clock.clone(),
         random: parts.random.clone(),
         metrics: parts.metrics.clone(),
@@ -89,7 +90,8 @@ fn fetching(parts: &Parts, kits: Vec<Arc<ChannelKit>>, http: &Arc<dyn Http>, byt
     for kit in fetching {
         let (stop, stopping) = watch::channel(false);
         let id = kit.channel.clone();
-        let channel = MediaChannel { parts: shared.clone(), bell: parts.bells.bell(&id), kit };
+        let http = Arc::new(client.strictly(kit.strict_egress));
+        let channel = MediaChannel { parts: shared.clone(), http, bell: parts.bells.bell(&id), kit };
         running.insert((id, "media"), Pulling { stop, task: tokio::spawn(channel.run(stopping)) });
     }
     let (stop, stopping) = watch::channel(false);

@@ -176,6 +176,7 @@ pub fn desk(settings: &DestinationSettings, ticket: &TicketSettings, outside: &O
         files: settings.attachments != AttachmentForm::None,
         file_bytes_max: ticket.system.manifest.ticket.file_bytes_max.unwrap_or(u64::MAX),
         timeout: settings.timeout,
+        strict_egress: settings.strict_egress,
     };
     let ports = TicketPorts {
         http: Arc::new(HttpClient::new(settings.strict_egress)?),

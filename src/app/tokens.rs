@@ -81,9 +81,10 @@ impl Tokens {
         Ok(Endpoint::new(Arc::new(self.http.client()?), self.clock.clone()))
     }
 
-    fn shared(&self, whole: [u8; 32], credential: Credential) -> Result<Arc<CredentialSource>, String> {
+    fn shared(&self, whole: [u8; 32], credential: Credential, strict: bool) -> Result<Arc<CredentialSource>, String> {
         let (keep, clock, random) = (self.keep.clone(), self.clock.clone(), self.random.clone());
-        let means = Means { endpoint: self.endpoint()?, keep, clock, random };
+        let endpoint = Endpoint::new(Arc::new(self.http.client()?.strictly(strict)), clock.clone());
+        let means = Means { endpoint, keep, clock, random };
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         // Those of channels that are gone or were changed.
         sources.retain(|_, source| Arc::strong_count(source) > 1);
@@ -95,7 +96,7 @@ impl Tokens {
     /// # Errors
     /// One line: which secret cannot be used, or why the HTTP client cannot be made.
     pub fn source(&self, file: &ChannelFile, oauth: &OAuth) -> Result<Arc<CredentialSource>, String> {
-        self.shared(whole(file, oauth), credential(file, oauth, &self.digester)?)
+        self.shared(whole(file, oauth), credential(file, oauth, &self.digester)?, false)
     }
 
     /// The source of one `[auth.NAME]` of a channel.
@@ -109,7 +110,7 @@ impl Tokens {
     fn held(&self, of: Holder<'_>, plan: &TokenPlan) -> Result<Arc<CredentialSource>, String> {
         let made = Making { of, context: of.context(), digester: &self.digester };
         let (credential, whole) = made.credential(plan, &self.http).map_err(|why| format!("[auth.{}]: {why}", plan.name))?;
-        self.shared(whole, credential)
+        self.shared(whole, credential, of.strict)
     }
 
     /// The tokens of a channel, as far as its file sets what they need.
@@ -136,6 +137,7 @@ impl Tokens {
             settings: &settings,
             secrets: &options.secrets,
             account: None,
+            strict: options.strict_egress,
         };
         let mut sources: BTreeMap<String, Arc<dyn TokenSource>> = BTreeMap::new();
         for (name, plan) in options.system.tokens.iter().filter(|(_, plan)| plan.is_given(&settings, &options.secrets)) {
@@ -155,6 +157,8 @@ struct Holder<'a> {
     settings: &'a Value,
     secrets: &'a BTreeMap<String, Vec<SecretString>>,
     account: Option<&'a String>,
+    /// Whoever gives its tokens must be public and speak https, too.
+    strict: bool,
 }
 
 impl<'a> Holder<'a> {
@@ -165,6 +169,7 @@ impl<'a> Holder<'a> {
             settings: &kit.settings,
             secrets: &kit.secrets,
             account: kit.account.as_ref(),
+            strict: kit.strict_egress,
         }
     }
 
@@ -238,27 +243,28 @@ impl Making<'_> {
     fn credential(&self, plan: &TokenPlan, http: &LazyHttp) -> Result<(Credential, [u8; 32]), String> {
         let of = self.of;
         let filled = || {
-            let http: Arc<dyn Http> = Arc::new(http.client()?);
+            let http: Arc<dyn Http> = Arc::new(http.client()?.strictly(of.strict));
             Ok::<Filled, String>(Filled { http, settings: of.settings.clone(), secrets: of.secrets.clone(), account: of.account.cloned() })
         };
         let mut about = vec![of.connector.to_owned(), plan.name.clone()];
-        let mut more = String::new();
+        // Who is strict does not share a source with who is not.
+        let mut more = if of.strict { "strict\n".to_owned() } else { String::new() };
         let grant = match &plan.kind {
             TokenKind::OAuth2(plan) => {
                 let client = self.client(&plan.client)?;
                 about.extend([client.token_url.to_string(), client.id.clone()]);
-                more = client.scope.clone();
+                more.push_str(&client.scope);
                 let first = plan.first.as_deref().and_then(|name| self.secret(name));
                 Grant::Consent { client, first, valid: plan.valid }
             }
             TokenKind::ClientCredentials(plan) => {
                 let client = self.client(plan)?;
-                more = format!("{client:?}");
+                more.push_str(&format!("{client:?}"));
                 Grant::Client(client)
             }
             TokenKind::JwtBearer(plan) => {
                 let (signer, client) = self.signer(plan)?;
-                more = format!("{signer:?}{client:?}");
+                more.push_str(&format!("{signer:?}{client:?}"));
                 match client {
                     Some(client) => Grant::Assertion { client, signer: Box::new(signer) },
                     None => Grant::Signed(Box::new(signer)),

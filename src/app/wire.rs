@@ -166,6 +166,7 @@ pub fn channels(loaded: &Loaded, connectors: &mut Connectors, digester: &Digeste
             },
             Ok(connector) => {
                 let kit = ChannelKit::of(connector.clone(), &channel_set::spec(&file));
+                let kit = ChannelKit { strict_egress: file.strict_egress, ..kit };
                 let wallet = match tokens.wallet(&kit) {
                     Ok(wallet) => wallet,
                     Err(detail) => {

@@ -49,6 +49,7 @@ pub fn read(reading: &mut Reading<'_>, id: &str, file: &Path) -> Option<ChannelF
         imap,
         oauth: root.table("oauth").filter(|_| root.written("oauth")).map(|section| oauth::read(reading, section)),
         back: None,
+        strict_egress: false,
         fingerprint: digest.finalize().into(),
     })
 }

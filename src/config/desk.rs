@@ -149,6 +149,7 @@ fn as_channel(
         imap: None,
         oauth: None,
         back: Some(rules),
+        strict_egress: section.flag("strict_egress").unwrap_or(false),
         fingerprint: section.fingerprint(),
     }
 }

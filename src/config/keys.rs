@@ -364,7 +364,12 @@ pub const DESTINATION: &[Key] = &[
         "When an event's schedule is used up: `skip` goes on with the next event of the conversation, `block` waits for a person.",
     ),
     key("schedule", Durations, Unset("[\"0s\", \"10s\", \"10m\"]"), "Its own schedule instead of `[delivery] schedule`."),
-    key("strict_egress", Bool, Is("false"), "Refuse private, loopback and link-local addresses behind `url` too."),
+    key(
+        "strict_egress",
+        Bool,
+        Is("false"),
+        "Only https and public addresses behind `url` too; for a ticket system also where its tokens, its news and files of agents come from.",
+    ),
 ];
 
 /// `[[route]]`.

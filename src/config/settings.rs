@@ -388,6 +388,8 @@ pub struct ChannelFile {
     pub oauth: Option<OAuth>,
     /// It is the way back from the ticket system of the destination of this name.
     pub back: Option<BackRules>,
+    /// Even hosts that its settings name must be public and speak https: as the destination says whose way back it is.
+    pub strict_egress: bool,
     /// Digest of all of it.
     pub fingerprint: Fingerprint,
 }

@@ -27,6 +27,8 @@ pub struct ChannelKit {
     pub account: Option<String>,
     /// Its tokens.
     pub wallet: Wallet,
+    /// Even hosts that its settings name must be public and speak https.
+    pub strict_egress: bool,
 }
 
 impl ChannelKit {
@@ -44,6 +46,7 @@ impl ChannelKit {
             secrets: spec.secrets.clone(),
             account: spec.account.clone(),
             wallet: Wallet::default(),
+            strict_egress: false,
             connector,
         }
     }

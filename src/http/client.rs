@@ -54,6 +54,11 @@ impl HttpClient {
         Ok(Self { written, public, strict })
     }
 
+    /// The same client, its connections shared; with `strict`, for who is strict.
+    pub fn strictly(&self, strict: bool) -> Self {
+        Self { strict: self.strict || strict, ..self.clone() }
+    }
+
     /// Whether the way of a request is judged: only public addresses.
     ///
     /// # Errors
@@ -62,6 +67,10 @@ impl HttpClient {
         let judged = self.strict || request.egress == Egress::Public;
         if judged && request.url.host().is_none_or(|host| literal_refused(&host)) {
             return Err(refused(&request.place()));
+        }
+        if self.strict && request.url.scheme() != "https" {
+            let detail = format!("{}: `strict_egress` allows https only", request.place());
+            return Err(HttpError { code: Code::EgressRefused, sent: false, detail });
         }
         Ok(judged)
     }

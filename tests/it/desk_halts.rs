@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::daemon::{Daemon, Setup, quick_schedule};
+use crate::support::desk_fakes::chats::HelpScout;
 use crate::support::desk_fakes::zen::Zendesk;
 use crate::support::desk_fakes::{Did, Fake, System, Wrong};
 use crate::support::ticketing::post_whatsapp;
@@ -52,6 +53,31 @@ async fn a_refused_credential_pauses_the_destination_and_a_person_resumes_it() {
     let room = fake.room.lock().unwrap().clone();
     assert_eq!((room.tickets.len(), room.wrong), (5, Vec::new()));
     assert!(!daemon.log_text().contains(Zendesk.secret().1));
+}
+
+/// `strict_egress` holds for all that a destination asks for: its calls, what gives its tokens, and what comes back.
+#[tokio::test]
+async fn a_strict_destination_asks_nobody_in_here_for_anything() {
+    let fake = Fake::start(&HelpScout).await;
+    let setup = |more: &str| {
+        let mut setup = Setup {
+            rest: format!(
+                "[destination.desk]\nkind = \"ticket\"\nsystem = \"helpscout\"\nback = [\"poll\"]\n{more}settings = {{ url = \"{}\", client_id = \"app-1\", \
+                 mailbox_id = 85, conversation_field_id = 3 }}\nsecrets = {{ client_secret = {{ env = \"DESK_SECRET\" }} }}\n[[route]]\nto = [\"desk\"]\n",
+                fake.url()
+            ),
+            ..Setup::default()
+        };
+        setup.env.insert("DESK_SECRET".to_owned(), HelpScout.secret().1.to_owned());
+        setup
+    };
+    let (done, shown, errors) = Daemon::prepare(setup("strict_egress = true\n")).command(&["check", "--connect"]);
+    assert!(!done.success(), "{shown}{errors}");
+    assert_eq!(fake.room.lock().unwrap().asked, Vec::<String>::new(), "{shown}{errors}");
+    assert_eq!(format!("{shown}{errors}").matches("refused address").count(), 2, "{shown}{errors}");
+    let (done, shown, errors) = Daemon::prepare(setup("")).command(&["check", "--connect"]);
+    assert!(done.success(), "{shown}{errors}");
+    assert!(!fake.room.lock().unwrap().asked.is_empty());
 }
 
 #[tokio::test]

@@ -49,6 +49,8 @@ pub struct TicketOptions {
     pub file_bytes_max: u64,
     /// One call takes at most this long.
     pub timeout: Duration,
+    /// Even hosts that its settings name must be public and speak https; those that give its tokens, too.
+    pub strict_egress: bool,
 }
 
 /// What it works with.

@@ -132,7 +132,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn asker(&self) -> Asker<'_> {
         let parts = &self.channel.parts;
-        Asker { http: &*parts.http, wallet: &self.channel.kit.wallet, clock: &*parts.clock }
+        Asker { http: &*self.channel.http, wallet: &self.channel.kit.wallet, clock: &*parts.clock }
     }
 
     /// A request whose answer is JSON.
@@ -183,7 +183,7 @@ impl Attempt<'_> {
         let mut request = self.channel.kit.render(&step.call, context, secret).map_err(|error| unrendered(&error))?;
         for _ in 0..=REDIRECTS_MAX {
             let slot = self.channel.parts.slots.take(&request.place()).await;
-            let opened = self.channel.parts.http.open(request.clone()).await.map_err(|error| unanswered(&error))?;
+            let opened = self.channel.http.open(request.clone()).await.map_err(|error| unanswered(&error))?;
             match opened.status {
                 200 | 203 => return Ok(self.checked(opened, slot)?),
                 // Not ready yet.

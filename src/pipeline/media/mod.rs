@@ -78,8 +78,6 @@ pub struct MediaParts {
     pub blobs: Arc<dyn Blobs>,
     /// Writes the outcomes.
     pub writer: WriterHandle,
-    /// Calls platforms.
-    pub http: Arc<dyn Http>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// For jitter.
@@ -147,6 +145,8 @@ impl Busy {
 pub struct MediaChannel {
     /// What all share.
     pub parts: Arc<MediaParts>,
+    /// Calls its platform.
+    pub http: Arc<dyn Http>,
     /// How its platform is called.
     pub kit: Arc<ChannelKit>,
     /// Rings when there is something new.
