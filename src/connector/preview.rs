@@ -110,9 +110,11 @@ fn body(item: &Item, known: &mut BTreeSet<KeyDigest>) -> Option<Body> {
             changed: changed(&learnt.message),
             attachments: (!learnt.message.attachments.is_empty())
                 .then(|| learnt.message.attachments.iter().map(|file| file.public.clone()).collect()),
+            attachments_changed: None,
             text: learnt.message.text.clone(),
             call: learnt.message.call.clone(),
             feedback: None,
+            ticket: None,
         })),
         ItemBody::Delete { target, external_id, .. } => Body::MessageDeleted(Box::new(MessageDeleted {
             sequence: SEQUENCE,

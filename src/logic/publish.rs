@@ -142,6 +142,13 @@ impl<'a> Facts<'a> {
             Body::ChannelDegraded(_) | Body::ChannelRecovered(_) | Body::DestinationPaused(_) | Body::DestinationResumed(_) => {
                 facts.operator = true;
             }
+            // What an agent wrote in a ticket goes where it went before, and never back.
+            Body::MessageUpdated(updated) => {
+                if let Some(source) = &updated.ticket {
+                    facts.direction = Direction::Outbound;
+                    facts.echo = Some(source.destination.as_str());
+                }
+            }
             // Who opened the ticket knows it.
             Body::TicketLinked(linked) => facts.echo = Some(linked.destination.as_str()),
             Body::TicketUpdated(updated) => facts.echo = Some(updated.destination.as_str()),

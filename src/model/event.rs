@@ -487,6 +487,9 @@ pub struct MessageUpdated {
     /// New attachments, all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attachments: Option<Vec<Attachment>>,
+    /// Ids of those of them that became stored or unavailable since the message was last told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachments_changed: Option<Vec<AttachmentId>>,
     /// New text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
@@ -496,6 +499,9 @@ pub struct MessageUpdated {
     /// New feedback part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feedback: Option<Feedback>,
+    /// As in `message.created`: the message was written in a ticket system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<TicketSource>,
 }
 
 /// Data of `message.edited`: new content, by its author.

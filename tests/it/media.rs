@@ -221,6 +221,7 @@ async fn a_slow_file_is_told_later_and_the_conversation_keeps_its_order() {
     let update = book.taken().into_iter().find(|delivery| delivery.event_type == "message.updated").unwrap().event.clone();
     assert_eq!(update["data"]["changed"], json!(["attachments"]));
     assert_eq!(update["data"]["attachments"].as_array().unwrap().len(), 2, "all of them");
+    assert_eq!(update["data"]["attachments_changed"], json!([first[0]["id"]]), "and which of them came now");
     assert_eq!(update["data"]["sequence"], 3);
     drop(book);
     world.receiver.no_complaints();

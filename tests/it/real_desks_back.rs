@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::desks::Desk;
 use crate::support::http1;
-use crate::support::ticketing::{System, agents_said, conversations, post_whatsapp, roundup_change, setup, until};
+use crate::support::ticketing::{System, agents_said, conversations, post_form, post_whatsapp, roundup_change, setup, until};
 
 /// When the customers of the test wrote, by their platform's clock: `support::whatsapp`.
 const ASKED_MS: i64 = 1_763_802_843_000;
@@ -219,6 +219,190 @@ macro_rules! of_each {
 }
 
 of_each!(answers_come_back_once_and_a_closed_ticket_is_continued, a_closed_ticket_is_opened_again_within_the_time);
+
+/// What RT itself has of a ticket: its creation, the correspondence of agents, and each time it was resolved, in order.
+async fn rt_transactions(desk: &Desk, ticket: &str) -> (Time, Vec<Time>, Vec<Time>) {
+    let target = format!("/REST/2.0/ticket/{ticket}/history?fields=Type,Created,Creator,NewValue&per_page=100");
+    let all = desk.get(&target).await["items"].as_array().unwrap().clone();
+    let times = |is: &dyn Fn(&Value) -> bool| -> Vec<Time> {
+        let mut times: Vec<Time> =
+            all.iter().filter(|one| is(one)).map(|one| Time::parse(one["Created"].as_str().unwrap()).unwrap()).collect();
+        times.sort_unstable();
+        times
+    };
+    let created = times(&|one| one["Type"] == "Create")[0];
+    let said = times(&|one| one["Type"] == "Correspond" && one["Creator"]["id"] == "agent1");
+    (created, said, times(&|one| one["Type"] == "Status" && one["NewValue"] == "resolved"))
+}
+
+/// Two turns each, notes between agents before and after, tickets that are resolved, opened again and resolved again, and one that nobody
+/// answers. The sums are what RT's transactions say, to the millisecond of when the gateway heard the customer.
+#[tokio::test]
+async fn response_and_resolution_times_are_those_of_rts_own_transactions() {
+    let Some(desk) = Desk::rt().await else { return };
+    let system = System::Rt;
+    let daemon = Daemon::start(with_back(system, &desk, "")).await;
+    let next_second = || tokio::time::sleep(Duration::from_millis(1_100));
+    for who in ["ana", "bob", "eve"] {
+        post_form(&daemon, who, &format!("{who}1"), "where is it?", &[]).await;
+    }
+    daemon.settled(Duration::from_secs(60)).await;
+    let rows = daemon.get("/v1/tickets").await["items"].as_array().unwrap().clone();
+    assert_eq!(rows.len(), 3);
+    let ticket = |at: usize| rows[at]["ticket"].as_str().unwrap().to_owned();
+    let states = |wanted: [Value; 3]| {
+        let rows = rows.clone();
+        move |shown: &Value| {
+            let of = |row: &Value| shown["items"].as_array().unwrap().iter().find(|one| one["ticket"] == row["ticket"]).cloned();
+            rows.iter()
+                .zip(&wanted)
+                .all(|(row, wanted)| wanted.is_null() || of(row).is_some_and(|one| one["status"] == *wanted))
+                .then_some(())
+        }
+    };
+    // Clocks that count in whole seconds: an answer is given in a later one than the question.
+    next_second().await;
+    for at in [0, 1] {
+        answer(system, &desk, &ticket(at), "soon").await;
+    }
+    let answered = |count: usize| move |shown: &Value| (agents_said(shown).len() == count).then_some(());
+    until("two answers", &daemon, "/v1/events?limit=1000", answered(2)).await;
+    // Of whom the first two tickets are is not said by their order.
+    for who in ["ana", "bob", "eve"] {
+        post_form(&daemon, who, &format!("{who}2"), "and when?", &[]).await;
+    }
+    daemon.settled(Duration::from_secs(60)).await;
+    next_second().await;
+    answer(system, &desk, &ticket(0), "tomorrow").await;
+    until("a third answer", &daemon, "/v1/events?limit=1000", answered(3)).await;
+    close(system, &desk, &ticket(0)).await;
+    until("resolved", &daemon, "/v1/tickets", states([json!("resolved"), json!("open"), Value::Null])).await;
+    next_second().await;
+    assert!(desk.ask("PUT", &format!("/REST/2.0/ticket/{}", ticket(0)), b"{\"Status\":\"open\"}").await.unwrap().success());
+    until("opened again", &daemon, "/v1/tickets", states([json!("open"), json!("open"), Value::Null])).await;
+    next_second().await;
+    for at in [0, 1] {
+        close(system, &desk, &ticket(at)).await;
+    }
+    until("resolved again", &daemon, "/v1/tickets", states([json!("resolved"), json!("resolved"), Value::Null])).await;
+
+    let scrape = daemon.settled(Duration::from_secs(30)).await;
+    let shown = daemon.get("/v1/events?limit=1000").await;
+    let (mut first, mut next, mut resolution) = (Vec::new(), Vec::new(), Vec::new());
+    for row in &rows {
+        let asked = |event: &Value| {
+            event["type"] == "message.created"
+                && event["data"]["conversation"]["id"] == row["conversation"]
+                && event["data"]["message"]["direction"] == "inbound"
+        };
+        let asked: Vec<Time> = events(&shown, asked)
+            .iter()
+            .map(|event| Time::parse(event["data"]["message"]["received_at"].as_str().unwrap()).unwrap())
+            .collect();
+        let (created, said, resolved) = rt_transactions(&desk, row["ticket"].as_str().unwrap()).await;
+        // RT's own figure begins when the gateway's create arrived.
+        assert!((created.since_ms(asked[0])).abs() < 30_000, "{created} {}", asked[0]);
+        first.extend(said.first().map(|at| at.since_ms(asked[0])));
+        next.extend(said.get(1).map(|at| at.since_ms(asked[1])));
+        resolution.extend(resolved.iter().map(|at| at.since_ms(asked[0])));
+    }
+    assert_eq!((first.len(), next.len(), resolution.len()), (2, 1, 3));
+    for (name, spans) in [("first_response", first), ("next_response", next), ("resolution", resolution)] {
+        let of = |what: &str| scrape.of(&format!("omnigate_{name}_seconds_{what}")).iter().map(|(_, value)| *value).sum::<f64>();
+        assert_eq!(of("count") as usize, spans.len(), "{name}");
+        let sum = spans.iter().sum::<i64>() as f64 / 1_000.0;
+        assert!((of("sum") - sum).abs() < 0.000_5, "{name}: {} and {sum}: {spans:?}", of("sum"));
+    }
+    // Who is not answered waits, with both questions of hers, and so does nobody whose ticket is done.
+    assert_eq!(scrape.sum("omnigate_conversations_waiting", &[("channel", "form")]), 1);
+}
+
+/// An agent answers with files, and closes the ticket at once.
+async fn answer_with_files(system: System, desk: &Desk, ticket: &str, files: &[(&str, &str, Vec<u8>)]) {
+    match system {
+        System::Rt => {
+            let proof = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode("agent1:agent1-pass"));
+            let headers = [("authorization", proof.as_str()), ("content-type", "application/json")];
+            let base64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+            let files: Vec<Value> =
+                files.iter().map(|(name, kind, bytes)| json!({"FileName": name, "FileType": kind, "FileContent": base64(bytes)})).collect();
+            let body = json!({"Content": "<p>The label is attached</p>", "ContentType": "text/html", "Attachments": files}).to_string();
+            let target = format!("/REST/2.0/ticket/{ticket}/correspond");
+            let asked = http1::patient(http1::once(desk.address, "POST", &target, &headers, body.as_bytes())).await;
+            assert!(asked.unwrap().success());
+        }
+        _ => {
+            let mut uploads = Vec::new();
+            for (name, kind, bytes) in files {
+                let target = format!("/uploads.json?filename={}", name.replace(' ', "%20"));
+                let asked = desk.ask_with("POST", &target, &[("content-type", "application/octet-stream")], bytes).await.unwrap();
+                uploads.push(json!({"token": asked.json()["upload"]["token"], "filename": name, "content_type": kind}));
+            }
+            let body = json!({"issue": {"notes": "The label is attached", "uploads": uploads}}).to_string();
+            assert!(desk.ask("PUT", &format!("/issues/{ticket}.json"), body.as_bytes()).await.unwrap().success());
+        }
+    }
+    close(system, desk, ticket).await;
+}
+
+/// The files are fetched with the system's own authorisation and stored byte for byte; nothing of it goes back into the ticket, and the closed
+/// ticket ends its conversation although files of it are still on their way.
+async fn files_of_agents_are_fetched(system: System, desk: Desk) {
+    let mut setup = with_back(system, &desk, "");
+    setup.rest.push_str("[files]\npublic_url = \"http://gate.example.org\"\n");
+    let mut daemon = Daemon::start(setup).await;
+    let photo: Vec<u8> = (0..300_007u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    post_whatsapp(&daemon, 1, "w1", "one").await;
+    daemon.settled(Duration::from_secs(60)).await;
+    let conversation = conversations(&daemon).await.into_keys().next().unwrap();
+    let ticket = system.tickets(&desk, &conversation).await.remove(0);
+    let files = [("the label.png", "image/png", photo), ("notes.txt", "text/plain", "gr\u{fc}\u{df}e\n".as_bytes().to_vec())];
+    answer_with_files(system, &desk, &ticket, &files).await;
+    let said = |shown: &Value| agents_said(shown).pop();
+    let created = until("an answer", &daemon, "/v1/events?limit=1000", said).await["data"].clone();
+    assert_eq!(created["message"]["text"], "The label is attached");
+    let named: Vec<_> = created["message"]["attachments"].as_array().unwrap().iter().map(|file| file["name"].clone()).collect();
+    assert_eq!(named, ["the label.png", "notes.txt"]);
+    // Killed while they are fetched, or before, or after.
+    daemon.kill();
+    daemon.launch();
+    daemon.ready().await;
+    let whole = |shown: &Value| {
+        let told = |event: &Value| event["type"] == "message.updated" && event["data"]["message"]["id"] == created["message"]["id"];
+        let list = events(shown, told).pop()?["data"]["attachments"].clone();
+        list.as_array()?.iter().all(|file| file["state"] == "stored").then_some(list)
+    };
+    let stored = until("files", &daemon, "/v1/events?limit=1000", whole).await;
+    for (file, (name, kind, bytes)) in stored.as_array().unwrap().iter().zip(&files) {
+        assert_eq!(
+            (file["name"].as_str(), file["type"].as_str(), file["bytes"].as_u64()),
+            (Some(*name), Some(*kind), Some(bytes.len() as u64))
+        );
+        let target = file["url"].as_str().unwrap().strip_prefix("http://gate.example.org").unwrap();
+        let got = http1::once(daemon.public, "GET", target, &[], b"").await.unwrap();
+        assert!(got.success() && got.body == bytes.as_slice(), "{name}: {}", got.start);
+    }
+    let ended = |shown: &Value| events(shown, |event| event["data"]["ended"] == true).pop();
+    until("closed", &daemon, "/v1/events?limit=1000", ended).await;
+    daemon.settled(Duration::from_secs(30)).await;
+    assert_eq!(agents_said(&daemon.get("/v1/events?limit=1000").await).len(), 1);
+    let entries = system.entries(&desk, &ticket).await;
+    assert_eq!(entries.len(), 2, "nothing of it goes back into the ticket: {entries:#?}");
+}
+
+#[tokio::test]
+async fn files_of_agents_are_fetched_from_rt() {
+    if let Some(desk) = Desk::rt().await {
+        files_of_agents_are_fetched(System::Rt, desk).await;
+    }
+}
+
+#[tokio::test]
+async fn files_of_agents_are_fetched_from_redmine() {
+    if let Some(desk) = Desk::redmine().await {
+        files_of_agents_are_fetched(System::Redmine, desk).await;
+    }
+}
 
 /// What the scrip of the README posts.
 async fn posted_by_the_scrip(daemon: &Daemon, token: &str, transaction: &Value) -> u16 {

@@ -11,11 +11,17 @@ def status:
     elif any($settings.pending_statuses[]; . == $number) then "pending"
     else "open" end;
 
+# Files that came with it: a journal names them, the issue knows what they are.
+def files($issue):
+  [.details[]? | select(.property == "attachment" and .new_value) | .name | tostring] as $ids
+  | [$issue.attachments[]? | select((.id | tostring) as $id | any($ids[]; . == $id))
+     | {id, name: .filename, type: .content_type, bytes: .filesize}];
+
 def note($issue):
   if .private_notes then ignored("internal_note")
   elif mark == null and .user.id == $issue.author.id and $settings.as_customer then ignored("customer_entry")
   else {
-    kind: "entry", ticket: $issue.id, key: .id, mark: mark, sent_at: .created_on, text: .notes, author: "agent",
+    kind: "entry", ticket: $issue.id, key: .id, mark: mark, sent_at: .created_on, text: .notes, author: "agent", attachments: files($issue),
     from: {address: "redmine:\(.user.id)", name: .user.name}
   } end;
 
@@ -26,7 +32,7 @@ def state($issue):
 
 def journals:
   .follow.issue as $issue
-  | [$issue.journals[]? | (select((.notes // "") != "") | note($issue)), state($issue)]
+  | [$issue.journals[]? | (select((.notes // "") != "" or files($issue) != []) | note($issue)), state($issue)]
   | if . == [] then ignored("not_told") else .[] end;
 
 .issues[]? | journals

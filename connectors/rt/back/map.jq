@@ -1,5 +1,5 @@
 # What happened in Request Tracker: transactions of tickets, as REST2 writes them. A poll brings a list of them, the scrip one.
-# `follow` holds the texts of a correspondence.
+# `follow` holds the parts of a correspondence, in one answer or several.
 
 def mark: [.CustomFields[]? | select(.name == $settings.message_field) | .values[]? | strings] | first;
 
@@ -8,7 +8,15 @@ def by: {address: "rt:\(.Creator.Name)", name: (.Creator.RealName // .Creator.Na
 # Autocreated users, which customers are, have their mail address as name. Who may see it is told whether a user is privileged.
 def is_customer: .Creator | if .Privileged == "1" or .Privileged == 1 then false else .Privileged == "0" or (.Name | contains("@")) end;
 
-def said($kind): [.follow.items[]? | select((.Filename // "") == "" and (.ContentType | startswith($kind))) | .Content] | first;
+def parts: [.follow | (arrays | .[]), objects | .items[]?];
+
+def is_text: (.Filename // "") == "" and (.ContentType | startswith("text/"));
+
+def said($kind): [parts[] | select(is_text and .ContentType == $kind) | .Content | strings] | first;
+
+def files:
+  [parts[] | select((is_text or (.ContentType | startswith("multipart/"))) | not) | select(.id)
+   | {id, name: (if (.Filename // "") == "" then null else .Filename end), type: .ContentType, bytes: ((.ContentLength // "") | tostring | tonumber? // null)}];
 
 def status:
   . as $status
@@ -18,7 +26,7 @@ def status:
 
 def entry: {
   kind: "entry", ticket: .ObjectId, key: .id, mark: mark, sent_at: .Created, from: by, author: (if .Creator.Name == "RT_System" then "system" else "agent" end),
-  html: said("text/html"), text: said("text/plain")
+  html: said("text/html"), text: said("text/plain"), attachments: files
 };
 
 def transaction:

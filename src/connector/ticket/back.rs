@@ -31,6 +31,7 @@ pub(super) fn load(folder: &Folder, manifest: &TicketManifest, back: &BackSpec, 
     described.webhook = back.webhook.clone();
     described.poll = back.poll.clone();
     described.limits = back.limits.clone();
+    described.media = back.media.clone();
     described.is_back = true;
     let problems = described.check(&file);
     if !problems.is_empty() {

@@ -25,6 +25,7 @@ use crate::connector::call::{Call, RequestSpec};
 use crate::connector::jq::{Filter, Input, JqError};
 use crate::connector::load::Connector;
 use crate::connector::manifest::{Secret, Setting, Webhook};
+use crate::connector::media::RecipeSpec;
 use crate::connector::own::WhoamiSpec;
 use crate::connector::poll::spec::{LimitsSpec, PollSpec};
 use crate::connector::ticket::dialect::Dialect;
@@ -101,6 +102,9 @@ pub struct BackSpec {
     /// How much may be asked.
     #[serde(default)]
     pub limits: LimitsSpec,
+    /// How files of agents are fetched, which the map only names.
+    #[serde(default)]
+    pub media: BTreeMap<String, RecipeSpec>,
 }
 
 /// What a folder was tried against.

@@ -111,9 +111,12 @@ impl Verb<'_> {
         let evidence = source.ticket.clone();
         let (facts, shown) = said_of(opening);
         let channel = Arc::new(facts);
+        let coming = Coming { channel, ..coming };
+        // Its files come later, by `message.updated`: the state that an agent sets right after it must not find it waiting.
+        self.order_media(&coming, &message.attachments, message.external_id.as_deref(), 0, Some(&source))?;
+        message.hold = None;
         message.ticket = Some(Box::new(source));
         message.direction = Direction::Outbound;
-        let coming = Coming { channel, ..coming };
         let thread = Thread { rule: "ticket".to_owned(), evidence: Some(evidence) };
         if conversation.pending {
             let hold = Hold { reason: HoldReason::Queued, until: self.context.now };

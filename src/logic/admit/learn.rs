@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 
+use super::media::settled;
 use super::pending::Waiting;
 use super::target::{Target, gone};
 use super::{Coming, Outcome, Verb};
@@ -104,7 +105,7 @@ impl Verb<'_> {
             let message = Some((target.row, target.id));
             return Ok(Outcome { duplicate_of: Some(target.item), message, ..Outcome::new(coming.kind, Fate::Duplicate) });
         }
-        self.order_media(coming, &attachments, external_id.as_deref(), target.row)?;
+        self.order_media(coming, &attachments, external_id.as_deref(), target.row, None)?;
         for file in &attachments {
             if let Some(place) = &file.place {
                 self.tx.write_file(file.public.id, coming.raw, target.row, place, &file.public)?;
@@ -114,6 +115,8 @@ impl Verb<'_> {
         let mut changed: Vec<String> = call.iter().map(|_| "call".to_owned()).collect();
         changed.extend(text.as_ref().map(|_| "text".to_owned()));
         changed.extend(attachments.first().map(|_| "attachments".to_owned()));
+        let all: Option<Vec<Attachment>> = (!attachments.is_empty())
+            .then(|| files.iter().flatten().cloned().chain(attachments.into_iter().map(|file| file.public)).collect());
         conversation.sequence += 1;
         let body = Body::MessageUpdated(Box::new(MessageUpdated {
             sequence: conversation.sequence,
@@ -121,11 +124,12 @@ impl Verb<'_> {
             conversation: ConversationRef { id: conversation.id },
             channel: coming.channel.public.clone(),
             changed,
-            attachments: (!attachments.is_empty())
-                .then(|| files.into_iter().flatten().chain(attachments.into_iter().map(|file| file.public)).collect()),
+            attachments_changed: all.as_deref().map(|all| settled(files.as_deref().unwrap_or_default(), all)),
+            attachments: all,
             text,
             call,
             feedback: None,
+            ticket: None,
         }));
         self.publish_in(coming, conversation, (target.row, target.id), body)
     }

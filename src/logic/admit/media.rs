@@ -11,6 +11,7 @@ use super::{Coming, Context, Verb, pending};
 use crate::model::event::{Attachment, AttachmentState, Body, Call, ConversationRef, MessageUpdated};
 use crate::model::id::AttachmentId;
 use crate::model::item::{ChannelFacts, FetchOrder, Fetched, FilePlace, HoldReason, ItemAttachment, ItemBody};
+use crate::model::ticket::TicketSource;
 use crate::model::time::Time;
 use crate::ports::store::{StoreError, Written};
 use crate::ports::tx::{MediaRow, PendingRow, RowNumber, Tx};
@@ -27,6 +28,9 @@ struct Fetching {
     /// What a transcript said, and no event says yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     words: Option<String>,
+    /// The ticket in which the message was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ticket: Option<TicketSource>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -167,13 +171,15 @@ fn settle(one: &mut FetchingFile, outcome: Fetched) -> Option<String> {
 }
 
 impl Verb<'_> {
-    /// Notes what is to be fetched for an item that waits, or (`message`) for one that is published.
+    /// Notes what is to be fetched for an item that waits, or (`message`) for one that is published. What was written in a ticket is fetched
+    /// by the channel of its destination, whatever channel its conversation is of.
     pub(super) fn order_media(
         &mut self,
         coming: &Coming,
         files: &[ItemAttachment],
         external_id: Option<&str>,
         message: RowNumber,
+        ticket: Option<&TicketSource>,
     ) -> Result<(), StoreError> {
         if files.iter().all(|file| file.fetch.is_none()) {
             return Ok(());
@@ -186,8 +192,9 @@ impl Verb<'_> {
             files: files.iter().map(|file| FetchingFile { file: file.clone(), attempts: 0, at: now }).collect(),
             untold: false,
             words: None,
+            ticket: ticket.cloned(),
         };
-        let channel = coming.channel.public.id.clone();
+        let channel = ticket.map_or(&coming.channel.public.id, |ticket| &ticket.destination).clone();
         let body = written(&fetching)?;
         self.tx.write_media(&MediaRow { item: coming.item, raw: coming.raw, channel: channel.clone(), message, at: now, body })?;
         if !self.written.media.contains(&channel) {
@@ -217,7 +224,7 @@ impl Verb<'_> {
         let now = self.context.now;
         let mut fetching = match &known {
             Some(row) => read(&row.body)?,
-            None => Fetching { v: 1, channel: channel.clone(), external_id, files: Vec::new(), untold: false, words: None },
+            None => Fetching { v: 1, channel: channel.clone(), external_id, files: Vec::new(), untold: false, words: None, ticket: None },
         };
         let new = files.iter().skip(fetching.files.len());
         fetching.files.extend(new.map(|file| FetchingFile { file: file.clone(), attempts: 0, at: now }));
@@ -274,6 +281,7 @@ impl Verb<'_> {
         let told = self.told(&target)?;
         let ours = fetching.files.iter().map(|one| one.file.public.clone());
         // Parts of a call have rows of their own: what other rows know of stays as it was told.
+        let before = told.attachments.clone();
         let attachments = match told.attachments {
             None => ours.collect(),
             Some(mut all) => {
@@ -283,6 +291,7 @@ impl Verb<'_> {
                 all
             }
         };
+        let attachments_changed = Some(settled(before.as_deref().unwrap_or_default(), &attachments));
         let call = told.call.zip(fetching.words.clone()).map(|(call, words)| Call { transcript: Some(words), ..call });
         let text = fetching.words.clone().filter(|_| told.text.is_none());
         let mut changed = vec!["attachments".to_owned()];
@@ -297,13 +306,21 @@ impl Verb<'_> {
             channel: fetching.channel.public.clone(),
             changed,
             attachments: Some(attachments),
+            attachments_changed,
             text,
             call,
             feedback: None,
+            ticket: fetching.ticket.clone(),
         }));
         self.publish_about(&fetching.channel.public.id, conversation, target.row, body)?;
         Ok(())
     }
+}
+
+/// Ids of the files that are stored or unavailable and were something else when receivers were told last.
+pub(super) fn settled(before: &[Attachment], now: &[Attachment]) -> Vec<AttachmentId> {
+    let is_told = |file: &Attachment| before.iter().any(|known| known.id == file.id && known.state == file.state);
+    now.iter().filter(|file| file.state != AttachmentState::Pending && !is_told(file)).map(|file| file.id).collect()
 }
 
 fn read(body: &[u8]) -> Result<Fetching, StoreError> {

@@ -136,7 +136,7 @@ impl Verb<'_> {
         conversation.sequence += 1;
         let EditItem { message, edited_at, .. } = edit;
         let attachments = message.attachments;
-        self.order_media(coming, &attachments, message.external_id.as_deref(), target.row)?;
+        self.order_media(coming, &attachments, message.external_id.as_deref(), target.row, None)?;
         for file in &attachments {
             if let Some(place) = &file.place {
                 self.tx.write_file(file.public.id, coming.raw, target.row, place, &file.public)?;

@@ -38,7 +38,7 @@ impl Verb<'_> {
         if contact != 0 {
             self.tx.join(conversation.row, contact)?;
         }
-        self.order_media(&coming, &message.attachments, message.external_id.as_deref(), 0)?;
+        self.order_media(&coming, &message.attachments, message.external_id.as_deref(), 0, None)?;
         if message.hold.is_some() || conversation.pending {
             let hold = message.hold.unwrap_or(self.queued());
             let body = ItemBody::Message(Box::new(message));

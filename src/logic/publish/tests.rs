@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::event::{Attachment, DeliveryDead, MessageCreated};
 use crate::model::id::{AttachmentId, EventId};
+use crate::model::ticket::TicketSource;
 
 #[derive(Default)]
 struct Failed(Mutex<Vec<(usize, String)>>);
@@ -111,6 +112,22 @@ fn direction_and_history_are_what_the_route_says() {
     assert!(!takes(vec![route(&["crm"])], created(historic)));
     assert!(takes(vec![Route { historic: true, ..route(&["crm"]) }], created(historic)));
     assert!(takes(vec![Route { historic: true, ..route(&["crm"]) }], created(|_| {})));
+}
+
+#[test]
+fn what_is_learnt_of_an_agents_message_goes_where_the_message_went() {
+    let event = |ticket: bool| {
+        let mut event = golden("message.updated");
+        let Body::MessageUpdated(updated) = &mut event.body else { panic!("not an update") };
+        let source = TicketSource { destination: "desk".into(), system: "rt".into(), ticket: "42".into() };
+        updated.ticket = ticket.then_some(source);
+        event
+    };
+    let routes = |direction| vec![Route { direction, ..route(&["desk", "crm"]) }];
+    assert_eq!(freeze(routes(RouteDirection::Any), event(false)).0, ["desk", "crm"]);
+    assert_eq!(freeze(routes(RouteDirection::Any), event(true)).0, ["crm"], "never back into its ticket");
+    assert_eq!(freeze(routes(RouteDirection::Outbound), event(true)).0, ["crm"]);
+    assert_eq!(freeze(routes(RouteDirection::Inbound), event(true)).0, Vec::<String>::new());
 }
 
 #[test]
