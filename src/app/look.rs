@@ -21,6 +21,7 @@ use crate::config::oauth::{OAuth, OAuthGrant};
 use crate::config::settings::{ChannelFile, DestinationKind};
 use crate::config::source::Disk;
 use crate::config::{key, load};
+use crate::destinations::ticket::TicketDesk;
 use crate::engines::imap::{ImapSource, Login};
 use crate::http::client::HttpClient;
 use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
@@ -93,6 +94,10 @@ pub async fn check_connect(loaded: &load::Loaded) -> Vec<Looked> {
     rows.extend(feeds(built_feeds, &clock).await);
     let outside = Outside { files: Arc::new(NoFiles), clock: clock.clone(), book: Arc::new(NoBook), tokens };
     for (name, settings) in &loaded.config.destinations {
+        if let DestinationKind::Ticket(ticket) = &settings.kind {
+            rows.extend(ticket_system(name, crate::app::outward::desk(settings, ticket, &outside)).await);
+            continue;
+        }
         let probed = match crate::app::outward::destination(settings, &loaded.config, &outside) {
             Ok(destination) => destination.probe().await.map_err(|error| error.to_string()),
             Err(error) => Err(error),
@@ -102,6 +107,23 @@ pub async fn check_connect(loaded: &load::Loaded) -> Vec<Looked> {
         rows.push(Looked { ok, kind: "destination", name: name.clone(), line });
     }
     rows
+}
+
+/// A ticket system: what is there in one row, and what is missing in a row each.
+async fn ticket_system(name: &str, desk: Result<TicketDesk, String>) -> Vec<Looked> {
+    let row = |ok: bool, line: String| Looked { ok, kind: "destination", name: name.to_owned(), line };
+    let found = match desk {
+        Ok(desk) => desk.prepare(false).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error),
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => return vec![row(false, error)],
+    };
+    let there: Vec<String> = found.iter().filter(|one| one.ok).map(|one| format!("{}: {}", one.what, one.line)).collect();
+    let there = (!there.is_empty()).then(|| row(true, there.join("; ")));
+    let missing = found.iter().filter(|one| !one.ok).map(|one| row(false, format!("{}: {}: {}", Code::NotPrepared, one.what, one.line)));
+    there.into_iter().chain(missing).collect()
 }
 
 /// Polls and streams: what their platforms answer.

@@ -73,6 +73,6 @@ async fn connect(context: &Context, loaded: &Loaded) -> Result<(), Failure> {
     context.output.show(&rows, |rows| rows.iter().map(line).collect::<String>())?;
     match rows.iter().filter(|row| !row.ok).count() {
         0 => Ok(()),
-        bad => Err(Failure::Failed(format!("{bad} could not be reached"))),
+        bad => Err(Failure::Failed(format!("{bad} failed"))),
     }
 }

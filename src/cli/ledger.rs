@@ -1,5 +1,7 @@
 //! `ledger` and `message`: what became of everything that was received.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 
 use crate::cli::exit::Failure;
@@ -8,7 +10,7 @@ use crate::cli::reach::Reach;
 use crate::cli::{Context, moment, word};
 use crate::model::id::{ConversationId, MessageId, RawId};
 use crate::model::item::Fate;
-use crate::model::ticket::TicketEntryRow;
+use crate::model::ticket::{TicketEntryRow, TicketFilter};
 use crate::model::time::Time;
 use crate::model::view::{DeliveryView, LedgerFilter, LedgerRow, MessageView};
 
@@ -30,6 +32,9 @@ pub struct LedgerArgs {
     /// Of this conversation
     #[arg(long)]
     pub conversation: Option<ConversationId>,
+    /// Of the conversations of this ticket: its id in the ticket system, alone or as DESTINATION:TICKET
+    #[arg(long, conflicts_with = "conversation")]
+    pub ticket: Option<String>,
     /// Received since: a time, or how long ago (2h)
     #[arg(long, value_parser = moment)]
     pub since: Option<Time>,
@@ -53,11 +58,32 @@ pub async fn ledger(context: &Context, args: LedgerArgs) -> Result<(), Failure> 
         before: args.before,
         limit: args.limit,
     };
-    let rows = Reach::open(&context.config).await?.ledger(filter).await?;
+    let reach = Reach::open(&context.config).await?;
+    let rows = match args.ticket {
+        None => reach.ledger(filter).await?,
+        Some(ticket) => of_ticket(&reach, &ticket, filter).await?,
+    };
     context.output.list(&rows, "nothing received yet", HEAD, cells)
 }
 
-const HEAD: &[&str] = &["item", "received", "channel", "via", "kind", "fate", "why", "message", "tickets"];
+/// The items of all conversations that a ticket is of: several, where agents joined theirs.
+async fn of_ticket(reach: &Reach, ticket: &str, filter: LedgerFilter) -> Result<Vec<LedgerRow>, Failure> {
+    let (destination, id) = ticket.split_once(':').map_or((None, ticket), |(destination, id)| (Some(destination.to_owned()), id));
+    let known = reach.tickets(TicketFilter { destination, ticket: Some(id.to_owned()), ..TicketFilter::default() }).await?;
+    if known.is_empty() {
+        return Err(Failure::Missing(format!("no ticket {ticket}")));
+    }
+    let conversations: BTreeSet<ConversationId> = known.into_iter().map(|row| row.conversation).collect();
+    let mut rows = Vec::new();
+    for conversation in conversations {
+        rows.extend(reach.ledger(LedgerFilter { conversation: Some(conversation), ..filter.clone() }).await?);
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse(row.item));
+    rows.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
+    Ok(rows)
+}
+
+const HEAD: &[&str] = &["item", "received", "channel", "via", "kind", "fate", "why", "message", "conversation", "tickets"];
 
 fn cells(row: &LedgerRow) -> Vec<String> {
     vec![
@@ -69,6 +95,7 @@ fn cells(row: &LedgerRow) -> Vec<String> {
         row.fate.as_str().to_owned(),
         row.code.clone().or_else(|| row.duplicate_of.map(|item| format!("of {item}"))).unwrap_or_default(),
         or_dash(row.message),
+        or_dash(row.conversation),
         row.tickets.join(" "),
     ]
 }

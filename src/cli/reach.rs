@@ -11,6 +11,7 @@ use crate::config::load::{load, load_reach};
 use crate::config::settings::Server;
 use crate::config::source::Disk;
 use crate::model::id::{EventId, MessageId};
+use crate::model::ticket::{TicketFilter, TicketRow};
 use crate::model::view::{
     DeliveryFilter, DeliveryView, DestinationRow, EventView, LedgerFilter, LedgerRow, MessageView, QuarantineRow, Totals,
 };
@@ -100,6 +101,14 @@ impl Reach {
         match self {
             Self::Daemon(client) => client.read(&["ledger"], &filter).await.map(|page: Page<LedgerRow>| page.items),
             Self::Store(store, _) => Ok(store.ledger(filter).await?),
+        }
+    }
+
+    /// Which tickets conversations have.
+    pub async fn tickets(&self, filter: TicketFilter) -> Result<Vec<TicketRow>, Failure> {
+        match self {
+            Self::Daemon(client) => client.read(&["tickets"], &filter).await.map(|page: Page<TicketRow>| page.items),
+            Self::Store(store, _) => Ok(store.tickets(filter).await?),
         }
     }
 

@@ -75,6 +75,18 @@ pub enum DeliverError {
     },
 }
 
+impl DeliverError {
+    /// The line without its code.
+    pub fn detail(&self) -> &str {
+        let (Self::Later { detail, .. }
+        | Self::Unsure { detail, .. }
+        | Self::Never { detail, .. }
+        | Self::Denied { detail, .. }
+        | Self::Halt { detail, .. }) = self;
+        detail
+    }
+}
+
 /// How the way to a mail server is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SmtpTls {

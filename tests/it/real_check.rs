@@ -60,7 +60,7 @@ async fn a_wrong_password_is_told_from_a_dead_port() {
     assert_eq!(code, 1, "{out}{err}");
     assert!(line(&out, "the server refused the login").starts_with("FAILED  channel support: auth_failed: "), "{out}");
     assert!(!out.contains("not-the-password") && !err.contains("not-the-password"), "I7");
-    assert_eq!(err.lines().last(), Some("omnigate: 1 could not be reached"));
+    assert_eq!(err.lines().last(), Some("omnigate: 1 failed"));
     let (code, out, err) = connect(mailbox(free_address().port(), "ana", PASSWORD), &[]);
     assert_eq!(code, 1, "{out}{err}");
     assert!(line(&out, "connecting to 127.0.0.1:").starts_with("FAILED  channel support: unreachable: "), "{out}");

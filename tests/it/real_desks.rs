@@ -79,7 +79,12 @@ async fn conversations_become_tickets(system: System, desk: Desk) {
     assert_eq!(linked.len(), 3);
     assert!(linked[0]["data"]["url"].as_str().unwrap().starts_with(&desk.url()));
     let (status, shown, _) = daemon.command(&["ledger"]);
-    assert!(status.success() && shown.contains("desk:"), "{shown}");
+    assert!(status.success() && shown.contains("desk:") && conversations.keys().all(|id| shown.contains(id)), "{shown}");
+    let (status, shown, _) = daemon.command(&["ledger", "--ticket", &format!("desk:{ticket}")]);
+    assert!(status.success() && shown.contains(conversation) && shown.contains(&format!("desk:{ticket}")), "{shown}");
+    assert_eq!(conversations.keys().filter(|id| shown.contains(*id)).count(), 1, "{shown}");
+    let (status, _, errors) = daemon.command(&["ledger", "--ticket", "desk:999999"]);
+    assert!(!status.success() && errors.contains("no ticket desk:999999"), "{errors}");
     let ledger = daemon.get("/v1/ledger?limit=1").await;
     let message = ledger["items"][0]["message"].as_str().unwrap().to_owned();
     let (status, shown, _) = daemon.command(&["message", &message]);
@@ -167,21 +172,26 @@ async fn a_check_says_what_is_missing(system: System, desk: Desk) {
     let (status, shown, errors) = good.command(&["check", "--connect"]);
     assert!(status.success(), "{shown}{errors}");
     assert!(shown.contains("login"), "{shown}");
-    let mut bad = setup(system, &desk, &desk.url(), "");
-    bad.rest = bad
-        .rest
-        .replace("queue = \"Support\"", "queue = \"Bare\"")
-        .replace("conversation_field_id = 1", "conversation_field_id = 7")
-        .replace("queue = 1 }", "queue = 1, conversation_field = \"other\" }");
-    let bad = Daemon::prepare(bad);
-    let (status, shown, errors) = bad.command(&["check", "--connect"]);
-    assert!(!status.success() && format!("{shown}{errors}").contains("custom field"), "{shown}{errors}");
-    let (status, shown, errors) = bad.command(&["destination", "prepare", "desk"]);
-    assert!(!status.success() && shown.contains("ok       login") && shown.contains("MISSING  custom field"), "{shown}{errors}");
+    // Roundup's ids stand in titles: there is no field to miss.
+    if system != System::Roundup {
+        let mut bad = setup(system, &desk, &desk.url(), "");
+        bad.rest = bad
+            .rest
+            .replace("queue = \"Support\"", "queue = \"Bare\"")
+            .replace("conversation_field_id = 1", "conversation_field_id = 7")
+            .replace("queue = 1 }", "queue = 1, conversation_field = \"other\" }");
+        let bad = Daemon::prepare(bad);
+        let (status, shown, errors) = bad.command(&["check", "--connect"]);
+        assert!(!status.success() && shown.contains("FAILED  destination desk: not_prepared: custom field"), "{shown}{errors}");
+        assert!(shown.contains("ok      destination desk: login"), "what is there stands apart: {shown}");
+        let (status, shown, errors) = bad.command(&["destination", "prepare", "desk"]);
+        assert!(!status.success() && shown.contains("ok       login") && shown.contains("MISSING  custom field"), "{shown}{errors}");
+    }
     let mut refused = setup(system, &desk, &desk.url(), "");
     refused.env.insert("DESK_SECRET".into(), "1-2-wrong".into());
     let (status, shown, errors) = Daemon::prepare(refused).command(&["check", "--connect"]);
     assert!(!status.success() && !format!("{shown}{errors}").contains("1-2-wrong"), "{shown}{errors}");
+    assert_eq!(format!("{shown}{errors}").matches("refused:").count(), 1, "who is not let in is told so once: {shown}{errors}");
 }
 
 async fn a_closed_ticket_is_followed_by_another_that_names_it(system: System, desk: Desk) {
@@ -260,7 +270,8 @@ async fn everything_that_happens_has_a_form(system: System, desk: Desk) {
     assert_eq!(entries.len(), forms.len(), "{entries:#?}");
     for (entry, (words, note)) in entries.iter().zip(forms) {
         assert!(entry.text.replace('\u{2060}', "").contains(words), "{words}: {entry:?}");
-        assert_eq!(entry.kind == "Comment", note, "{words}: {entry:?}");
+        // Roundup shows all to everybody who sees the issue.
+        assert_eq!(entry.kind == "Comment", note && system != System::Roundup, "{words}: {entry:?}");
     }
     assert!(entries[1].text.contains("4711") && entries[4].text.contains("41 s"), "{entries:#?}");
 }
@@ -298,6 +309,8 @@ of!(redmine, redmine, Redmine:
 );
 of!(roundup, roundup, Roundup:
     conversations_become_tickets,
+    everything_that_happens_has_a_form,
+    a_check_says_what_is_missing,
     every_lost_answer_is_looked_for,
     nothing_is_doubled_by_a_bad_link_and_kills,
     a_closed_ticket_is_followed_by_another_that_names_it,
@@ -306,6 +319,7 @@ of!(roundup, roundup, Roundup:
 
 of!(django, django, Django:
     conversations_become_tickets,
+    everything_that_happens_has_a_form,
     every_lost_answer_is_looked_for,
     nothing_is_doubled_by_a_bad_link_and_kills,
     a_check_says_what_is_missing,

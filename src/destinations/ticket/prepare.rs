@@ -18,12 +18,16 @@ impl TicketDesk {
             if !check.look.is_made(&context).unwrap_or(true) {
                 continue;
             }
-            let mut seen = self.see(check, &context).await?;
+            let (mut seen, refused) = self.see(check, &context).await?;
+            if refused && found.is_empty() {
+                // Who is not let in sees nothing else either.
+                return Ok(vec![seen]);
+            }
             let makes = check.make.as_ref().filter(|call| call.is_made(&context).unwrap_or(false));
             if let (false, true, Some(call)) = (seen.ok, make, makes) {
                 match self.call(call, &context, &[]).await {
                     Ok(_) => {
-                        seen = self.see(check, &context).await?;
+                        (seen, _) = self.see(check, &context).await?;
                         seen.made = seen.ok;
                     }
                     Err(trouble) => seen.line = format!("could not be made: {}", trouble.error),
@@ -34,8 +38,9 @@ impl TicketDesk {
         Ok(found)
     }
 
-    async fn see(&self, check: &TicketCheck, context: &Value) -> Result<Prepared, DeliverError> {
-        let prepared = |ok: bool, line: String| Prepared { what: check.what.clone(), ok, made: false, line };
+    /// What a check finds, and whether the look itself was refused.
+    async fn see(&self, check: &TicketCheck, context: &Value) -> Result<(Prepared, bool), DeliverError> {
+        let prepared = |ok: bool, line: String| (Prepared { what: check.what.clone(), ok, made: false, line }, false);
         let missing = || {
             let makes = check.make.as_ref().is_some_and(|call| call.is_made(context).unwrap_or(false));
             let make = makes.then_some("`omnigate destination prepare` makes it");
@@ -47,7 +52,13 @@ impl TicketDesk {
             Err(trouble) => {
                 return match trouble.meaning {
                     Some(Meaning::Missing | Meaning::Never) => Ok(prepared(false, missing())),
-                    Some(Meaning::Denied | Meaning::Refresh) => Ok(prepared(false, format!("refused: {}", trouble.error))),
+                    Some(Meaning::Denied | Meaning::Refresh) => {
+                        // Where the system itself did not answer, what the folder advises is not it.
+                        let answered = matches!(trouble.error, DeliverError::Denied { status: Some(_), .. });
+                        let advice = check.advice.as_deref().filter(|_| answered).map(|advice| format!("; {advice}")).unwrap_or_default();
+                        let (seen, _) = prepared(false, format!("refused: {}{advice}", trouble.error.detail()));
+                        Ok((seen, true))
+                    }
                     _ => Err(trouble.error),
                 };
             }
