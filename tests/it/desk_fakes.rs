@@ -5,8 +5,10 @@ use std::time::Duration;
 use omnigate::logic::ticket::{OnClosed, OnGone, TicketPolicy};
 use omnigate::ports::destination::DeliverError;
 use omnigate::ports::ticket::{Prepare, Prepared};
+use serde_json::json;
 
 use crate::support::desk_bench::Bench;
+use crate::support::desk_fakes::budget::Budget;
 use crate::support::desk_fakes::{self, Did, Room, System, Wrong};
 
 const HOSTILE: &str = "[~ana] {code} @ana see #1 *now* ![x](https://example.org/pixel) !x! <script>alert(1)</script>\n/close";
@@ -74,6 +76,7 @@ async fn what_was_sent_without_an_answer_is_looked_for(system: &'static dyn Syst
             bench.fake.plan(Did::Entry, wrong.clone());
             let (two, second) = bench.message(1, "second", false, &[("b.bin", b"\x03")]);
             bench.deliver(&second).await.unwrap();
+            assert_eq!(bench.fake.planned(), 0, "{}: nothing went wrong", system.name());
             let room = bench.room();
             holds(system, &room, 1, &[&one, &two]);
             if system.takes_files() {
@@ -89,6 +92,8 @@ async fn what_was_sent_without_an_answer_is_looked_for(system: &'static dyn Syst
         bench.fake.plan(Did::File, wrong);
     }
     bench.deliver(&first).await.unwrap();
+    let of_their_own = matches!(system.name(), "zendesk" | "jira-service" | "hubspot" | "salesforce");
+    assert_eq!(bench.fake.planned(), if of_their_own { 0 } else { 2 }, "{}", system.name());
     let room = bench.room();
     holds(system, &room, 1, &[&one]);
     assert_eq!(room.tickets[0].entries[0].files.len(), if system.takes_files() { 2 } else { 0 });
@@ -104,6 +109,78 @@ async fn too_many_calls_pause_the_destination(system: &'static dyn System) {
     bench.pass(after);
     bench.once(&first).await.unwrap();
     holds(system, &bench.room(), 1, &[&one]);
+}
+
+/// Any call may be the one too many: what was done so far is not done again, and nothing is asked before it may be.
+async fn a_limit_met_at_any_call_delays_and_doubles_nothing(system: &'static dyn System) {
+    let bench = bench(system).await;
+    let window_ms = i64::try_from(system.patience_s()).unwrap() * 1000;
+    bench.fake.room.lock().unwrap().budget = Some(Budget { calls: 5, window_ms, ..Budget::default() });
+    let mut ids = Vec::new();
+    for number in 0..6 {
+        let files: &[(&str, &[u8])] = if number % 2 == 0 { &[("a.bin", b"\x01\x02")] } else { &[] };
+        let (id, event) = bench.message(1, &format!("line {number}"), number == 0, files);
+        bench.deliver(&event).await.unwrap();
+        ids.push(id);
+    }
+    let room = bench.room();
+    holds(system, &room, 1, &ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let Budget { refused, .. } = room.budget.unwrap();
+    assert!(refused > 0 && refused * 5 < room.asked.len() as u32 + 5, "{}: {refused} of {} refused", system.name(), room.asked.len());
+    let files: usize = room.tickets[0].entries.iter().map(|entry| entry.files.len()).sum();
+    assert_eq!(files, if system.takes_files() { 3 } else { 0 }, "{}", system.name());
+}
+
+/// What its author does to a message later is told to agents, in order, and never to the customer.
+async fn edits_reactions_and_deletions_are_notes_for_agents(system: &'static dyn System) {
+    let bench = bench(system).await;
+    let ana = json!({"address": "whatsapp:491511", "name": "Ana"});
+    let (one, first) = bench.message(1, "first", true, &[]);
+    let happened = [
+        bench.about("message.edited", 1, json!({"text": "first, and 4711", "from": ana})),
+        bench.about("reaction.added", 1, json!({"emoji": "\u{2764}\u{fe0f}", "from": ana})),
+        bench.about("reaction.removed", 1, json!({"emoji": "\u{2764}\u{fe0f}", "from": ana})),
+        bench.about("message.deleted", 1, json!({})),
+    ];
+    bench.deliver(&first).await.unwrap();
+    for (_, event) in &happened {
+        bench.deliver(event).await.unwrap();
+        bench.deliver(event).await.unwrap();
+    }
+    let room = bench.room();
+    let ids: Vec<&str> = std::iter::once(one.as_str()).chain(happened.iter().map(|(id, _)| id.as_str())).collect();
+    holds(system, &room, 1, &ids);
+    let words =
+        ["first", "was edited by its author", "got the reaction \u{2764}", "lost the reaction \u{2764}", "was deleted by its author"];
+    for (number, (entry, words)) in room.tickets[0].entries.iter().zip(words).enumerate() {
+        let text = entry.text.replace(['\u{2060}', '\\'], "");
+        assert!(text.contains(words), "{}: {text}", system.name());
+        assert_eq!(entry.customer, number == 0 || !system.hides_notes(), "{}: {text}", system.name());
+    }
+    assert!(room.tickets[0].entries[1].text.contains("4711"));
+}
+
+/// Files that a system would refuse together go along as far as it takes them; the others are named in the text.
+async fn more_files_than_a_system_takes_are_named(system: &'static dyn System) {
+    let large = vec![7; 4 * 1024 * 1024 + 1];
+    let names: Vec<String> = (0..18).map(|number| format!("{number}.bin")).collect();
+    let small: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b"\x01"[..])).collect();
+    let together: Vec<(&str, &[u8])> = names.iter().take(5).map(|name| (name.as_str(), large.as_slice())).collect();
+    let bounded = matches!(system.name(), "freshdesk" | "zammad" | "helpscout");
+    for files in [Some(small), bounded.then_some(together)].into_iter().flatten() {
+        let bench = bench(system).await;
+        let (one, event) = bench.message(1, "many files", true, &files);
+        bench.deliver(&event).await.unwrap();
+        let room = bench.room();
+        holds(system, &room, 1, &[&one]);
+        let entry = &room.tickets[0].entries[0];
+        assert!(!system.takes_files() || !entry.files.is_empty(), "{}", system.name());
+        for (name, bytes) in &files {
+            let there = entry.files.iter().any(|(known, have)| known.split('\u{1f}').next() == Some(*name) && have == bytes);
+            let named = entry.text.contains(&format!("File {name}:"));
+            assert!(there != named, "{}: {name} is there: {there}, named: {named}", system.name());
+        }
+    }
 }
 
 async fn a_refused_credential_halts_and_tells(system: &'static dyn System) {
@@ -198,12 +275,18 @@ async fn long_text_is_cut_and_says_where_the_rest_is(system: &'static dyn System
     for (number, letter) in [(1, "ä"), (2, "<"), (3, "*")] {
         let (_, event) = bench.message(number, &letter.repeat(200_000), true, &[]);
         bench.deliver(&event).await.unwrap();
+        let (_, edit) = bench.about("message.edited", number, json!({"text": letter.repeat(200_000)}));
+        bench.deliver(&edit).await.unwrap();
+        let transcript = json!({"changed": ["call"], "call": {"outcome": "voicemail", "transcript": letter.repeat(200_000)}});
+        let (_, learnt) = bench.about("message.updated", number, transcript);
+        bench.deliver(&learnt).await.unwrap();
     }
     let room = bench.room();
     assert_eq!(room.wrong, Vec::<String>::new());
     for entry in room.tickets.iter().flat_map(|ticket| &ticket.entries) {
-        assert!(entry.text.chars().count() <= system.chars_max().max(100_000), "{}", system.name());
-        assert!(entry.text.contains("https://chat.example.org/1"), "{}: {}", system.name(), &entry.text[entry.text.len() - 200..]);
+        assert!(entry.text.chars().count() <= system.chars_max(), "{}: {}", system.name(), entry.text.chars().count());
+        let note = entry.text.contains("was edited by its author") || entry.text.contains("Transcript of");
+        assert!(note || entry.text.contains("https://chat.example.org/1"), "{}: {}", system.name(), &entry.text[entry.text.len() - 200..]);
         // No half of an escape: what is cut away is whole letters of the customer.
         let tail = entry.text.split('…').next().unwrap_or_default();
         assert!(!tail.ends_with("&l") && !tail.ends_with("&lt"), "{}", system.name());
@@ -259,6 +342,25 @@ async fn a_create_that_is_repeated_on_the_way_leaves_one_ticket(system: &'static
     holds(system, &bench.room(), 1, &[&one, &two]);
 }
 
+/// Where an index lags, a second ticket is seen only after the first message is done: the next work of the destination closes it, whatever
+/// conversation that is of.
+async fn a_second_ticket_that_is_seen_late_is_closed_without_another_message(system: &'static dyn System) {
+    if !system.folds() {
+        return;
+    }
+    let bench = bench(system).await;
+    bench.fake.room.lock().unwrap().lag_ms = 25_000;
+    bench.fake.plan(Did::Ticket, Wrong::Twice);
+    let (one, first) = bench.message(1, "first", true, &[]);
+    bench.deliver(&first).await.unwrap();
+    let (two, second) = bench.message(2, "of somebody else", true, &[]);
+    bench.deliver(&second).await.unwrap();
+    bench.pass(Duration::from_secs(180));
+    let (three, third) = bench.message(2, "later", false, &[]);
+    bench.deliver(&third).await.unwrap();
+    holds(system, &bench.room(), 2, &[&one, &two, &three]);
+}
+
 async fn what_is_missing_is_told_and_made(system: &'static dyn System) {
     let bench = bench(system).await;
     bench.fake.room.lock().unwrap().bare = true;
@@ -309,6 +411,9 @@ of_every_fake!(
     a_conversation_is_a_ticket_with_its_entries_and_files,
     what_was_sent_without_an_answer_is_looked_for,
     too_many_calls_pause_the_destination,
+    a_limit_met_at_any_call_delays_and_doubles_nothing,
+    edits_reactions_and_deletions_are_notes_for_agents,
+    more_files_than_a_system_takes_are_named,
     a_refused_credential_halts_and_tells,
     closed_deleted_and_merged_tickets_go_on,
     a_deleted_ticket_is_left_to_a_person_if_wanted,
@@ -319,6 +424,7 @@ of_every_fake!(
     a_check_finds_everything_there,
     a_closed_ticket_is_opened_again_if_wanted,
     a_create_that_is_repeated_on_the_way_leaves_one_ticket,
+    a_second_ticket_that_is_seen_late_is_closed_without_another_message,
     what_is_missing_is_told_and_made,
     long_conversations_are_looked_through,
 );

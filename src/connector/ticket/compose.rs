@@ -85,9 +85,16 @@ pub fn compose(id: EventId, event: &Value, with: &Composing<'_>) -> Option<Entry
     let data = event.get("data")?;
     let kind = text(event, "/type")?;
     let conversation = text(data, "/conversation/id")?.parse().ok()?;
+    let list = if kind == "message.created" { data.pointer("/message/attachments") } else { data.pointer("/attachments") };
+    let list = list.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    // What is there already is not attached once more.
+    let changed = data.pointer("/attachments_changed").and_then(Value::as_array);
+    let is_new = |file: &&Value| changed.is_none_or(|changed| file.get("id").is_some_and(|id| changed.contains(id)));
+    let (files, left) = sorted(list.iter().filter(is_new), with);
+    let named: usize = left.iter().map(|line| line.chars().count() + 4).sum();
     let (name, seen, said) = match kind {
-        "message.created" if text(data, "/message/direction") == Some("outbound") => ("message", Seen::Agents, message(data, with)),
-        "message.created" => ("message", Seen::Customer, message(data, with)),
+        "message.created" if text(data, "/message/direction") == Some("outbound") => ("message", Seen::Agents, message(data, with, named)),
+        "message.created" => ("message", Seen::Customer, message(data, with, named)),
         "message.edited" if with.forms.edits => ("edit", Seen::Agents, edited(data, with)),
         "message.deleted" if with.forms.deletions => {
             ("deletion", Seen::Agents, words(&format!("{} was deleted by its author.", which(data)), with))
@@ -103,9 +110,6 @@ pub fn compose(id: EventId, event: &Value, with: &Composing<'_>) -> Option<Entry
         ("message.created", Some(message)) => message.to_owned(),
         _ => id.to_string(),
     };
-    let list = if kind == "message.created" { data.pointer("/message/attachments") } else { data.pointer("/attachments") };
-    let list = list.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let (files, left) = sorted(list, with);
     if name == "files" && files.is_empty() && left.is_empty() {
         return None;
     }
@@ -177,7 +181,8 @@ fn subject(data: &Value) -> String {
     subject
 }
 
-fn message(data: &Value, with: &Composing<'_>) -> Said {
+/// What was said; `beneath`: letters that the files need which are named beneath it.
+fn message(data: &Value, with: &Composing<'_>, beneath: usize) -> Said {
     let (dialect, spec) = (with.text.dialect, with.text);
     let mut plain = text(data, "/message/text").unwrap_or_default().to_owned();
     let mut facts = Vec::new();
@@ -201,27 +206,22 @@ fn message(data: &Value, with: &Composing<'_>) -> Said {
             facts.push(comment.to_owned());
         }
     }
-    let room = spec.chars_max.saturating_sub(400);
-    let mut was_cut = shorten(&mut plain, room);
-    let html =
-        text(data, "/message/html").filter(|html| dialect == Dialect::Html && html.chars().count() <= spec.chars_max.saturating_sub(400));
-    let mut body = match html {
-        Some(html) => html.to_owned(),
-        None => dialect.text(&plain),
+    let room = spec.chars_max.saturating_sub(400 + beneath);
+    let mut facts: Vec<(String, String)> = beside(facts, dialect, room / 2);
+    let room = room.saturating_sub(facts.iter().map(|(_, body)| body.chars().count()).sum());
+    let html = text(data, "/message/html").filter(|html| dialect == Dialect::Html && html.chars().count() <= room);
+    let (mut body, was_cut) = match html {
+        Some(html) => (html.to_owned(), false),
+        None => fitting(dialect, &mut plain, room),
     };
-    // Escaping makes it longer. What is cut away is letters of the customer, never a part of an escape.
-    while html.is_none() && body.chars().count() > room {
-        let (letters, escaped) = (plain.chars().count(), body.chars().count().max(1));
-        was_cut |= shorten(&mut plain, (letters * room / escaped).min(letters.saturating_sub(1)));
-        body = dialect.text(&plain);
-    }
-    if was_cut && html.is_none() {
+    if was_cut {
         let place = text(data, "/message/external_url").map_or_else(|| which(data), str::to_owned);
-        facts.push(format!("… cut here; the whole text: {place}"));
+        let told = format!("… cut here; the whole text: {place}");
+        facts.push((told.clone(), dialect.text(&told)));
     }
-    for fact in &facts {
+    for (fact, escaped) in &facts {
         body.push_str(if body.is_empty() { "" } else { dialect.line() });
-        body.push_str(&dialect.text(fact));
+        body.push_str(escaped);
         plain.push_str(if plain.is_empty() { "" } else { "\n" });
         plain.push_str(fact);
     }
@@ -234,6 +234,29 @@ fn message(data: &Value, with: &Composing<'_>) -> Said {
         body = dialect.text(&plain);
     }
     Said { body, plain }
+}
+
+/// What stands beside the text of a message, plain and in the dialect, in a room of its own.
+fn beside(facts: Vec<String>, dialect: Dialect, room: usize) -> Vec<(String, String)> {
+    let each = room / facts.len().max(1);
+    let one = |mut fact: String| match fitting(dialect, &mut fact, each) {
+        (body, false) => (fact, body),
+        (body, true) => (fact + "…", body + "…"),
+    };
+    facts.into_iter().map(one).collect()
+}
+
+/// A text in its dialect that has room, and whether it was cut. Escaping makes it longer: what is cut away is letters of the customer, never
+/// a part of an escape.
+fn fitting(dialect: Dialect, plain: &mut String, room: usize) -> (String, bool) {
+    let mut was_cut = shorten(plain, room);
+    let mut body = dialect.text(plain);
+    while body.chars().count() > room {
+        let (letters, escaped) = (plain.chars().count(), body.chars().count().max(1));
+        was_cut |= shorten(plain, (letters * room / escaped).min(letters.saturating_sub(1)));
+        body = dialect.text(plain);
+    }
+    (body, was_cut)
 }
 
 /// Cuts at a letter's border; whether it cut.
@@ -258,12 +281,15 @@ fn transcript(data: &Value, with: &Composing<'_>) -> Said {
 /// A text under a line of ours.
 fn led(lead: String, said: Option<&str>, with: &Composing<'_>) -> Said {
     let mut plain = said.unwrap_or("(no text)").to_owned();
-    shorten(&mut plain, with.text.chars_max.saturating_sub(500) / 2);
-    let dialect = with.text.dialect;
-    Said {
-        body: format!("{}{}{}", dialect.strong(&lead), dialect.break_after(), dialect.text(&plain)),
-        plain: format!("{lead}\n\n{plain}"),
+    let (dialect, room) = (with.text.dialect, with.text.chars_max.saturating_sub(500));
+    let (mut body, was_cut) = fitting(dialect, &mut plain, room);
+    if was_cut {
+        let cut = "… cut here";
+        body.push_str(dialect.line());
+        body.push_str(&dialect.text(cut));
+        plain.push_str(&format!("\n{cut}"));
     }
+    Said { body: format!("{}{}{body}", dialect.strong(&lead), dialect.break_after()), plain: format!("{lead}\n\n{plain}") }
 }
 
 fn reaction(kind: &str, data: &Value, with: &Composing<'_>) -> Said {
@@ -273,11 +299,11 @@ fn reaction(kind: &str, data: &Value, with: &Composing<'_>) -> Said {
 }
 
 /// Files that go with the entry, and a line for each that does not.
-fn sorted(list: &[Value], with: &Composing<'_>) -> (Vec<EntryFile>, Vec<String>) {
+fn sorted<'v>(list: impl Iterator<Item = &'v Value>, with: &Composing<'_>) -> (Vec<EntryFile>, Vec<String>) {
     let (ticket, dialect) = (with.ticket, with.text.dialect);
     let (mut files, mut left) = (Vec::new(), Vec::new());
-    let mut room = if ticket.base64 { BASE64_BYTES_MAX } else { u64::MAX };
-    for (number, file) in list.iter().enumerate() {
+    let mut room = ticket.files_bytes_max.unwrap_or(u64::MAX).min(if ticket.base64 { BASE64_BYTES_MAX } else { u64::MAX });
+    for (number, file) in list.enumerate() {
         let name = file_name(text(file, "/name"), number);
         let bytes = file.get("bytes").and_then(Value::as_u64);
         let id = text(file, "/id").and_then(|id| id.parse().ok());
@@ -287,7 +313,8 @@ fn sorted(list: &[Value], with: &Composing<'_>) -> (Vec<EntryFile>, Vec<String>)
             list.is_empty() || extension.is_some_and(|extension| list.contains(&extension))
         };
         let fits = bytes.is_some_and(|bytes| bytes > 0 && ticket.file_bytes_max.is_none_or(|max| bytes <= max) && bytes <= room)
-            && known(&ticket.file_extensions);
+            && known(&ticket.file_extensions)
+            && ticket.files_max.is_none_or(|max| files.len() < max);
         match id {
             Some(id) if stored && fits && with.files && ticket.files != FilesWay::Link => {
                 room -= bytes.unwrap_or(0).min(room);

@@ -155,6 +155,12 @@ pub struct TicketSpec {
     /// Largest file it takes, bytes.
     #[serde(default)]
     pub file_bytes_max: Option<u64>,
+    /// Largest sum of the files of one entry, bytes.
+    #[serde(default)]
+    pub files_bytes_max: Option<u64>,
+    /// Most files of one entry.
+    #[serde(default)]
+    pub files_max: Option<usize>,
     /// Extensions of the files it takes, in lower case and without the dot; all if empty. Others are named in the text.
     #[serde(default)]
     pub file_extensions: Vec<String>,

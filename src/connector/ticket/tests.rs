@@ -188,6 +188,26 @@ fn files_that_cannot_go_along_are_named_in_the_text() {
 }
 
 #[test]
+fn a_file_that_comes_later_goes_along_without_those_that_are_there() {
+    let system = load(GOOD).unwrap();
+    let file = |id: u8, name: &str, state: &str| {
+        let id = format!("att_0000000000000000000000000{id}");
+        json!({"id": id, "name": name, "type": "image/png", "bytes": 3, "state": state, "url": null})
+    };
+    let files = json!([file(1, "known.png", "stored"), file(2, "new.png", "stored"), file(3, "late.png", "pending")]);
+    let names = |changed: Value| {
+        let mut data = json!({"message": {"id": "msg_1"}, "conversation": {"id": "cnv_00000000000000000000000001"}, "attachments": files});
+        data["attachments_changed"] = changed;
+        let entry = composed(&system, &event("message.updated", data))?;
+        Some(entry.files.into_iter().map(|file| file.name).collect::<Vec<_>>())
+    };
+    assert_eq!(names(json!([files[1]["id"]])).unwrap(), ["new.png"]);
+    assert_eq!(names(json!([])), None, "nothing came");
+    // An event of before says nothing of it.
+    assert_eq!(names(Value::Null).unwrap(), ["known.png", "new.png"]);
+}
+
+#[test]
 fn edits_deletions_calls_and_ratings_have_a_form_and_other_events_have_none() {
     let system = load(GOOD).unwrap();
     let part = json!({"message": {"id": "msg_1"}, "conversation": {"id": "cnv_00000000000000000000000001"}, "text": "Bye"});

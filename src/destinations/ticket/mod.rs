@@ -5,6 +5,7 @@
 //! whether it was done counts as lost, never as failed.
 
 mod answer;
+mod later;
 mod prepare;
 mod steps;
 
@@ -77,12 +78,14 @@ pub struct TicketDesk {
     ports: TicketPorts,
     /// The system's ids of customers by address, as far as this run has asked for them.
     customers: Mutex<HashMap<String, String>>,
+    /// Tickets that are looked at once more.
+    minded: later::Minded,
 }
 
 impl TicketDesk {
     /// A destination. Touches no network.
     pub fn new(options: TicketOptions, ports: TicketPorts) -> Self {
-        Self { options, ports, customers: Mutex::default() }
+        Self { options, ports, customers: Mutex::default(), minded: later::Minded::default() }
     }
 
     fn customer(&self, address: &str) -> Option<String> {
@@ -115,7 +118,9 @@ impl TicketDesk {
             // Nothing of it belongs into a ticket.
             return Ok(Receipt { status: None });
         };
-        steps::walk(self, outgoing.event, entry).await
+        let receipt = steps::walk(self, outgoing.event, entry).await?;
+        later::look(self).await;
+        Ok(receipt)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::connector::ticket::TicketCall;
 use crate::connector::ticket::compose::{Entry, EntryFile, Seen};
 use crate::destinations::ticket::TicketDesk;
 use crate::destinations::ticket::answer::{Trouble, unsure};
+use crate::destinations::ticket::later::mind;
 use crate::logic::ticket::{Flow, FoundTicket, Learnt, Piece, Shown, Step};
 use crate::model::codes::Code;
 use crate::model::id::EventId;
@@ -26,7 +27,7 @@ const FILES_BYTES_MAX: u64 = 96 * 1024 * 1024;
 const PAGES_MAX: usize = 20;
 
 /// One event on its way.
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     desk: &'a TicketDesk,
     entry: &'a Entry,
     /// Its files as far as they were read.
@@ -52,11 +53,14 @@ pub(super) async fn walk(desk: &TicketDesk, event: EventId, entry: Entry) -> Res
     let known = desk.ports.book.known(&desk.options.name, piece.conversation, event).await.map_err(stored)?;
     let now = || desk.ports.clock.now();
     let mut flow = Flow::new(caps, desk.options.policy, &piece, known, now());
-    let mut walk = Walk { desk, entry: &entry, files: None, tokens: Vec::new(), status: None };
+    let mut walk = Walk::of(desk, &entry);
     for _ in 0..STEPS_MAX {
         let step = flow.next(now());
         match step {
-            Step::Done => return Ok(Receipt { status: walk.status }),
+            Step::Done => {
+                mind(desk, event, &entry, flow.link());
+                return Ok(Receipt { status: walk.status });
+            }
             Step::Note => walk.note(&flow).await?,
             Step::Wait(ms) => {
                 let after = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
@@ -80,7 +84,7 @@ pub(super) async fn walk(desk: &TicketDesk, event: EventId, entry: Entry) -> Res
     Err(DeliverError::Later { code: Code::Failed, status: walk.status, detail: "the ticket does not come to rest".to_owned(), after: None })
 }
 
-fn stored(error: StoreError) -> DeliverError {
+pub(super) fn stored(error: StoreError) -> DeliverError {
     DeliverError::Later { code: Code::StoreUnavailable, status: None, detail: error.to_string(), after: None }
 }
 
@@ -89,7 +93,11 @@ fn writes(step: &Step) -> bool {
     matches!(step, Step::Create | Step::Append | Step::Attach(_))
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    pub(super) fn of(desk: &'a TicketDesk, entry: &'a Entry) -> Self {
+        Self { desk, entry, files: None, tokens: Vec::new(), status: None }
+    }
+
     async fn note(&self, flow: &Flow<'_>) -> Result<(), DeliverError> {
         let desk = self.desk;
         let change = flow.change(&desk.options.name, &desk.options.system.manifest.name, desk.ports.book.lease_epoch());
@@ -271,7 +279,7 @@ impl Walk<'_> {
         Err(Trouble::unreadable("there are more pages than are looked through".to_owned()))
     }
 
-    async fn find_tickets(&mut self, call: &TicketCall, flow: &Flow<'_>) -> Result<Vec<FoundTicket>, Trouble> {
+    pub(super) async fn find_tickets(&mut self, call: &TicketCall, flow: &Flow<'_>) -> Result<Vec<FoundTicket>, Trouble> {
         let context = self.context(flow);
         let taken = self.looked_up(call, context.clone()).await?;
         let list = match &taken {
@@ -308,7 +316,7 @@ impl Walk<'_> {
         found.map(Learnt::Created).ok_or_else(|| Trouble::unreadable("the answer to the create names no ticket".to_owned()))
     }
 
-    async fn close_others(&mut self, others: &[String], flow: &Flow<'_>) -> Result<Learnt, Trouble> {
+    pub(super) async fn close_others(&mut self, others: &[String], flow: &Flow<'_>) -> Result<Learnt, Trouble> {
         let Some(call) = &self.desk.options.system.calls.close_duplicate else { return Ok(Learnt::OthersClosed) };
         for other in others {
             let mut context = self.context(flow);
@@ -329,7 +337,7 @@ impl Walk<'_> {
         Ok(Learnt::OthersClosed)
     }
 
-    async fn show(&mut self, flow: &Flow<'_>) -> Result<Learnt, Trouble> {
+    pub(super) async fn show(&mut self, flow: &Flow<'_>) -> Result<Learnt, Trouble> {
         let Some(call) = &self.desk.options.system.calls.show else { return Ok(Learnt::Shown(Shown::Open)) };
         let context = self.context(flow);
         let judged = match self.made(call, &context, &[]).await {

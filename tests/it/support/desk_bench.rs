@@ -121,11 +121,12 @@ impl Bench {
             settings,
             secrets: BTreeMap::from([(name.to_owned(), vec![secret.to_owned().into()])]),
             policy,
-            forms: Forms { edits: true, deletions: true, reactions: false },
+            forms: Forms { edits: true, deletions: true, reactions: true },
             contact_domain: "contacts.example.org".into(),
             files: true,
             file_bytes_max: loaded.manifest.ticket.file_bytes_max.unwrap_or(u64::MAX),
             timeout: Duration::from_secs(20),
+            strict_egress: false,
             system: Arc::new(loaded),
         };
         let http = Arc::new(HttpClient::new(false).unwrap());
@@ -202,10 +203,18 @@ impl Bench {
         (id, self.outgoing("message.created", number, data))
     }
 
+    /// Something happens to a message of the conversation that its author said before: an event of type `kind`.
+    pub fn about(&self, kind: &str, number: u64, mut more: Value) -> (String, Outgoing) {
+        let data = more.as_object_mut().unwrap();
+        data.insert("message".into(), json!({"id": "msg_1"}));
+        data.insert("conversation".into(), json!({"id": ConversationId(u128::from(number)).to_string()}));
+        data.insert("channel".into(), json!({"id": "shop", "connector": "whatsapp", "labels": {}}));
+        let outgoing = self.outgoing(kind, number, more);
+        (outgoing.event.to_string(), outgoing)
+    }
+
     /// A message of the conversation is deleted by its author: a note for agents.
     pub fn deletion(&self, number: u64) -> (String, Outgoing) {
-        let data = json!({"message": {"id": "msg_1"}, "conversation": {"id": ConversationId(u128::from(number)).to_string()}});
-        let outgoing = self.outgoing("message.deleted", number, data);
-        (outgoing.event.to_string(), outgoing)
+        self.about("message.deleted", number, json!({}))
     }
 }

@@ -143,6 +143,9 @@ impl System for Chatwoot {
                     return Ok(missing());
                 }
                 let (values, files) = fields(ask.parts()?, &["content", "message_type", "private", "source_id", "attachments[]"])?;
+                if files.len() > 15 {
+                    return Ok(self.refused("Attachments exceeded maximum allowed"));
+                }
                 let customer = match (values["message_type"].as_str(), values["private"].as_str()) {
                     ("incoming", "false") => true,
                     ("outgoing", "true") => false,

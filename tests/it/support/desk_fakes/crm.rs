@@ -199,7 +199,7 @@ impl System for HubSpot {
                     return Err("files must be private".into());
                 }
                 let token = room.id().to_string();
-                room.uploads.insert(token.clone(), files.pop().ok_or("no file")?);
+                room.keep(&token, files.pop().ok_or("no file")?);
                 Ok(answer(201, json!({"id": token})))
             }
             ("POST", ["crm", "v3", "objects", "notes"]) => {
@@ -435,6 +435,9 @@ impl System for Salesforce {
     }
     fn refused(&self, words: &str) -> Answer {
         sf_error(400, "STRING_TOO_LONG", words)
+    }
+    fn chars_max(&self) -> usize {
+        131_072
     }
     fn fields(&self) -> &'static [&'static str] {
         &["external id of cases", "field of files"]

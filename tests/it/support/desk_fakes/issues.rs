@@ -197,7 +197,13 @@ impl System for GitHub {
                 Ok(answer(200, json!({})))
             }
             ("PATCH", ["issues", id]) => {
-                room.ticket(word(id))?.gone = true;
+                let body = ask.json()?;
+                only(&body, "", &["state", "state_reason", "body"])?;
+                if (text(&body, "/state")?, text(&body, "/state_reason")?) != ("closed".into(), "not_planned".into()) {
+                    return Err("neither opened nor closed".into());
+                }
+                room.second_of(word(id), &text(&body, "/body")?, true)?;
+                room.close_second(word(id))?;
                 Ok(answer(200, json!({})))
             }
             _ => Err("unknown call".into()),
@@ -380,7 +386,7 @@ impl System for JiraDesk {
                 }
                 let (_, mut files) = fields(ask.parts()?, &["file"])?;
                 let token = format!("temp{}", room.id());
-                room.uploads.insert(token.clone(), files.pop().ok_or("no file")?);
+                room.keep(&token, files.pop().ok_or("no file")?);
                 Ok(answer(201, json!({"temporaryAttachments": [{"temporaryAttachmentId": token, "fileName": "x"}]})))
             }
             ("POST", ["rest", "servicedeskapi", "request", issue, kind @ ("comment" | "attachment")]) => {

@@ -5,6 +5,7 @@
 //! The room behind all of them is one: tickets with entries and files. Faults are planned for what a request does (a ticket, an
 //! entry, a file), not for how it looks, so that one test serves every system.
 
+pub mod budget;
 pub mod chats;
 pub mod crm;
 pub mod issues;
@@ -21,6 +22,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
+use budget::Budget;
 use told::{Hand, State, Told};
 
 use crate::support::http1::{Message, Wire, response};
@@ -92,6 +94,8 @@ pub enum Wrong {
 #[derive(Debug, Clone, Default)]
 pub struct Room {
     pub tickets: Vec<Ticket>,
+    /// Calls that are taken until some seconds passed without one that is refused; none: any number.
+    pub budget: Option<Budget>,
     /// Our key of each person, by the system's id.
     pub people: BTreeMap<u64, String>,
     pub uploads: BTreeMap<String, (String, Vec<u8>)>,
@@ -169,6 +173,12 @@ impl Room {
     pub fn with(&self, external: &str, indexed: bool) -> Vec<&Ticket> {
         let seen = |ticket: &&Ticket| ticket.external == external && !ticket.gone && (!indexed || ticket.indexed_ms <= self.now());
         self.tickets.iter().filter(seen).collect()
+    }
+
+    /// Keeps a file that is handed over before its entry.
+    pub fn keep(&mut self, token: &str, file: (String, Vec<u8>)) {
+        self.did = Some(Did::File);
+        self.uploads.insert(token.to_owned(), file);
     }
 
     /// The files of these tokens; each is used once.
@@ -497,6 +507,11 @@ impl Fake {
         self.room.lock().unwrap().faults.clear();
     }
 
+    /// Faults that did not happen yet.
+    pub fn planned(&self) -> usize {
+        self.room.lock().unwrap().faults.len()
+    }
+
     /// This happens to the next request that does `did`.
     pub fn plan(&self, did: Did, wrong: Wrong) {
         self.room.lock().unwrap().faults.push_back((did, wrong));
@@ -508,6 +523,11 @@ fn exchange(system: &dyn System, room: &Mutex<Room>, asked: Message) -> Option<V
     let ask = Ask::new(asked)?;
     let mut room = room.lock().unwrap();
     room.asked.push(ask.message.start.clone());
+    let now = room.now();
+    if room.budget.as_mut().is_some_and(|budget| !budget.takes(now)) {
+        let Answer { status, headers, body } = system.busy();
+        return Some(response(status, &headers, body.to_string().as_bytes()));
+    }
     let before = room.clone();
     room.did = None;
     let answered = if system.proven(&ask, &room) {

@@ -168,6 +168,9 @@ impl System for Zammad {
     fn refused(&self, words: &str) -> Answer {
         answer(422, json!({"error": words, "error_human": words}))
     }
+    fn chars_max(&self) -> usize {
+        1_500_000
+    }
     fn fields(&self) -> &'static [&'static str] {
         &["ticket attribute", "its column"]
     }
@@ -272,14 +275,23 @@ impl System for Zammad {
                     room.reopen(word(id))?;
                     return Ok(answer(200, json!({})));
                 }
-                if text(&body, "/state")? != "closed" || body["article"]["internal"] != true {
+                if text(&body, "/state")? != "closed" {
                     return Err("neither opened nor closed".into());
                 }
-                room.ticket(word(id))?.gone = true;
+                room.second_of(word(id), &text(&body, "/article/body")?, body["article"]["internal"] == true)?;
+                room.close_second(word(id))?;
                 Ok(answer(200, json!({})))
             }
             _ => Err("unknown call".into()),
         }
+    }
+}
+
+impl Freshdesk {
+    /// All files of an entry together.
+    fn too_large(files: &[(String, Vec<u8>)]) -> Option<Answer> {
+        let bytes: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
+        (bytes > 20 * 1024 * 1024).then(|| Freshdesk.refused("The total size of attachments exceeds 20 MB"))
     }
 }
 
@@ -381,6 +393,9 @@ impl System for Freshdesk {
                     "attachments[]",
                 ];
                 let (values, files) = fields(ask.parts()?, &known)?;
+                if let Some(refusal) = Self::too_large(&files) {
+                    return Ok(refusal);
+                }
                 let person =
                     values.get("requester_id").map(|id| word(id)).filter(|id| room.people.contains_key(id)).ok_or("requester_id")?;
                 if values.get("status").map(String::as_str) != Some("2") || values.get("priority").map(String::as_str) != Some("1") {
@@ -406,6 +421,9 @@ impl System for Freshdesk {
             }
             ("POST", ["api", "v2", "tickets", id, "notes"]) => {
                 let (values, files) = fields(ask.parts()?, &["body", "private", "incoming", "user_id", "attachments[]"])?;
+                if let Some(refusal) = Self::too_large(&files) {
+                    return Ok(refusal);
+                }
                 let customer = values["private"] == "false";
                 if customer && values.get("incoming").map(String::as_str) != Some("true") {
                     return Err("a public note that did not come in mails the customer".into());

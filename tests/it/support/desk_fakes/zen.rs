@@ -118,7 +118,10 @@ impl System for Zendesk {
                 if name.is_empty() {
                     return Err("no filename".into());
                 }
-                room.uploads.insert(token.clone(), (name, ask.body().to_vec()));
+                if ask.body().len() > 50 * 1024 * 1024 {
+                    return Ok(error(422, "AttachmentTooLarge", "The file is larger than 50 MB"));
+                }
+                room.keep(&token, (name, ask.body().to_vec()));
                 Ok(answer(201, json!({"upload": {"token": token}})))
             }
             ("POST", ["api", "v2", "tickets.json"]) => Self::create(ask, room),
@@ -134,7 +137,9 @@ impl System for Zendesk {
                 let body = ask.json()?;
                 only(&body, "/ticket", &["status", "metadata", "comment"])?;
                 if body.pointer("/ticket/status") == Some(&json!("solved")) {
-                    room.ticket(id(ticket))?.gone = true;
+                    let hidden = body.pointer("/ticket/comment/public") == Some(&json!(false));
+                    room.second_of(id(ticket), &text(&body, "/ticket/comment/body")?, hidden)?;
+                    room.close_second(id(ticket))?;
                     return Ok(answer(200, json!({"ticket": {}})));
                 }
                 let entry = Self::comment(&body, room)?;
