@@ -78,6 +78,7 @@ mod streams;
 mod subscribe;
 mod subscribe_faults;
 mod support;
+mod three_roads;
 mod token_connectors;
 mod token_hangs;
 mod token_roads;

@@ -43,6 +43,8 @@ pub struct Book {
     before: usize,
     /// The session is not known any more (Discord).
     pub invalid: bool,
+    /// The socket says nothing for now (Slack); its lists tell everything.
+    hushed: bool,
     /// What was asked for over HTTP.
     pub asked: Vec<String>,
 }
@@ -97,21 +99,26 @@ impl Pusher {
 
     /// Somebody writes.
     pub fn say(&self, text: &str) {
-        let count = {
+        self.say_in(None, text);
+    }
+
+    /// Somebody writes in this place instead of the usual one (Slack). What the platform tells of it by every road.
+    pub fn say_in(&self, place: Option<&str>, text: &str) -> Value {
+        let (event, count) = {
             let mut book = self.book();
-            let number = book.said.len();
-            let event = message(self.shared.manner, number, text);
-            book.said.push(event);
-            book.said.len()
+            let event = message(self.shared.manner, book.said.len(), place, text);
+            book.said.push(event.clone());
+            (event, book.said.len())
         };
         self.shared.count.send_replace(count);
+        event
     }
 
     /// Somebody writes what is never pushed: the platform gave up on it, only its history has it (Slack).
     pub fn say_unheard(&self, text: &str) {
         let mut book = self.book();
         let number = book.said.len();
-        let event = message(self.shared.manner, number, text);
+        let event = message(self.shared.manner, number, None, text);
         book.said.push(event);
         book.acked.insert(number);
     }
@@ -119,6 +126,12 @@ impl Pusher {
     /// Connections end, and there are no new ones until it is back.
     pub fn away(&self, away: bool) {
         self.shared.away.send_modify(|number| *number += u64::from(away != (*number % 2 == 1)));
+    }
+
+    /// The socket stays open and says nothing, until it may again: then all that was said meanwhile (Slack).
+    pub fn hush(&self, hushed: bool) {
+        self.book().hushed = hushed;
+        self.shared.count.send_modify(|_| {});
     }
 
     /// How often something was asked for over HTTP.
@@ -148,12 +161,14 @@ impl Pusher {
     }
 }
 
-fn message(manner: Manner, number: usize, text: &str) -> Value {
+fn message(manner: Manner, number: usize, place: Option<&str>, text: &str) -> Value {
     match manner {
         Manner::Slack => {
             let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
             let ts = format!("{seconds}.{:06}", number + 1);
-            let event = json!({"type": "message", "channel": "C0001", "channel_type": "channel", "user": "U0001", "text": text, "ts": ts});
+            let channel = place.unwrap_or("C0001");
+            let kind = if channel.starts_with('D') { "im" } else { "channel" };
+            let event = json!({"type": "message", "channel": channel, "channel_type": kind, "user": "U0001", "text": text, "ts": ts});
             let payload = json!({"type": "event_callback", "team_id": "T0001", "event_id": format!("Ev{number:04}"), "event_time": 1_700_000_000, "event": event});
             json!({"type": "events_api", "envelope_id": format!("env-{number}"), "accepts_response_payload": false, "payload": payload})
         }
@@ -226,7 +241,8 @@ async fn slack(mut socket: Socket, shared: &Shared, mut dice: Dice) -> Done {
     loop {
         let wanted: Vec<(usize, Value)> = {
             let book = shared.book.lock().unwrap();
-            (0..book.said.len()).filter(|n| !book.acked.contains(n) && !sent.contains(n)).map(|n| (n, book.said[n].clone())).collect()
+            let telling = if book.hushed { 0 } else { book.said.len() };
+            (0..telling).filter(|n| !book.acked.contains(n) && !sent.contains(n)).map(|n| (n, book.said[n].clone())).collect()
         };
         for (number, frame) in wanted {
             sent.insert(number);

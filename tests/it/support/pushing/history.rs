@@ -12,14 +12,12 @@ pub fn slack(said: &[Value], target: &str) -> Value {
         return json!({"ok": true, "user_id": "UBOT", "bot_id": "BBOT", "team_id": "T0001"});
     }
     if target.starts_with("/users.conversations") {
-        return json!({"ok": true, "channels": [{"id": "C0001"}, {"id": "C0002"}]});
+        return json!({"ok": true, "channels": [{"id": "C0001"}, {"id": "C0002"}, {"id": "D0001"}]});
     }
     if !target.starts_with("/conversations.history") {
         return json!({"ok": false, "error": "unknown_method"});
     }
-    if query(target, "channel").as_deref() != Some("C0001") {
-        return json!({"ok": true, "messages": []});
-    }
+    let channel = query(target, "channel").unwrap_or_default();
     let (oldest, before) = (query(target, "oldest").unwrap_or_default(), query(target, "cursor"));
     let ts = |event: &Value| event["ts"].as_str().unwrap().to_owned();
     let place = |ts: &str| {
@@ -28,7 +26,7 @@ pub fn slack(said: &[Value], target: &str) -> Value {
     };
     let wanted = said.iter().rev().map(|frame| frame["payload"]["event"].clone()).filter(|event| {
         let at = place(&ts(event));
-        at > place(&oldest) && before.as_deref().is_none_or(|before| at < place(before))
+        event["channel"] == *channel && at > place(&oldest) && before.as_deref().is_none_or(|before| at < place(before))
     });
     let mut page: Vec<Value> = wanted.take(PAGE + 1).collect();
     let more = page.len() > PAGE;
