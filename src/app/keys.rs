@@ -22,8 +22,8 @@ type Hooks = HashMap<String, Arc<HookEntry>>;
 
 /// Pause between two looks. A platform comes again after two seconds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// One whole fetch.
-const WITHIN: Duration = Duration::from_secs(10);
+/// One whole fetch: shorter than the pause of the ring, so that no address is asked twice at once.
+const WITHIN: Duration = Duration::from_secs(5);
 /// Largest key set: Google's and Microsoft's have some KiB.
 const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 
@@ -39,9 +39,9 @@ pub async fn prepare(before: &Hooks, hooks: &Hooks, clock: &Arc<dyn Clock>) {
         }
     }
     let mut fetching = JoinSet::new();
+    let mut client = None;
     for entry in hooks.values().filter(|entry| entry.hook.keys().is_waiting()) {
-        let (ring, clock) = (Arc::clone(entry.hook.keys()), Arc::clone(clock));
-        fetching.spawn(async move { fill(&ring, clock.as_ref(), &mut None).await });
+        fill(entry.hook.keys(), clock, &mut client, &mut fetching);
     }
     let all = async { while fetching.join_next().await.is_some() {} };
     // What is still under way ends with the set; the watch asks again.
@@ -51,11 +51,12 @@ pub async fn prepare(before: &Hooks, hooks: &Hooks, clock: &Arc<dyn Clock>) {
 /// Looks until the daemon stops.
 pub async fn watch(intake: Arc<HookIntake>, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) {
     // Made when something is to be fetched: most gateways never need it.
-    let mut client = None;
+    let (mut client, mut fetching) = (None, JoinSet::new());
     loop {
         for entry in intake.served().values() {
-            fill(entry.hook.keys(), clock.as_ref(), &mut client).await;
+            fill(entry.hook.keys(), &clock, &mut client, &mut fetching);
         }
+        while fetching.try_join_next().is_some() {}
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
             _ = stop.wait_for(|stop| *stop) => return,
@@ -63,9 +64,10 @@ pub async fn watch(intake: Arc<HookIntake>, clock: Arc<dyn Clock>, mut stop: wat
     }
 }
 
-/// Fetches what one ring asks for.
-async fn fill(ring: &KeyRing, clock: &dyn Clock, client: &mut Option<HttpClient>) {
-    let (wanted, visits) = (ring.wanted(clock.now()), ring.visits());
+/// Begins to fetch what one ring asks for: each address by itself, so that one that hangs delays no other (I8). A ring bounds how many there are.
+fn fill(ring: &Arc<KeyRing>, clock: &Arc<dyn Clock>, client: &mut Option<HttpClient>, fetching: &mut JoinSet<()>) {
+    let now = clock.now();
+    let (wanted, visits) = (ring.wanted(now), ring.visits(now));
     if wanted.is_empty() && visits.is_empty() {
         return;
     }
@@ -77,21 +79,34 @@ async fn fill(ring: &KeyRing, clock: &dyn Clock, client: &mut Option<HttpClient>
     }
     let Some(client) = client else { return };
     for url in wanted {
-        let kept = match get(client, &url).await {
-            Ok(document) => ring.put(&url, &document, clock.now()),
-            Err(error) => Err(error),
-        };
-        match kept {
-            Ok(()) => tracing::info!(url.full = %url, "published keys fetched"),
-            Err(error) => tracing::warn!(url.full = %url, error = %error, "published keys not fetched"),
-        }
+        let (ring, clock, client) = (Arc::clone(ring), Arc::clone(clock), client.clone());
+        fetching.spawn(async move { fetch(&ring, &url, clock.as_ref(), &client).await });
     }
     for url in visits {
-        // The address holds a token: it is not written down.
-        match get(client, &url).await {
-            Ok(_) => tracing::info!("subscription confirmed"),
-            Err(error) => tracing::warn!(error = %error, "subscription not confirmed"),
+        let (ring, client) = (Arc::clone(ring), client.clone());
+        fetching.spawn(async move {
+            let went = get(&client, &url).await;
+            ring.visited(&url, went.is_ok());
+            // The address holds a token: it is not written down.
+            match went {
+                Ok(_) => tracing::info!("subscription confirmed"),
+                Err(error) => tracing::warn!(error = %error, "subscription not confirmed"),
+            }
+        });
+    }
+}
+
+async fn fetch(ring: &KeyRing, url: &str, clock: &dyn Clock, client: &HttpClient) {
+    let kept = match get(client, url).await {
+        Ok(document) => ring.put(url, &document, clock.now()),
+        Err(error) => {
+            ring.failed(url);
+            Err(error)
         }
+    };
+    match kept {
+        Ok(()) => tracing::info!(url.full = %url, "published keys fetched"),
+        Err(error) => tracing::warn!(url.full = %url, error = %error, "published keys not fetched"),
     }
 }
 
@@ -131,15 +146,16 @@ mod tests {
                 peer.write_all(text.as_bytes()).await.unwrap();
             }
         });
-        let (ring, clock, mut client) = (KeyRing::default(), SystemClock::default(), None);
+        let (ring, clock, client) = (KeyRing::default(), SystemClock::default(), HttpClient::new(false).unwrap());
         ring.expect(&url);
-        fill(&ring, &clock, &mut client).await;
-        assert!(ring.wanted(clock.now()).is_empty(), "a failure is tried again after a while only");
-        let later = crate::model::time::Time(clock.now().0 + 10_000);
+        let now = clock.now();
+        assert_eq!(ring.wanted(now), std::slice::from_ref(&url));
+        fetch(&ring, &url, &clock, &client).await;
+        assert!(ring.wanted(now).is_empty(), "a failure is tried again after a while only");
+        let later = now.plus_ms(10_000);
         assert_eq!(ring.wanted(later), std::slice::from_ref(&url), "and then it is");
-        let document = get(client.as_ref().unwrap(), &url).await.unwrap();
-        ring.put(&url, &document, later).unwrap();
-        assert!(ring.wanted(later).is_empty());
+        fetch(&ring, &url, &clock, &client).await;
+        assert!(ring.wanted(later).is_empty() && !ring.is_waiting());
         server.await.unwrap();
     }
 }

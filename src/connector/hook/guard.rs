@@ -29,7 +29,7 @@ use crate::model::raw::RawHead;
 use crate::model::time::Time;
 use crate::ports::intake::{HookAnswer, HookRequest};
 
-/// When a platform is asked to come again while its published key is being fetched, seconds.
+/// When a platform is asked to come again while its published key is being fetched, or the page it named visited, seconds.
 const KEY_RETRY_S: u32 = 2;
 /// Headers of one request.
 const HEADERS_MAX: usize = 128;
@@ -44,6 +44,11 @@ const SECRET_HEADERS: [&str; 5] = ["authorization", "proxy-authorization", "cook
 
 fn empty(status: u16) -> HookAnswer {
     HookAnswer { status, headers: Vec::new(), body: Bytes::new() }
+}
+
+/// Something is being fetched, and will be here by then.
+fn come_again() -> HookAnswer {
+    HookAnswer { headers: vec![("retry-after".to_owned(), KEY_RETRY_S.to_string())], ..empty(503) }
 }
 
 fn refuse(status: u16, code: Code) -> Guarded {
@@ -84,11 +89,7 @@ pub(super) fn guard(hook: &Hook, request: &HookRequest, now: Time) -> Guarded {
         match (proof, nonce) {
             (Proof::Yes, Ok(nonce)) => once = nonce,
             // It comes again, and by then the key is here.
-            (Proof::NoKey, _) => {
-                let mut answer = empty(503);
-                answer.headers.push(("retry-after".to_owned(), KEY_RETRY_S.to_string()));
-                return Guarded::Answer { answer, code: Some(Code::KeyUnknown) };
-            }
+            (Proof::NoKey, _) => return Guarded::Answer { answer: come_again(), code: Some(Code::KeyUnknown) },
             (Proof::No, _) | (Proof::Yes, Err(Missing)) => {
                 let answer = hook.respond.refused.as_ref().map_or_else(|| empty(401), plain);
                 return Guarded::Answer { answer, code: Some(Code::Signature) };
@@ -280,12 +281,11 @@ fn echo(hook: &Hook, body: &Bytes) -> Option<HookAnswer> {
         return match &echo.then {
             EchoThen::Give(from) => text(from).map(given_back),
             EchoThen::Answer(answer) => Some(plain(answer)),
-            EchoThen::Visit(from) => {
-                if let Some(page) = text(from).filter(|page| is_amazons(page, |_| true)) {
-                    hook.keys.visit(page);
-                }
-                Some(empty(200))
-            }
+            // Taken when it is done: a platform that comes again needs nobody here to remember (I2).
+            EchoThen::Visit(from) => match text(from).filter(|page| is_amazons(page, |_| true)) {
+                Some(page) if !hook.keys.visit(&page) => Some(come_again()),
+                _ => Some(empty(200)),
+            },
         };
     }
     None

@@ -1,9 +1,10 @@
 //! Keys that platforms publish: what is known of them, and what somebody with a network should fetch.
 //!
 //! Verification is pure, so it asks and goes on: a key that is not known yet gives [`crate::connector::verify::Proof::NoKey`], the platform is
-//! told to come again, and [`KeyRing::wanted`] names the address. An unknown key id makes us fetch again at most every [`REFETCH_MS`].
+//! told to come again, and [`KeyRing::wanted`] names the address. Unknown key ids make us fetch again at most every [`REFETCH_MS`], however many
+//! there are; until then they come again, and one that the next set does not hold is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
@@ -16,12 +17,18 @@ use crate::model::time::Time;
 const URLS_MAX: usize = 32;
 /// Keys of one address.
 const KEYS_MAX: usize = 64;
-/// Pages to visit that wait.
+/// Key ids of one address that wait for the next fetch, and their length: they come from requests nobody has proven.
+const IDS_MAX: usize = 64;
+const ID_BYTES_MAX: usize = 256;
+/// Pages to visit that are remembered.
 const VISITS_MAX: usize = 32;
 /// An unknown key id is a reason to fetch again after this.
-const REFETCH_MS: i64 = 5 * 60_000;
-/// A fetch that failed is tried again after this.
+const REFETCH_MS: i64 = 60_000;
+/// What failed is tried again after this, and after twice that, up to [`RETRY_MS_MAX`].
 const RETRY_MS: i64 = 5_000;
+const RETRY_MS_MAX: i64 = 60_000;
+/// A page that was tried so often in vain is left until the platform asks for it again.
+const VISITS_TRIED_MAX: u32 = 12;
 /// Keys older than this are fetched again before anybody asks.
 const STALE_MS: i64 = 12 * 3_600_000;
 
@@ -50,20 +57,60 @@ pub struct Named {
     pub key: Key,
     /// Channels it may speak for (Bot Framework); empty: the platform does not say.
     pub endorsements: Vec<String>,
+    /// From when until when it is good, if it says so: a certificate's.
+    pub good: Option<(Time, Time)>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Entry {
     keys: Vec<Named>,
     fetched_at: Option<Time>,
-    asked_at: Option<Time>,
     wanted: bool,
+    /// Whose address stands in the connector, not in a request: it is asked for until it answers, and nothing takes its place.
+    expected: bool,
+    tries: Tries,
+    /// Key ids that were asked for since the last fetch began.
+    waiting: BTreeSet<String>,
+    /// Those that the fetch under way was for.
+    sought: BTreeSet<String>,
+    /// Those that were asked for, and were not in the last set.
+    absent: BTreeSet<String>,
+}
+
+impl Entry {
+    fn find(&self, id: Option<&str>) -> Option<&Named> {
+        self.keys.iter().find(|named| id.is_none() || named.id.as_deref() == id)
+    }
+
+    fn is_fresh(&self, now: Time) -> bool {
+        self.fetched_at.is_some_and(|at| now.0 - at.0 < REFETCH_MS)
+    }
+}
+
+/// How something that is asked for again and again went.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tries {
+    last: Option<Time>,
+    failed: u32,
+}
+
+impl Tries {
+    fn are_due(self, now: Time) -> bool {
+        let pause = RETRY_MS.saturating_mul(1 << self.failed.saturating_sub(1).min(8)).min(RETRY_MS_MAX);
+        self.last.is_none_or(|at| now.0 - at.0 >= pause)
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Visit {
+    done: bool,
+    tries: Tries,
 }
 
 #[derive(Debug, Default)]
 struct State {
     entries: BTreeMap<String, Entry>,
-    visits: Vec<String>,
+    visits: BTreeMap<String, Visit>,
 }
 
 /// What is known of published keys.
@@ -114,7 +161,7 @@ impl Jwk {
             ("EC", "P-256") => Key::P256([vec![4], bytes(&self.x)?, bytes(&self.y)?].concat()),
             _ => return None,
         };
-        Some(Named { id: self.kid, key, endorsements: self.endorsements })
+        Some(Named { id: self.kid, key, endorsements: self.endorsements, good: None })
     }
 }
 
@@ -125,20 +172,29 @@ impl KeyRing {
 
     /// The key `id` of the set at `url` (of a certificate: its only key).
     pub fn find(&self, url: &str, id: Option<&str>, now: Time) -> Found {
+        if id.is_some_and(|id| id.len() > ID_BYTES_MAX) {
+            return Found::None;
+        }
         let mut state = self.state();
         if !state.entries.contains_key(url) && state.entries.len() >= URLS_MAX {
-            // Those that gave nothing make room; known keys never do.
-            let useless = state.entries.iter().find(|(_, entry)| entry.keys.is_empty()).map(|(url, _)| url.clone());
+            // The one that failed most makes room; known keys never do.
+            let useless = state.entries.iter().filter(|(_, entry)| entry.keys.is_empty() && !entry.expected);
+            let useless = useless.max_by_key(|(_, entry)| entry.tries.failed).map(|(url, _)| url.clone());
             let Some(useless) = useless else { return Found::None };
             state.entries.remove(&useless);
         }
         let entry = state.entries.entry(url.to_owned()).or_default();
-        if let Some(named) = entry.keys.iter().find(|named| id.is_none() || named.id.as_deref() == id) {
+        if let Some(named) = entry.find(id) {
             return Found::Key(named.clone());
         }
-        let recent = entry.fetched_at.is_some_and(|at| now.0 - at.0 < REFETCH_MS);
-        if recent {
-            return Found::None;
+        if let Some(id) = id {
+            if entry.is_fresh(now) && entry.absent.contains(id) {
+                return Found::None;
+            }
+            // One that is not remembered comes again all the same: it is never refused for the others.
+            if entry.waiting.len() < IDS_MAX && !entry.sought.contains(id) {
+                entry.waiting.insert(id.to_owned());
+            }
         }
         entry.wanted = true;
         Found::NotYet
@@ -164,26 +220,50 @@ impl KeyRing {
         for (url, entry) in known {
             let wanted = state.entries.get(&url).map_or(all && state.entries.len() < URLS_MAX, |own| own.keys.is_empty());
             if wanted {
-                state.entries.insert(url, Entry { wanted: false, ..entry });
+                let expected = state.entries.get(&url).is_some_and(|own| own.expected);
+                state.entries.insert(url, Entry { wanted: false, expected, ..entry });
             }
+        }
+        if all {
+            state.visits.extend(other.state().visits.clone());
         }
     }
 
     /// Asks for the keys at `url` before anybody needs them.
     pub fn expect(&self, url: &str) {
-        self.state().entries.entry(url.to_owned()).or_default().wanted = true;
+        let mut state = self.state();
+        let entry = state.entries.entry(url.to_owned()).or_default();
+        (entry.wanted, entry.expected) = (true, true);
     }
 
     /// Takes what was fetched: a key set, or a certificate in PEM.
     ///
     /// # Errors
-    /// It holds no key.
+    /// It holds no key: as [`KeyRing::failed`].
     pub fn put(&self, url: &str, document: &[u8], now: Time) -> Result<(), String> {
-        let keys = read(document).ok_or_else(|| "neither a key set nor a certificate".to_owned())?;
+        let Some(keys) = read(document) else {
+            self.failed(url);
+            return Err("neither a key set nor a certificate".to_owned());
+        };
         let mut state = self.state();
         let entry = state.entries.entry(url.to_owned()).or_default();
-        *entry = Entry { keys, fetched_at: Some(now), asked_at: entry.asked_at, wanted: false };
+        let tries = Tries { failed: 0, ..entry.tries };
+        let known = |id: &String| keys.iter().any(|named| named.id.as_ref() == Some(id));
+        let absent = std::mem::take(&mut entry.sought).into_iter().filter(|id| !known(id)).collect();
+        let waiting: BTreeSet<String> = std::mem::take(&mut entry.waiting).into_iter().filter(|id| !known(id)).collect();
+        let (expected, wanted) = (entry.expected, !waiting.is_empty());
+        *entry = Entry { keys, fetched_at: Some(now), wanted, expected, tries, waiting, sought: BTreeSet::new(), absent };
         Ok(())
+    }
+
+    /// A fetch gave nothing. An address that only a request named is asked for again when another request names it.
+    pub fn failed(&self, url: &str) {
+        let mut state = self.state();
+        let Some(entry) = state.entries.get_mut(url) else { return };
+        entry.tries.failed = entry.tries.failed.saturating_add(1);
+        entry.wanted &= entry.expected || !entry.waiting.is_empty();
+        let sought = std::mem::take(&mut entry.sought);
+        entry.waiting.extend(sought);
     }
 
     /// Addresses to fetch now; each is given again only after a while.
@@ -191,11 +271,13 @@ impl KeyRing {
         let mut state = self.state();
         let due = |entry: &Entry| {
             let stale = entry.fetched_at.is_some_and(|at| now.0 - at.0 > STALE_MS);
-            (entry.wanted || stale) && entry.asked_at.is_none_or(|at| now.0 - at.0 >= RETRY_MS)
+            ((entry.wanted && !entry.is_fresh(now)) || stale) && entry.tries.are_due(now)
         };
         let mut all = Vec::new();
         for (url, entry) in state.entries.iter_mut().filter(|(_, entry)| due(entry)) {
-            entry.asked_at = Some(now);
+            entry.tries.last = Some(now);
+            let waiting = std::mem::take(&mut entry.waiting);
+            entry.sought.extend(waiting);
             all.push(url.clone());
         }
         all
@@ -206,17 +288,43 @@ impl KeyRing {
         self.state().entries.values().any(|entry| entry.wanted && entry.keys.is_empty())
     }
 
-    /// Asks for a page to be visited once: the confirmation of a subscription.
-    pub fn visit(&self, url: String) {
+    /// Asks for a page to be visited: the confirmation of a subscription. Whether that is done: until then the platform is asked to come again, so
+    /// that nothing is lost with this process.
+    pub fn visit(&self, url: &str) -> bool {
         let mut state = self.state();
-        if state.visits.len() < VISITS_MAX && !state.visits.contains(&url) {
-            state.visits.push(url);
+        if let Some(visit) = state.visits.get_mut(url) {
+            if visit.tries.failed >= VISITS_TRIED_MAX {
+                visit.tries = Tries::default();
+            }
+            return visit.done;
         }
+        if state.visits.len() >= VISITS_MAX {
+            let done = state.visits.iter().find(|(_, visit)| visit.done || visit.tries.failed >= VISITS_TRIED_MAX);
+            let Some(done) = done.map(|(url, _)| url.clone()) else { return false };
+            state.visits.remove(&done);
+        }
+        state.visits.insert(url.to_owned(), Visit::default());
+        false
     }
 
-    /// Pages to visit now.
-    pub fn visits(&self) -> Vec<String> {
-        std::mem::take(&mut self.state().visits)
+    /// Pages to visit now; each is given again only after a while.
+    pub fn visits(&self, now: Time) -> Vec<String> {
+        let mut state = self.state();
+        let due = |visit: &Visit| !visit.done && visit.tries.failed < VISITS_TRIED_MAX && visit.tries.are_due(now);
+        let mut all = Vec::new();
+        for (url, visit) in state.visits.iter_mut().filter(|(_, visit)| due(visit)) {
+            visit.tries.last = Some(now);
+            all.push(url.clone());
+        }
+        all
+    }
+
+    /// How a visit went.
+    pub fn visited(&self, url: &str, done: bool) {
+        if let Some(visit) = self.state().visits.get_mut(url) {
+            visit.done = done;
+            visit.tries.failed = if done { 0 } else { visit.tries.failed.saturating_add(1) };
+        }
     }
 }
 
@@ -229,6 +337,7 @@ fn read(document: &[u8]) -> Option<Vec<Named>> {
     let inside = text.split_once("-----BEGIN CERTIFICATE-----")?.1.split_once("-----END CERTIFICATE-----")?.0;
     let base64: String = inside.split_whitespace().collect();
     let certificate = decode(Encoding::Base64, &base64)?;
-    let key = Key::Pkcs1(der::certificate_key(&certificate)?.to_vec());
-    Some(vec![Named { id: None, key, endorsements: Vec::new() }])
+    let certificate = der::certificate(&certificate)?;
+    let good = Some((certificate.from, certificate.until));
+    Some(vec![Named { id: None, key: Key::Pkcs1(certificate.key.to_vec()), endorsements: Vec::new(), good }])
 }

@@ -37,7 +37,11 @@ impl SnsCheck {
             return None;
         }
         let url = text("SigningCertURL").or(text("SigningCertUrl"))?;
-        if !is_amazons(url, |path| path.starts_with("/SimpleNotificationService-") && path.ends_with(".pem")) {
+        // A topic is signed for by its own region: arn:aws:sns:<region>:<account>:<name>.
+        let region = text("TopicArn").and_then(|topic| topic.split(':').nth(3)).unwrap_or_default();
+        if !url.starts_with(&format!("https://sns.{region}.amazonaws.com"))
+            || !is_amazons(url, |path| path.starts_with("/SimpleNotificationService-") && path.ends_with(".pem"))
+        {
             return None;
         }
         // The names in the order of the alphabet, those of the kind of message.
@@ -55,6 +59,7 @@ impl SnsCheck {
         let signature = decode(Encoding::Base64, text("Signature")?)?;
         match with.keys.find(url, None, with.now) {
             Found::NotYet => Some(Proof::NoKey),
+            Found::Key(named) if named.good.is_some_and(|(from, until)| with.now < from || with.now > until) => None,
             Found::Key(named) => match &named.key {
                 Key::Pkcs1(key) => Some(Some(UnparsedPublicKey::new(algorithm, key).verify(signed.as_bytes(), &signature).is_ok()).into()),
                 _ => None,

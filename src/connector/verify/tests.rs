@@ -100,12 +100,82 @@ fn a_ring_asks_once_and_again_only_after_a_while() {
     ring.put(url, set.to_string().as_bytes(), NOW).unwrap();
     assert!(matches!(ring.find(url, Some("k1"), NOW), Found::Key(_)));
     // A key nobody published: no reason to fetch at every request.
-    assert!(matches!(ring.find(url, Some("k2"), NOW), Found::None));
-    assert!(ring.wanted(Time(NOW.0 + 60_000)).is_empty());
-    assert!(matches!(ring.find(url, Some("k2"), Time(NOW.0 + 300_000)), Found::NotYet));
+    assert!(matches!(ring.find(url, Some("k2"), NOW), Found::NotYet));
+    assert!(ring.wanted(Time(NOW.0 + 59_999)).is_empty());
+    let later = Time(NOW.0 + 60_000);
+    assert_eq!(ring.wanted(later), [url]);
+    ring.put(url, set.to_string().as_bytes(), later).unwrap();
+    assert!(matches!(ring.find(url, Some("k2"), later), Found::None), "it was fetched for this one, and is not there");
+    assert!(matches!(ring.find(url, Some("k2"), Time(later.0 + 60_000)), Found::NotYet), "it may be there by now");
     assert!(ring.put(url, b"<html>", NOW).is_err());
     assert!(matches!(ring.find(url, Some("k1"), NOW), Found::Key(_)), "a broken answer changes nothing");
     assert_eq!(ring.wanted(Time(NOW.0 + 13 * 3_600_000)), [url], "stale");
+}
+
+#[test]
+fn a_key_that_is_new_comes_again_instead_of_being_refused_however_many_strangers_ask() {
+    let (ring, url) = (KeyRing::default(), "https://keys.example.org/jwks");
+    let set =
+        |ids: &[&str]| json!({"keys": ids.iter().map(|id| json!({"kty": "RSA", "kid": id, "n": "AQAB", "e": "AQAB"})).collect::<Vec<_>>()});
+    let put = |ids: &[&str], now: Time| ring.put(url, set(ids).to_string().as_bytes(), now).unwrap();
+    ring.expect(url);
+    assert_eq!(ring.wanted(NOW), [url]);
+    put(&["old"], NOW);
+    // The platform signs with another key a second later.
+    let soon = Time(NOW.0 + 1_000);
+    assert!(matches!(ring.find(url, Some("new"), soon), Found::NotYet));
+    let mut fetches = 0;
+    for step in 0..1_200_i64 {
+        let now = Time(soon.0 + step * 100);
+        let _ = ring.find(url, Some(&format!("nobody-{step}")), now);
+        assert!(!matches!(ring.find(url, Some("new"), now), Found::None));
+        if !ring.wanted(now).is_empty() {
+            fetches += 1;
+            put(&["old", "new"], now);
+        }
+    }
+    assert_eq!(fetches, 2, "two minutes");
+    assert!(matches!(ring.find(url, Some("new"), Time(soon.0 + 120_000)), Found::Key(_)));
+    assert!(matches!(ring.find(url, Some(&"x".repeat(300)), Time(soon.0 + 999_000)), Found::None), "no name is that long");
+}
+
+#[test]
+fn what_fails_is_asked_less_and_less_often_and_an_address_of_a_request_only_when_it_is_named_again() {
+    let ring = KeyRing::default();
+    let (known, named) = ("https://keys.example.org/jwks", "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-1.pem");
+    ring.expect(known);
+    assert!(matches!(ring.find(named, None, NOW), Found::NotYet));
+    let (mut of_known, mut of_named) = (0, 0);
+    for second in 0..600 {
+        for url in ring.wanted(Time(NOW.0 + second * 1_000)) {
+            *(if url == known { &mut of_known } else { &mut of_named }) += 1;
+            ring.failed(&url);
+        }
+    }
+    // 5, 10, 20, 40 seconds, then every minute.
+    assert_eq!((of_known, of_named), (13, 1));
+    assert!(matches!(ring.find(named, None, Time(NOW.0 + 600_000)), Found::NotYet));
+    assert!(ring.wanted(Time(NOW.0 + 600_000)).contains(&named.to_owned()));
+}
+
+#[test]
+fn a_page_is_visited_until_it_answers_and_is_done_then() {
+    let (ring, page) = (KeyRing::default(), "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription");
+    assert!(!ring.visit(page) && !ring.visit(page));
+    assert_eq!(ring.visits(NOW), [page]);
+    assert!(ring.visits(NOW).is_empty(), "once at a time");
+    ring.visited(page, false);
+    assert_eq!(ring.visits(Time(NOW.0 + 5_000)), [page]);
+    ring.visited(page, true);
+    assert!(ring.visit(page) && ring.visits(Time(NOW.0 + 999_000)).is_empty());
+    let after = KeyRing::default();
+    after.succeed(&ring);
+    assert!(after.visit(page), "a reload forgets nothing");
+    // However many are asked for, some are remembered.
+    for number in 0..100 {
+        let _ = ring.visit(&format!("{page}&n={number}"));
+    }
+    assert_eq!(ring.visits(NOW).len(), 32);
 }
 
 #[test]
