@@ -18,5 +18,5 @@ if automated then ignored("automated") else {
   from: (.headers.from // .envelope.from | one | person), to: [.envelope.recipients // [.envelope.to] | .[] | email_addr | values | {address: "email:\(.)"}],
   subject: (.headers.subject | one), text: .plain, html: .html, reply_text: (.reply_plain | if . == "" then null else . end),
   attachments: [.attachments[]? | {name: .file_name, type: .content_type, bytes: .size, content, url, inline: (.disposition == "inline")}],
-  sent_at: (.headers.date | one | time_rfc2822), authentication: {spf: .envelope.spf.result}, extra: {spf: .envelope.spf.result}
+  sent_at: (.headers.date | one | time_rfc2822), authentication: {spf: .envelope.spf.result}, extra: {spf: .envelope.spf.result, remote_ip: .envelope.remote_ip, tls: .envelope.tls}
 } end

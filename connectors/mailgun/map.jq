@@ -12,6 +12,9 @@ def headers: (.["message-headers"] // "[]" | fromjson | map({key: (.[0] | ascii_
 def automated($headers): (.sender == "") or ($headers["auto-submitted"] // "no" | ascii_downcase | startswith("no") | not)
   or ($headers.precedence // "" | ascii_downcase | test("bulk|list|auto_reply"));
 
+# Files that the text shows, by the name of their part: {"<cid>": "attachment-1"}.
+def shown: [.["content-id-map"] // "{}" | fromjson | objects | .[]];
+
 if has("fields") | not then ignored("event")
 else .files as $files | .fields | if .["body-mime"] then {kind: "mail", delivery_key: .token, mime: .["body-mime"], to: [{address: "email:\(.recipient | email_addr)"}]}
 else headers as $headers | if automated($headers) then ignored("automated") else {
@@ -19,5 +22,6 @@ else headers as $headers | if automated($headers) then ignored("automated") else
   thread: root(.["Message-Id"] // $headers["message-id"] // .token; $headers.references; $headers["in-reply-to"]),
   in_reply_to: $headers["in-reply-to"], from: (.from // .sender | person), to: [{address: "email:\(.recipient | email_addr)"}],
   subject, text: .["body-plain"], html: .["body-html"], reply_text: .["stripped-text"],
-  attachments: [$files[] | {file: .index, name, type, bytes}], sent_at: ($headers.date | time_rfc2822)
+  attachments: (shown as $shown | [$files[] | .field as $field | {file: .index, name, type, bytes, inline: any($shown[]; . == $field)}]),
+  extra: {message_url: .["message-url"]}, sent_at: ($headers.date | time_rfc2822)
 } end end end

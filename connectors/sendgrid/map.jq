@@ -18,13 +18,18 @@ def automated($headers): (envelope.from == "") or ($headers["auto-submitted"] //
 # What SendGrid found out: `SPF` is a word, `dkim` names each signer: "{@example.org : pass}". Whether one speaks for the author it does not say.
 def authentication: {spf: .SPF, dkim: (.dkim // "" | if test(":\\s*pass") then "pass" elif test(":\\s*fail") then "fail" elif test("none") then "none" else null end)};
 
+def number: if type == "string" and test("^-?[0-9]{1,6}([.][0-9]{1,6})?$") then tonumber else null end;
+
+# What the filter and the border of SendGrid say: `spam_score` where the filter is on.
+def told: {spf: .SPF, spam_score: (.spam_score | number), sender_ip: (.sender_ip // "" | if . == "" then null else . end)};
+
 def recipients: [envelope.to[]? | email_addr | values | {address: "email:\(.)"}];
 
 .files as $files | .fields
-| if .email then {kind: "mail", mime: .email, to: recipients, authentication: authentication}
+| if .email then {kind: "mail", mime: .email, to: recipients, authentication: authentication, extra: told}
   else headers as $headers | if automated($headers) then ignored("automated") else {
     kind: "message", key: ($headers["message-id"] // ["sha256", (.headers // "" | sha256)]), conversation: "mail",
     thread: root($headers["message-id"]; $headers.references; $headers["in-reply-to"]), in_reply_to: $headers["in-reply-to"],
     from: (.from | person), to: recipients, subject, text, html, attachments: [$files[] | {file: .index, name, type, bytes}],
-    sent_at: ($headers.date | time_rfc2822), authentication: authentication, extra: {spf: .SPF}
+    sent_at: ($headers.date | time_rfc2822), authentication: authentication, extra: told
   } end end

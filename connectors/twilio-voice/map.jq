@@ -24,7 +24,8 @@ def content: caller as $caller | called as $called | {
   from: (($caller | party) as $from | ((.CallerName | word) // ($query.CallerName | word)) as $name | if $from then $from + {name: $name} else null end),
   to: [$called | party | values],
   direct: true,
-  extra: {call: (.CallSid | word), forwarded_from: ((.ForwardedFrom | word) // ($query.ForwardedFrom | word))}
+  extra: {call: (.CallSid | word), forwarded_from: ((.ForwardedFrom | word) // ($query.ForwardedFrom | word)),
+    stir: ((.StirVerstat | word) // ($query.StirVerstat | word))}
 };
 
 def voicemail: content + {

@@ -17,7 +17,7 @@ def comment($thread; $video): (.id | id) as $id | (.snippet | obj)
   text: ((.textOriginal | str) // (.textDisplay | str | html_text)),
   url: ((.videoId // $video | id) as $video | if $video and $id then "https://www.youtube.com/watch?v=\($video)&lc=\($id)" else null end),
   sent_at: (.publishedAt | str | time_iso),
-  extra: {video: (.videoId // $video | id)}
+  extra: {video: (.videoId // $video | id), moderation: (.moderationStatus | str)}
 } + if .updatedAt != null and .updatedAt != .publishedAt
     then {kind: "edit", revision: .updatedAt, edited_at: (.updatedAt | str | time_iso)} else {kind: "message"} end;
 

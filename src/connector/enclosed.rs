@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::connector::draft::{Draft, DraftAuthentication};
 use crate::connector::mail::{self, MailContext, MailLimits, decode_slice};
-use crate::connector::normalize::{Source, Target};
+use crate::connector::normalize::{Source, Target, extra};
 use crate::model::address::Address;
 use crate::model::id::RawId;
 use crate::model::item::{FilePlace, Item, ItemBody};
@@ -51,6 +51,9 @@ pub fn item(source: &Source<'_>, target: &Target, draft: &Draft, blobs: &mut Vec
     };
     let mut item = mail::read_with(&raw, &context, source.answers);
     if let (ItemBody::Message(message), Some(key)) = (&mut item.body, item.key) {
+        // What the provider found out about it, beside what the mail says of itself.
+        let told = extra(source, draft.extra.clone(), &mut message.truncated);
+        message.extra.extend(told);
         for (index, file) in message.attachments.iter_mut().enumerate() {
             let Some(bytes) = file.place.as_ref().and_then(|place| content(&raw.body, place)) else { continue };
             let name = format!("files/{}/{index}", key.hex());

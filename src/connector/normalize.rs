@@ -480,7 +480,8 @@ fn threading(source: &Source<'_>, target: &Target, draft: &Draft, key: &Key, fro
     Ok(Threading { candidates: vec![candidate], registers: vec![digest], ends_by_silence: by_silence, opens_rule: "opens".to_owned() })
 }
 
-fn extra(
+/// What the platform says beyond the fields, under the name of its connector.
+pub(super) fn extra(
     source: &Source<'_>,
     given: Option<serde_json::Map<String, serde_json::Value>>,
     truncated: &mut Vec<String>,
