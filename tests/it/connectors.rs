@@ -26,7 +26,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn data(name: &str) -> Value {
+pub fn data(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(root().join("tests/data").join(name)).unwrap()).unwrap()
 }
 

@@ -87,4 +87,5 @@ mod token_roads;
 mod tokens;
 mod tokens_described;
 mod transcripts;
+mod vector_folders;
 mod whoami;
