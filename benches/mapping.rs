@@ -1,5 +1,5 @@
-//! The mapping: µs of CPU from a webhook's bytes to its items, for every connector, over the first of its fixtures that says something; and
-//! one of them, WhatsApp, beside a mapping written by hand over serde in the same run.
+//! The mapping: µs of CPU from the bytes of a webhook, a page or a frame to its items, for every connector and every way back from a ticket system, over
+//! the first of its fixtures that says something; and one of them, WhatsApp, beside a mapping written by hand over serde in the same run.
 //!
 //! `guard` is what comes before (limits, handshakes, no signature), `read` all of the rest: decode, map, drafts, items. `serde` is serde_json
 //! reading the same body into its value type and nothing else. `cargo bench --bench mapping`; `ROUNDS=2000` for steadier figures, `ONLY=whatsapp`
@@ -18,7 +18,8 @@ use omnigate::connector::hook::Guarded;
 use omnigate::connector::jq::{Filter, Input, Limits};
 use omnigate::connector::load::Connector;
 use omnigate::connector::reader::ReadContext;
-use omnigate::model::item::ItemBody;
+use omnigate::connector::ticket::TicketSystem;
+use omnigate::model::item::{Item, ItemBody};
 use omnigate::model::time::Time;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -34,13 +35,27 @@ fn main() {
     let only = std::env::var("ONLY").ok();
     println!("µs of CPU a payload, the least of 9 times {rounds}");
     println!(
-        "{:<16} {:<34} {:>6} {:>5} {:>7} {:>7} {:>7} {:>7}",
+        "{:<22} {:<34} {:>6} {:>5} {:>7} {:>7} {:>7} {:>7}",
         "connector", "fixture", "bytes", "items", "serde", "guard", "read", "an item"
     );
-    for name in folder::embedded().into_keys() {
-        if only.as_deref().is_none_or(|only| only == name) {
-            one(&name, rounds);
+    let mut silent = Vec::new();
+    for (name, folder) in folder::embedded() {
+        if only.as_deref().is_some_and(|only| only != name) {
+            continue;
         }
+        if let Some(Ok(system)) = TicketSystem::load(&folder, Limits::default())
+            && let Some(back) = &system.back
+            && !measured(&format!("{name}/back"), back, rounds)
+        {
+            silent.push(format!("{name}/back"));
+        }
+        // Mails have a benchmark of their own.
+        if folder.files.contains_key("connector.toml") && name != "imap" && !measured(&name, &load(&name), rounds) {
+            silent.push(name);
+        }
+    }
+    if !silent.is_empty() {
+        println!("no fixture says anything: {}", silent.join(", "));
     }
     by_hand(rounds);
 }
@@ -68,32 +83,42 @@ fn load(name: &str) -> Arc<Connector> {
     Arc::new(Connector::load(folder::embedded().remove(name).unwrap(), Limits::default()).unwrap())
 }
 
-fn one(name: &str, rounds: u32) {
-    let connector = load(name);
-    if connector.manifest.webhook.is_none() {
-        return;
-    }
+/// Measures a connector over the first of its fixtures that says something. False: none does.
+fn measured(name: &str, connector: &Arc<Connector>, rounds: u32) -> bool {
+    let cases = fixtures::inputs(&connector.folder).into_iter().filter_map(|(case, input)| Some((case, input.ok()?)));
+    let answers = fixtures::answers(&connector.folder).into_iter().map(|input| ("an answer of a script".to_owned(), input));
+    cases.chain(answers).any(|(case, input)| one(name, connector, &case, fixtures::TryInput { skip_verify: true, ..input }, rounds))
+}
+
+fn one(name: &str, connector: &Arc<Connector>, case: &str, input: fixtures::TryInput, rounds: u32) -> bool {
     let context = ReadContext { received_at: NOW, historic: false };
-    for (case, input) in fixtures::inputs(&connector.folder) {
-        let Ok(input) = input.map(|input| fixtures::TryInput { skip_verify: true, ..input }) else { continue };
-        let Ok((hook, request)) = fixtures::prepare(&connector, &input) else { continue };
-        let Guarded::Pass(verified) = hook.guard(&request, NOW) else { continue };
-        let items = hook.read(&verified, &context).items;
-        if !items.iter().any(|item| matches!(item.body, ItemBody::Message(_))) {
-            continue;
+    let says = |items: &[Item]| items.iter().any(|item| !matches!(item.body, ItemBody::Ignored { .. } | ItemBody::Quarantined { .. }));
+    let (body, count, guard, read);
+    if let Ok(Some(page)) = fixtures::pulled(connector, &input) {
+        let items = page.read().items;
+        if !says(&items) {
+            return false;
         }
-        let body = verified.body().clone();
-        let is_json = serde_json::from_slice::<Value>(&body).is_ok();
-        let serde = is_json.then(|| micros(rounds, || drop(black_box(serde_json::from_slice::<Value>(&body)))));
-        let serde = serde.map_or_else(|| "-".to_owned(), |serde| format!("{serde:.1}"));
-        let guard = micros(rounds, || assert!(matches!(black_box(hook.guard(&request, NOW)), Guarded::Pass(_))));
-        let read = micros(rounds, || drop(black_box(hook.read(&verified, &context))));
-        let (bytes, count) = (body.len(), items.len());
-        let way = if connector.map.as_ref().is_none_or(Filter::is_fast) { "" } else { "  by jaq" };
-        println!("{name:<16} {case:<34} {bytes:>6} {count:>5} {serde:>7} {guard:>7.1} {read:>7.1} {:>7.1}{way}", read / count as f64);
-        return;
+        (body, count, guard) = (page.body().clone(), items.len(), None);
+        read = micros(rounds, || drop(black_box(page.read())));
+    } else {
+        let Ok((hook, request)) = fixtures::prepare(connector, &input) else { return false };
+        let Guarded::Pass(verified) = hook.guard(&request, NOW) else { return false };
+        let items = hook.read(&verified, &context).items;
+        if !says(&items) {
+            return false;
+        }
+        (body, count) = (verified.body().clone(), items.len());
+        guard = Some(micros(rounds, || assert!(matches!(black_box(hook.guard(&request, NOW)), Guarded::Pass(_)))));
+        read = micros(rounds, || drop(black_box(hook.read(&verified, &context))));
     }
-    println!("{name:<16} no fixture says anything by webhook");
+    let is_json = serde_json::from_slice::<Value>(&body).is_ok();
+    let serde = is_json.then(|| micros(rounds, || drop(black_box(serde_json::from_slice::<Value>(&body)))));
+    let shown = |micros: Option<f64>| micros.map_or_else(|| "-".to_owned(), |micros| format!("{micros:.1}"));
+    let (bytes, serde, guard) = (body.len(), shown(serde), shown(guard));
+    let way = if connector.map.as_ref().is_none_or(Filter::is_fast) { "" } else { "  by jaq" };
+    println!("{name:<22} {case:<34} {bytes:>6} {count:>5} {serde:>7} {guard:>7} {read:>7.1} {:>7.1}{way}", read / count as f64);
+    true
 }
 
 /// What one would write by hand for the fields that the map gives.

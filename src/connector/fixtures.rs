@@ -22,7 +22,7 @@ use crate::connector::mail;
 use crate::connector::poll::script::{self, Stage};
 use crate::connector::preview;
 use crate::connector::problem::Problem;
-use crate::connector::reader::{ChannelSpec, ReadContext, ReadLimits, Reader};
+use crate::connector::reader::{ChannelSpec, Read, ReadContext, ReadLimits, Reader};
 use crate::connector::ticket::TicketSystem;
 use crate::logic::digest::{Digester, INSTANCE_KEY_BYTES};
 use crate::model::event::{Event, Priority};
@@ -126,6 +126,46 @@ pub fn prepare(connector: &Arc<Connector>, input: &TryInput) -> Result<(Hook, Ho
     Ok((hook, request))
 }
 
+/// An input of a road that is asked, or listens: a page or a frame, and who reads it.
+pub struct Pulled {
+    reader: Reader,
+    via: Via,
+    head: RawHead,
+    body: Bytes,
+    context: ReadContext,
+}
+
+impl Pulled {
+    /// The page or frame.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Reads it.
+    pub fn read(&self) -> Read {
+        self.reader.read(self.via, &self.head, &self.body, &self.context)
+    }
+}
+
+/// The page or frame that an input is. `None`: it is for the connector's hook.
+///
+/// # Errors
+/// Settings or map do not fit the connector.
+pub fn pulled(connector: &Arc<Connector>, input: &TryInput) -> Result<Option<Pulled>, Vec<Problem>> {
+    let listens = input.via == Via::Stream && connector.stream.is_some();
+    if connector.manifest.webhook.is_some() && !listens {
+        return Ok(None);
+    }
+    let id = trial_id(connector);
+    let reader = Reader::build_for_trial(Arc::clone(connector), spec(&id, input), Digester::new(&[0; INSTANCE_KEY_BYTES]))?;
+    reader.own().learn(&id, input.own.clone());
+    let context = ReadContext { received_at: input.now, historic: false };
+    let head = RawHead { headers: input.headers.clone(), ..RawHead::default() };
+    let asked = if connector.polls.is_empty() { Via::Stream } else { Via::Poll };
+    let via = if input.via == Via::Webhook { asked } else { input.via };
+    Ok(Some(Pulled { reader, via, head, body: Bytes::copy_from_slice(&input.bytes), context }))
+}
+
 /// Name of the channel of a trial.
 fn trial_id(connector: &Connector) -> String {
     format!("try-{}", connector.manifest.name)
@@ -158,19 +198,8 @@ pub fn try_input(connector: &Arc<Connector>, input: &TryInput) -> Result<Tried, 
         let item = mail::trial::read(&connector.manifest.name, &input.settings, &input.bytes, input.now);
         return Ok(Tried::of(vec![item], input.now));
     }
-    let listens = input.via == Via::Stream && connector.stream.is_some();
-    if connector.manifest.webhook.is_none() || listens {
-        let digester = Digester::new(&[0; INSTANCE_KEY_BYTES]);
-        let id = trial_id(connector);
-        let spec = spec(&id, input);
-        let reader = Reader::build_for_trial(Arc::clone(connector), spec, digester)?;
-        reader.own().learn(&id, input.own.clone());
-        let context = ReadContext { received_at: input.now, historic: false };
-        let head = RawHead { headers: input.headers.clone(), ..RawHead::default() };
-        let asked = if connector.polls.is_empty() { Via::Stream } else { Via::Poll };
-        let via = if input.via == Via::Webhook { asked } else { input.via };
-        let read = reader.read(via, &head, &Bytes::copy_from_slice(&input.bytes), &context);
-        return Ok(Tried::of(read.items, input.now));
+    if let Some(pulled) = pulled(connector, input)? {
+        return Ok(Tried::of(pulled.read().items, input.now));
     }
     let (hook, request) = prepare(connector, input)?;
     Ok(match hook.guard(&request, input.now) {
@@ -395,6 +424,22 @@ pub fn inputs(folder: &Folder) -> Vec<(String, Result<TryInput, String>)> {
         folder.files.keys().filter_map(|path| Some(path.strip_prefix("fixtures/")?.split_once('/')?.0.to_owned())).collect();
     let polls = scripts(folder);
     names.into_iter().filter(|name| !polls.contains(name)).map(|name| (name.clone(), input(folder, &name))).collect()
+}
+
+/// What the platform answers in the scripts of a folder, as pages of a poll: inputs for folders that have no others.
+pub fn answers(folder: &Folder) -> Vec<TryInput> {
+    let table = |name: &str| folder.text(name).and_then(|text| text.parse::<toml::Table>().ok()).unwrap_or_default();
+    let mut inputs = Vec::new();
+    for name in folder.files.keys().filter(|name| name.ends_with("/poll.toml")) {
+        let settings = table(&name.replace("/poll.toml", "/case.toml")).remove("settings");
+        let settings = settings.and_then(|settings| serde_json::to_value(settings).ok()?.as_object().cloned()).unwrap_or_default();
+        let exchanges = table(name).remove("exchange").and_then(|list| list.as_array().cloned()).unwrap_or_default();
+        for body in exchanges.iter().filter_map(|exchange| exchange.get("body")?.as_str()) {
+            let bytes = body.as_bytes().to_vec();
+            inputs.push(TryInput { bytes, via: Via::Poll, settings: settings.clone(), ..TryInput::default() });
+        }
+    }
+    inputs
 }
 
 fn input(folder: &Folder, name: &str) -> Result<TryInput, String> {

@@ -9,11 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use omnigate::connector::fixtures::{self, Tried, TryInput};
-use omnigate::connector::folder::Folder;
 use omnigate::connector::jq::Limits;
 use omnigate::connector::load::Connector;
 use omnigate::connector::problem::render;
-use omnigate::model::raw::Via;
 use serde_json::{Value, json};
 
 use crate::connectors::{broken, folders, ways_back};
@@ -32,27 +30,6 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// The answers of scripts, for folders whose fixtures are scripts only.
-fn scripted(folder: &Folder) -> Vec<TryInput> {
-    let table = |name: &str| folder.text(name).and_then(|text| text.parse::<toml::Table>().ok()).unwrap_or_default();
-    let mut inputs = Vec::new();
-    for name in folder.files.keys().filter(|name| name.ends_with("/poll.toml")) {
-        let settings = table(&name.replace("/poll.toml", "/case.toml")).remove("settings");
-        let settings = settings.and_then(|settings| serde_json::to_value(settings).ok()).and_then(|value| value.as_object().cloned());
-        let exchanges = table(name).remove("exchange").and_then(|list| list.as_array().cloned()).unwrap_or_default();
-        for body in exchanges.iter().filter_map(|exchange| exchange.get("body")?.as_str()) {
-            let bytes = body.as_bytes().to_vec();
-            inputs.push(unsigned(TryInput {
-                bytes,
-                via: Via::Poll,
-                settings: settings.clone().unwrap_or_default(),
-                ..TryInput::default()
-            }));
-        }
-    }
-    inputs
-}
-
 #[test]
 fn no_mutation_of_a_payload_is_lost_or_breaks_a_map() {
     let (seed, rounds) = (number("CONNECTOR_FUZZ_SEED", SEED), number("CONNECTOR_FUZZ_ROUNDS", ROUNDS));
@@ -68,7 +45,7 @@ fn no_mutation_of_a_payload_is_lost_or_breaks_a_map() {
         let mut inputs: Vec<TryInput> =
             fixtures::inputs(&connector.folder).into_iter().filter_map(|(_, input)| input.ok()).map(unsigned).collect();
         if inputs.is_empty() {
-            inputs = scripted(&connector.folder);
+            inputs = fixtures::answers(&connector.folder);
         }
         assert!(!inputs.is_empty(), "{} has no fixtures", connector.manifest.name);
         for round in 0..rounds {
