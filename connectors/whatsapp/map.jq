@@ -33,7 +33,9 @@ def content($value; $text; $files): {
   sent_at: (.timestamp | time_auto),
   extra: ({group_id, payload: .button.payload, reply_id: (.interactive | .button_reply.id // .list_reply.id),
     flow: .interactive.nfm_reply.response_json, forwarded: (if .context.forwarded then true else null end),
-    voice: (if .audio.voice then true else null end)})
+    voice: (if .audio.voice then true else null end),
+    # The advertisement or post that the conversation was begun from.
+    referral: (.referral | if isobject then {source_url, source_type, source_id, headline, body} else null end)})
 };
 
 def inbound($value; $text; $files): content($value; $text; $files) + {
