@@ -4,7 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use omnigate::connector::fixtures::{self, CaseResult};
+use omnigate::connector::fixtures::{self, CaseResult, TryInput};
+use omnigate::connector::hook::{Guarded, Outcome};
 use omnigate::model::event::{Attachment, Body};
 
 use crate::connectors::{connector, folders};
@@ -162,4 +163,31 @@ fn every_readme_says_how_it_is_set_up_what_becomes_what_and_what_is_missing() {
         }
     }
     assert!(findings.is_empty(), "{}", findings.join("\n"));
+}
+
+/// What a platform is told when it comes too early: to come again. A refusal would bounce a mail, remove a hook or lose the message for good, and words would be
+/// a message in the customer's chat.
+#[test]
+fn what_cannot_be_taken_now_is_asked_to_come_again_in_no_words() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for connector in folders().into_iter().map(|folder| connector(&folder.name)).filter(|connector| connector.manifest.webhook.is_some()) {
+        let name = &connector.manifest.name;
+        for (case, input) in fixtures::inputs(&connector.folder) {
+            let Ok(input) = input.map(|input| TryInput { skip_verify: true, ..input }) else { continue };
+            let Ok((hook, request)) = fixtures::prepare(&connector, &input) else { continue };
+            let Guarded::Pass(verified) = hook.guard(&request, input.now) else { continue };
+            seen += 1;
+            let answer = hook.answer(&verified, Outcome::Overload { retry_after: 7 });
+            let again = answer.headers.iter().any(|(header, value)| header == "retry-after" && value == "7");
+            // The page of a web form reads its answer.
+            let silent = answer.body.is_empty() || name == "webform";
+            if !(answer.status == 429 || answer.status >= 500) || !again || !silent {
+                wrong.push(format!("{name}/{case}: {} {:?}", answer.status, answer.body));
+            }
+            break;
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(seen >= 45, "only {seen}");
 }

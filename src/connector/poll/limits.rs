@@ -148,3 +148,38 @@ impl Used {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// An hour before midnight.
+    const EVENING: Time = Time(20_000 * DAY_MS + 23 * 3_600_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[track_caller]
+    fn check(spec: &str, spent: &[(u64, u64)], next_cost: u64, over: bool, share: (&'static str, u64, u64)) {
+        let spec: LimitsSpec = toml::from_str(spec).unwrap();
+        let quota = Quota::compile(&spec, "connector.toml", jq::Limits::default()).unwrap();
+        let mut used = Used::default();
+        spent.iter().for_each(|(cost, bytes)| used.spend(*cost, *bytes, EVENING));
+        // As after a restart.
+        let mut used = Used::read(Some(&used.text()));
+        assert_eq!(quota.over_for(&mut used, next_cost, EVENING), over.then_some(HOUR));
+        assert_eq!(quota.shares(&used), [Share { what: share.0, used: share.1, max: share.2 }]);
+        // The next day everything is there again.
+        assert_eq!(quota.over_for(&mut used, next_cost, EVENING.plus(HOUR)), None);
+        assert_eq!(quota.shares(&used).first().map(|share| share.used), Some(0));
+    }
+
+    #[test]
+    fn budgets_of_requests_units_and_bytes_are_kept_to_the_last_and_begin_anew_at_midnight() {
+        check("day_requests = 2", &[(1, 10)], 1, false, ("requests", 1, 2));
+        check("day_requests = 2", &[(1, 10), (1, 10)], 1, true, ("requests", 2, 2));
+        check("day_units = 100", &[(50, 10), (49, 10)], 1, false, ("units", 99, 100));
+        check("day_units = 100", &[(50, 10), (49, 10)], 2, true, ("units", 99, 100));
+        check("day_bytes = 1000", &[(1, 999)], 1, false, ("bytes", 999, 1000));
+        check("day_bytes = 1000", &[(1, 999), (1, 500)], 1, true, ("bytes", 1499, 1000));
+    }
+}
