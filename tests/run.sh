@@ -121,7 +121,8 @@ cyrus_server() {
     unpacked cyrus usr/lib/cyrus/bin/master cyrus-common cyrus-imapd libical3 libpcre3 libxapian30 libzephyr4 libwrap0
 }
 
-# python_packages FOLDER PACKAGE…: a virtual environment of its own below $servers with these packages of Python's registry.
+# python_packages FOLDER PACKAGE…: a virtual environment of its own below $servers with these packages of Python's registry. `build_with`
+# names what is put there first, for packages that need it to be built and do not say so.
 python_packages() {
     local at="$servers/$1" want="${*:2}"
     if [ "$(cat "$at/.installed" 2>/dev/null)" = "$want" ]; then
@@ -129,6 +130,7 @@ python_packages() {
         return 0
     fi
     python3 -m venv --clear "$at"
+    [ -z "${build_with:-}" ] || "$at/bin/python" -m pip install --quiet --disable-pip-version-check $build_with
     "$at/bin/python" -m pip install --quiet --disable-pip-version-check "${@:2}"
     echo "$want" >"$at/.installed"
 }
@@ -171,7 +173,8 @@ bluesky_servers() {
 # Ticket servers of Python's registry. Roundup runs as nobody, who must be able to read it.
 ticket_servers() {
     python_packages desks-venv roundup==2.6.0
-    python_packages helpdesk-venv django-helpdesk==2.6.1 django-bootstrap4-form==4.0.2 packaging==25.0
+    build_with="setuptools==80.9.0 wheel==0.45.1 packaging==25.0" \
+        python_packages helpdesk-venv django-helpdesk==2.6.1 django-bootstrap4-form==4.0.2 packaging==25.0
 }
 
 # SDKs of platforms, which sign requests and judge signatures: the other side of our hooks.
