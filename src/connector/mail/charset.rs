@@ -121,8 +121,17 @@ fn is_ascii_label(label: &str) -> bool {
     label.contains("ascii") || label == "ansi_x3.4-1968" || label == "iso646-us" || label == "us"
 }
 
-/// Text in one line: control characters become spaces, runs of spaces one.
+/// Text in one line: control characters become spaces, runs of spaces one. What turns the direction of writing goes: a name or subject
+/// must not show what it does not say.
 pub fn clean_line(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let kept: String;
+    let text = if text.contains(turns) {
+        kept = text.chars().filter(|c| !turns(*c)).collect();
+        &kept
+    } else {
+        text
+    };
     let mut line = String::with_capacity(text.len());
     for word in text.split(|c: char| c.is_control() || c == ' ').filter(|word| !word.is_empty()) {
         if !line.is_empty() {

@@ -55,7 +55,7 @@ pub fn classify(mail: &[u8], scan: &Scan, subject: &str, identity: &Identity, ch
         Some(Automated::AutoReply)
     } else if has("list-id") || has("list-unsubscribe") || has("list-post") || matches!(precedence.as_str(), "list" | "bulk" | "junk") {
         Some(Automated::List)
-    } else if automatic || has("x-loop") || is_nobody(local, identity) {
+    } else if automatic || has("x-loop") || has("tls-report-domain") || is_aggregate(&subject) || is_nobody(local, identity) {
         Some(Automated::System)
     } else {
         None
@@ -84,7 +84,14 @@ fn is_nobody(local: &str, identity: &Identity) -> bool {
     let from = identity.from.as_ref().map(|from| &from.address);
     let bare: String = local.chars().filter(char::is_ascii_alphanumeric).collect();
     let answered_elsewhere = identity.reply_to.iter().any(|one| one.address.is_some() && one.address.as_ref() != from);
-    matches!(bare.as_str(), "noreply" | "donotreply" | "nepasrepondre" | "nichtantworten") && !answered_elsewhere
+    // What stands behind it names the program, or whom it wrote to: `noreply+8a7f`, `noreply-billing`.
+    let nobody = ["noreply", "donotreply", "dontreply", "nepasrepondre", "nichtantworten"];
+    nobody.iter().any(|known| bare.starts_with(known)) && !answered_elsewhere
+}
+
+/// What servers write of the mails they saw (RFC 7489 §7.2.1.1, RFC 8460 §5.3).
+fn is_aggregate(subject: &str) -> bool {
+    subject.starts_with("report domain:") && subject.contains("submitter:")
 }
 
 fn is_bounce(subject: &str) -> bool {

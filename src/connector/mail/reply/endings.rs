@@ -1,7 +1,7 @@
 //! What people and mail programs write under new mails, in the languages they speak. Lower case.
 
 /// How lines begin that phones, apps and services put at the end.
-pub const SENT_FROM: [&str; 75] = [
+pub const SENT_FROM: [&str; 76] = [
     "sent from mailbox",
     "sent from windows",
     "from my iphone",
@@ -73,6 +73,7 @@ pub const SENT_FROM: [&str; 75] = [
     "skaffa outlook ",
     "yahoo mail: search, organize",
     "outlook für ",
+    "holen sie sich outlook ",
     "outlook pour ",
     "下载 outlook",
     "取得 outlook",

@@ -2,8 +2,9 @@
 //! nothing but convenience; therefore the rules cut where the marks are plain, and leave the rest.
 //!
 //! The way: the marks that mail programs leave in HTML, then the first line that begins a whole older mail, then quoted lines
-//! with the line that announces them, then what stands below every mail of the author. Linear in the length of the text.
+//! with the line that announces them, then what stands below every mail of the author, and what its way here put above. Linear in the length of the text.
 
+mod banner;
 mod endings;
 pub mod history;
 mod phrases;
@@ -27,7 +28,7 @@ pub fn cut(text: &str, marked: Option<&HtmlText>) -> String {
     // What stands behind the lines that were looked at belongs to the last of them: to history, or to the text.
     let kept = if cut || !ended { trailer::without(kept) } else { kept };
     let rest = if cut { Vec::new() } else { rest };
-    let joined = kept.into_iter().chain(rest).collect::<Vec<_>>().join("\n");
+    let joined = banner::without(kept).into_iter().chain(rest).collect::<Vec<_>>().join("\n");
     let joined = joined.trim_matches('\n').trim_end();
     if joined.trim().is_empty() { text.trim().to_owned() } else { joined.to_owned() }
 }
