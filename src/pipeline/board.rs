@@ -50,6 +50,8 @@ struct Known {
     channels: BTreeMap<String, ChannelStatus>,
     /// What does not work of a channel, by the way its messages come: one that works again does not make the other work.
     ailing: BTreeMap<(String, Via), (Option<String>, Option<String>)>,
+    /// Channels that operators were told of and that were begun anew since (a reload): they are still to hear that it works again.
+    owed: BTreeMap<String, Time>,
 }
 
 /// What changed on the board.
@@ -70,7 +72,16 @@ impl Board {
     /// Puts a channel on the board, or replaces it.
     pub fn place(&self, id: &str, status: ChannelStatus) {
         let mut known = self.lock();
-        known.channels.insert(id.to_owned(), status);
+        let begins = status.state == ChannelMode::Connecting.as_str();
+        match known.channels.insert(id.to_owned(), status) {
+            Some(was) if begins && is_bad(&was.state) => {
+                known.owed.entry(id.to_owned()).or_insert(was.since);
+            }
+            _ if begins => {}
+            _ => {
+                known.owed.remove(id);
+            }
+        }
         known.show_ailing(id);
     }
 
@@ -83,6 +94,7 @@ impl Board {
     pub fn remove(&self, id: &str) {
         let mut known = self.lock();
         known.channels.remove(id);
+        known.owed.remove(id);
         known.ailing.retain(|(channel, _), _| channel != id);
     }
 
@@ -98,10 +110,10 @@ impl Board {
                 return Turned::Same;
             }
         }
+        let owed = if mode == ChannelMode::Running { known.owed.remove(id) } else { known.owed.get(id).copied() };
         let Some(status) = known.channels.get_mut(id) else { return Turned::Same };
-        let bad = |state: &str| state == ChannelMode::Degraded.as_str() || state == ChannelMode::Failed.as_str();
-        let (was_bad, is_bad) = (bad(&status.state), bad(mode.as_str()));
-        let since = status.since;
+        let (was_bad, is_bad) = (owed.is_some() || is_bad(&status.state), is_bad(mode.as_str()));
+        let since = owed.unwrap_or(status.since);
         if status.state != mode.as_str() {
             status.since = now;
         }
@@ -147,6 +159,10 @@ impl Board {
     }
 }
 
+fn is_bad(state: &str) -> bool {
+    state == ChannelMode::Degraded.as_str() || state == ChannelMode::Failed.as_str()
+}
+
 impl Known {
     /// Shows what of a channel does not work; false if all of it does.
     fn show_ailing(&mut self, id: &str) -> bool {
@@ -185,5 +201,29 @@ mod tests {
         board.place("a", status);
         assert_eq!(board.read()["a"].state, "degraded", "a reload does not mend it");
         assert_eq!(turn(Via::Stream, ChannelMode::Running, None), Turned::Recovered { since: Time(1) });
+    }
+
+    #[test]
+    fn what_was_told_before_a_reload_is_taken_back_after_it() {
+        let board = Board::default();
+        let status = |state: ChannelMode, since| ChannelStatus {
+            connector: "x".to_owned(),
+            state: state.as_str().to_owned(),
+            code: None,
+            detail: None,
+            since: Time(since),
+            last_received: None,
+            hook: None,
+        };
+        board.place("a", status(ChannelMode::Running, 1));
+        let turn = |mode, now| board.turn("a", Via::Stream, mode, Some(Code::AuthFailed), None, Time(now));
+        assert_eq!(turn(ChannelMode::Degraded, 2), Turned::Degraded);
+        board.leave("a", Via::Stream);
+        board.place("a", status(ChannelMode::Connecting, 3));
+        assert_eq!(turn(ChannelMode::Degraded, 4), Turned::Same, "it was told");
+        board.leave("a", Via::Stream);
+        board.place("a", status(ChannelMode::Connecting, 5));
+        assert_eq!(turn(ChannelMode::Running, 6), Turned::Recovered { since: Time(2) });
+        assert_eq!(turn(ChannelMode::Running, 7), Turned::Same);
     }
 }
