@@ -10,11 +10,18 @@ def delay: first([.delay] | flatten | .[] | objects | .["@stamp"]) // null;
 
 def body: first([.body] | flatten | .[] | if isobject then .["#text"] else . end | values | select(. != "")) // null;
 
-# What an archive (XEP-0313) gives is the message it kept, with the time it came and the id it has there.
+# What an archive (XEP-0313) gives is the message it kept, with the time it came and the id it has there. Anybody can write such a stanza: only our own
+# archive and that of the room where it was said may speak for others.
+def keeps($by; $said): $by == "" or $by == ($settings.jid | bare) or any($settings.own[]; . == $by) or $by == $said;
+
 def unwrapped: if .result | isobject then
-    (.["@from"] // "") as $by | .result["@id"] as $id | .result.forwarded | .delay as $delay
-    | .message | . + {delay: $delay, "stanza-id": [.["stanza-id"], {"@by": $by, "@id": $id}]}
+    (.["@from"] // "") as $from | .result["@id"] as $id | .result.forwarded | .delay as $delay | (.message | objects // {})
+    | if keeps($from | bare // ""; .["@from"] // "" | bare) then . + {delay: $delay, "stanza-id": [.["stanza-id"], {"@by": $from, "@id": $id}]}
+      else {"@from": $from} end
   else . end;
+
+# The id of a stanza: the room's, or the sender's, or that of our own archive.
+def id($by): stanza_id($by) // .["@id"] // first([.["stanza-id"]] | flatten | .[] | objects | .["@id"] | values) // null;
 
 def ours($from; $bare; $room): any($settings.own[]; . == $from or . == $bare) or $bare == $settings.jid
   or ($room and ($from | resource) == (if $settings.nick == "" then $settings.jid | split("@") | .[0] else $settings.nick end) and $settings.jid != "");
@@ -26,9 +33,9 @@ def ours($from; $bare; $room): any($settings.own[]; . == $from or . == $bare) or
       elif .retract then {kind: "delete", key: [$bare, .retract["@id"]]}
       elif body == null then ignored("state")
       else {
-        key: [$bare, if .replace then .replace["@id"] else stanza_id($bare) // .["@id"] end],
-        external_id: (if .replace then .replace["@id"] else stanza_id($bare) // .["@id"] end), conversation: $bare,
+        key: [$bare, if .replace then .replace["@id"] else id($bare) end],
+        external_id: (if .replace then .replace["@id"] else id($bare) end), conversation: $bare,
         from: {address: "xmpp:\(if $room then $from else $bare end)", handle: (if $room then $from | resource else null end)},
         text: body, in_reply_to: (if .reply["@id"]? then [$bare, .reply["@id"]] else null end), direct: ($room | not)
-      } + (if .replace then {kind: "edit", revision: (stanza_id($bare) // .["@id"])} else {kind: "message", sent_at: delay} end) end
+      } + (if .replace then {kind: "edit", revision: id($bare)} else {kind: "message", sent_at: delay} end) end
   end
