@@ -69,6 +69,7 @@ pub fn source(channel: &FedChannel, world: &World) -> Result<Arc<dyn FeedSource>
             secrets: channel.reader.secrets().clone(),
             wallet: channel.wallet.clone(),
             http: world.http.strictly(channel.file.strict_egress),
+            quota: channel.reader.connector().quota.clone(),
             clock: world.clock.clone(),
             random: world.random.clone(),
             // It asks under the stream's account: a poll of the same channel may run beside it.

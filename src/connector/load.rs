@@ -56,7 +56,7 @@ pub struct Connector {
     /// Its polls, compiled.
     pub polls: Polls,
     /// How much may be asked of an account.
-    pub quota: Quota,
+    pub quota: Arc<Quota>,
     /// Its stream, compiled.
     pub stream: Option<Arc<StreamPlan>>,
     /// Its files.
@@ -148,7 +148,21 @@ impl Connector {
             (None, ..) => None,
         };
         if problems.is_empty() {
-            Ok(Self { manifest, map, whoami, enrich, subscribe, media, tokens, echoes, polls, quota, stream, folder, limits })
+            Ok(Self {
+                manifest,
+                map,
+                whoami,
+                enrich,
+                subscribe,
+                media,
+                tokens,
+                echoes,
+                polls,
+                quota: Arc::new(quota),
+                stream,
+                folder,
+                limits,
+            })
         } else {
             Err(problems)
         }

@@ -155,7 +155,7 @@ pub struct PingSpec {
     /// Something must come within.
     #[serde(default)]
     pub within: Option<String>,
-    /// The message; a ping of the websocket if missing.
+    /// The message; a ping of the websocket if missing. IRC and XMPP have pings of their own.
     #[serde(default)]
     pub send: Option<Value>,
 }
@@ -224,6 +224,11 @@ impl StreamKind {
     /// Whether a manifest describes its frames; the others know their protocol.
     pub fn is_described(self) -> bool {
         matches!(self, Self::Websocket | Self::Sse | Self::Lines)
+    }
+
+    /// Whether it asks a silent peer by its own protocol, after a silence that a manifest may say.
+    fn is_pinged(self) -> bool {
+        matches!(self, Self::Irc | Self::Xmpp)
     }
 
     /// Settings that it reads by name.
@@ -352,7 +357,8 @@ impl Compiler<'_> {
                 ("ready_when", spec.ready_when.is_some()),
                 ("cursor", !spec.cursor.is_empty()),
                 ("ack", spec.ack.is_some()),
-                ("ping", spec.ping.is_some()),
+                ("ping", spec.ping.is_some() && !spec.kind.is_pinged()),
+                ("ping.send", spec.ping.as_ref().is_some_and(|ping| ping.send.is_some())),
                 ("reconnect_when", spec.reconnect_when.is_some()),
                 ("forget_when", spec.forget_when.is_some()),
                 ("denied_when", spec.denied_when.is_some()),

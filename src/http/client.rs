@@ -96,7 +96,7 @@ impl HttpClient {
     }
 }
 
-fn late(place: &str, within: Duration) -> HttpError {
+pub(crate) fn late(place: &str, within: Duration) -> HttpError {
     HttpError { code: Code::Timeout, sent: true, detail: format!("no answer from {place} in {} s", within.as_secs()) }
 }
 

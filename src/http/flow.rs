@@ -1,9 +1,11 @@
 //! Flows: answers without an end, read as they come (server-sent events, JSON lines).
 
 use bytes::Bytes;
-use reqwest::Response;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Response, StatusCode};
+use tokio::time::Instant;
 
-use crate::http::client::{HttpClient, innermost};
+use crate::http::client::{HttpClient, innermost, late, read};
 use crate::ports::http::{HttpAnswer, HttpError, HttpRequest};
 
 /// An answer whose body goes on.
@@ -22,17 +24,23 @@ pub enum FlowAnswer {
 }
 
 impl HttpClient {
-    /// Sends a request whose answer is read as it comes. `within` bounds the time to the head of the answer.
+    /// Sends a request whose answer is read as it comes, if it is a 200 of a media type that flows (`None`: it names none): a page of
+    /// something in between comes with 200, too. `within` bounds the time to the head of a flow, and to the end of every other answer.
     ///
     /// # Errors
     /// See [`HttpError`].
-    pub async fn flow(&self, request: HttpRequest) -> Result<FlowAnswer, HttpError> {
-        let (place, max) = (request.place(), request.answer_bytes_max);
+    pub async fn flow(&self, request: HttpRequest, flows: fn(Option<&str>) -> bool) -> Result<FlowAnswer, HttpError> {
+        let (place, max, until) = (request.place(), request.answer_bytes_max, Instant::now() + request.within);
+        let within = request.within;
         let response = self.begin(request).await?;
-        if response.status().is_success() {
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_ascii_lowercase);
+        if response.status() == StatusCode::OK && flows(kind.as_deref()) {
             return Ok(FlowAnswer::Flow(Flow { response }));
         }
-        crate::http::client::read(response, max, &place).await.map(FlowAnswer::Answer)
+        match tokio::time::timeout_at(until, read(response, max, &place)).await {
+            Ok(answer) => answer.map(FlowAnswer::Answer),
+            Err(_) => Err(late(&place, within)),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::connector::call::answer::{ANSWER_VARS, Judged};
+use crate::connector::call::answer::{ANSWER_VARS, Judged, Meaning};
 use crate::connector::jq::{self, Filter};
 use crate::connector::poll::spec::{LimitsSpec, ResetUnit};
 use crate::connector::problem::Problem;
@@ -104,7 +104,9 @@ impl Quota {
         let asked = self.backoff.as_ref().and_then(|backoff| judged.take(backoff).ok()?.as_f64());
         let asked = asked.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let left = self.spec.remaining.as_ref().and_then(|spec| found(header(&spec.header)?, &self.remaining)?.parse::<f64>().ok());
-        let reset = self.spec.reset.as_ref().filter(|_| left.is_some_and(|left| left < 1.0));
+        // What turns us away has nothing left, also where it does not say so.
+        let spent = left.map_or(judged.meaning == Meaning::Throttled, |left| left < 1.0);
+        let reset = self.spec.reset.as_ref().filter(|_| spent);
         let reset = reset.and_then(|spec| moment(&found(header(&spec.header)?, &self.reset)?, spec.unit, now));
         // It says that nothing is left, and not until when.
         let none_left = left.filter(|left| *left < 1.0 && reset.is_none()).map(|_| Duration::from_secs(60));

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::connector::ask::{Asked, Asker, Unasked, is_spent, refused_afresh};
-use crate::connector::call::answer::{Judged, Meaning, Rules};
+use crate::connector::call::answer::{Judged, Meaning};
 use crate::connector::call::{CallError, Filling};
 use crate::connector::stream::{Opening, StreamKind};
 use crate::engines::stream::described::Described;
@@ -75,14 +75,20 @@ async fn described(settings: &StreamSettings, cursors: &Cursors) -> Result<Sessi
         let token = asker.token(call, spent.as_ref()).await.map_err(untold)?;
         let secret = token.as_ref().map(|token| &token.secret);
         let request = call.render(&Filling { context: &filled, secrets: &settings.secrets, token: secret, files: &[] });
-        let request = request.map_err(|error| unfilled("stream.connect", &error))?;
+        let request = request.map_err(|error| match error {
+            // What was told to be the address makes none: it comes whole another time, as a whole answer does.
+            CallError::Missing(_) | CallError::NotText(_) | CallError::Url if plan.open.is_some() => {
+                PullError::lost(Code::Protocol, format!("[stream.connect] of what [stream.open] was told: {error}"))
+            }
+            error => unfilled("stream.connect", &error),
+        })?;
         let place = request.place();
         // Where nobody wrote the host down, no secret is said either.
         let written = request.egress == Egress::Written;
         match wire(settings, request).await? {
             Ok(wire) => break (wire, place, if written { settings.secrets.clone() } else { BTreeMap::<String, Vec<SecretString>>::new() }),
             Err(answer) => {
-                let judged = plan.rules.judge(&answer, settings.clock.now());
+                let judged = settings.judge(&plan.rules, &answer);
                 match token.filter(|_| is_spent(&judged)) {
                     Some(_) if spent.is_some() => return Err(untold(refused_afresh(&place, &judged))),
                     Some(token) => spent = Some(token),
@@ -110,10 +116,21 @@ async fn wire(settings: &StreamSettings, mut request: HttpRequest) -> Result<Res
         let accept = if events { "text/event-stream" } else { "application/x-ndjson, application/json" };
         request.headers.push(("accept".to_owned(), accept.to_owned()));
     }
-    Ok(match settings.http.flow(request).await.map_err(unreached)? {
+    let flows = if events { is_events } else { is_lines };
+    Ok(match settings.http.flow(request, flows).await.map_err(unreached)? {
         FlowAnswer::Flow(flow) => Ok(Wire::Flow(flow, if events { Cutter::events(max) } else { Cutter::lines(max) })),
         FlowAnswer::Answer(answer) => Err(answer),
     })
+}
+
+/// Server-sent events are called so (WHATWG HTML §9.2.5).
+fn is_events(kind: Option<&str>) -> bool {
+    kind.is_none_or(|kind| kind.starts_with("text/event-stream"))
+}
+
+/// Lines have many names, but a page is none.
+fn is_lines(kind: Option<&str>) -> bool {
+    kind.is_none_or(|kind| !kind.starts_with("text/html"))
 }
 
 fn asker(settings: &StreamSettings) -> Asker<'_> {
@@ -125,7 +142,7 @@ pub async fn socket(settings: &StreamSettings, request: &HttpRequest, protocol: 
     match settings.http.socket(request, protocol, settings.plan.frame_bytes_max).await {
         Ok(socket) => Ok(socket),
         Err(SocketError::Http(error)) => Err(unreached(error)),
-        Err(SocketError::Answer(answer)) => Err(refused(&settings.plan.rules, &answer, settings, &request.place())),
+        Err(SocketError::Answer(answer)) => Err(no_stream(&settings.judge(&settings.plan.rules, &answer), &request.place())),
     }
 }
 
@@ -138,20 +155,19 @@ async fn opened(settings: &StreamSettings, open: &Opening, context: &Value) -> R
         Unasked::Token(error) => untold(error),
         Unasked::Http(error) => unreached(error),
     })?;
+    let judged = settings.patient(judged);
     if judged.meaning != Meaning::Ok {
         return Err(meant(&judged, &place));
     }
     let take = |(name, filter): &(String, crate::connector::jq::Filter)| {
         // Half an answer, or a page of something in between: it comes whole another time.
-        let broken = |error| PullError::lost(Code::Protocol, format!("{place}: `{name}` of its answer: {error}"));
-        let value = judged.take(filter).map_err(broken)?;
-        Ok((name.clone(), value))
+        let broken = |why: String| PullError::lost(Code::Protocol, format!("{place}: `{name}` of its answer: {why}"));
+        match judged.take(filter).map_err(|error| broken(error.to_string()))? {
+            Value::Null => Err(broken("it is not there".to_owned())),
+            value => Ok((name.clone(), value)),
+        }
     };
     open.take.iter().map(take).collect()
-}
-
-fn refused(rules: &Rules, answer: &HttpAnswer, settings: &StreamSettings, place: &str) -> PullError {
-    no_stream(&rules.judge(answer, settings.clock.now()), place)
 }
 
 fn no_stream(judged: &Judged, place: &str) -> PullError {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::connector::call::ANSWER_BYTES_MAX;
-use crate::connector::call::answer::{Meaning, Rules};
+use crate::connector::call::answer::Meaning;
 use crate::connector::jq::{Input, parse_json};
 use crate::connector::stream::StreamPlan;
 use crate::engines::stream::StreamSettings;
@@ -21,6 +21,7 @@ use crate::engines::stream::connect::{meant, person, socket, unreached};
 use crate::engines::stream::session::Session;
 use crate::engines::stream::talk::{Deeds, Say, Talk};
 use crate::engines::stream::wire::Wire;
+use crate::http::socket::Socket;
 use crate::model::codes::Code;
 use crate::ports::clock::Random;
 use crate::ports::feed::Cursors;
@@ -57,14 +58,15 @@ pub async fn connect(settings: &StreamSettings, cursors: &Cursors) -> Result<Ses
         (Some(session), Some(url), Some(sequence)) => Some((session.clone(), url.clone(), sequence)),
         _ => None,
     };
-    let gateway = match &resume {
-        Some((_, url, _)) => url.clone(),
-        None => gateway(settings, &api, &token).await?,
+    let (socket, place) = match &resume {
+        None => dial(settings, &gateway(settings, &api, &token, true).await?, &api).await?,
+        Some((_, url, _)) => match dial(settings, url, &api).await {
+            Ok(dialled) => dialled,
+            Err(error @ PullError::Lost { code: Code::Throttled, .. }) => return Err(error),
+            // The host of a session may be gone for good; any other knows the session, or says that it does not.
+            Err(_) => dial(settings, &gateway(settings, &api, &token, false).await?, &api).await?,
+        },
     };
-    let url = gateway_url(&gateway, &api)?;
-    let place = format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
-    let request = ask(url, Vec::new());
-    let socket = socket(settings, &request, None).await?;
     let talk = Gateway {
         plan: settings.plan.clone(),
         settings: settings.settings.clone(),
@@ -93,19 +95,26 @@ fn ask(url: Url, headers: Vec<(String, String)>) -> HttpRequest {
     }
 }
 
-/// Where to connect, if an identify may be spent.
-async fn gateway(settings: &StreamSettings, api: &str, token: &SecretString) -> Result<String, PullError> {
+/// A websocket to a gateway, and its host and port.
+async fn dial(settings: &StreamSettings, gateway: &str, api: &str) -> Result<(Socket, String), PullError> {
+    let url = gateway_url(gateway, api)?;
+    let place = format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
+    Ok((socket(settings, &ask(url, Vec::new()), None).await?, place))
+}
+
+/// Where to connect; where it `spends` an identify, only if one may be spent.
+async fn gateway(settings: &StreamSettings, api: &str, token: &SecretString, spends: bool) -> Result<String, PullError> {
     let url = Url::parse(&format!("{api}/gateway/bot")).map_err(|_| person(Code::Protocol, "[settings] api is no URL"))?;
     let request = ask(url, vec![("authorization".to_owned(), format!("Bot {}", token.expose_secret()))]);
     let place = request.place();
     let answer = settings.http.send(request).await.map_err(unreached)?;
-    let judged = Rules::default().judge(&answer, settings.clock.now());
+    let judged = settings.judge(&settings.plan.rules, &answer);
     if judged.meaning != Meaning::Ok {
         return Err(meant(&judged, &place));
     }
     let limit = judged.body.get("session_start_limit");
     let number = |name: &str| limit.and_then(|limit| limit.get(name)).and_then(Value::as_u64);
-    if let Some(left) = number("remaining").filter(|left| *left <= IDENTIFIES_KEPT) {
+    if let Some(left) = number("remaining").filter(|left| spends && *left <= IDENTIFIES_KEPT) {
         let detail = format!("{place}: {left} identifies are left of the day's; at none the bot's token would be reset");
         return Err(PullError::Lost { code: Code::Throttled, detail, after: number("reset_after").map(Duration::from_millis) });
     }
@@ -201,10 +210,8 @@ impl Gateway {
         (self.session, self.sequence) = (None, None);
         [SESSION, RESUME, SEQUENCE].iter().for_each(|name| out.forget(name, now));
         out.again = Some(INVALID_MIN + INVALID_SPREAD.mul_f64(self.random.unit()));
-        out.notes.push((
-            Code::ConnectionLost,
-            format!("{}: the session cannot be resumed, and what was said meanwhile is not repeated", self.place),
-        ));
+        let detail = format!("{}: the session cannot be resumed, and what was said meanwhile is not repeated", self.place);
+        out.note(Code::ConnectionLost, detail);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::connector::call::answer::{Judged, Meaning, RuleSpec, Rules};
@@ -28,11 +29,24 @@ const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Events of a room in one answer; the rest is read backwards.
 const TIMELINE_MAX: usize = 50;
 const PAGE: usize = 100;
+/// A page of a gap is waited for by the session as long as this, and so often in a row: what is read of the gap already would be read again by
+/// the next one, which would be turned away at the same place.
+const THROTTLED_MAX: Duration = Duration::from_secs(60);
+const THROTTLED_ROW_MAX: u32 = 10;
+/// Wait after an answer that names none.
+const THROTTLED_FIRST: Duration = Duration::from_secs(5);
+/// An answer that comes sooner than this and brings nothing was not held back as it should be.
+const HASTY: Duration = Duration::from_secs(1);
+/// Wait after such answers; it doubles, up to a bound.
+const HASTY_FIRST: Duration = Duration::from_millis(100);
+const HASTY_MAX: Duration = Duration::from_secs(5);
 /// Pages of one room's gap. Beyond it the oldest are missed, and the channel says so.
 const PAGES_MAX: usize = 200;
 /// Bytes of one room's gap that are held at once.
 const GAP_BYTES_MAX: usize = 64 * 1024 * 1024;
 const SINCE: &str = "next_batch";
+/// Notes that wait to be told.
+const NOTES_MAX: usize = 20;
 
 /// A session.
 pub struct MatrixFeed {
@@ -41,6 +55,8 @@ pub struct MatrixFeed {
     token: SecretString,
     rules: Rules,
     since: Option<String>,
+    /// Answers in a row that came at once and brought nothing.
+    hasty: u32,
     notes: Vec<(Code, String)>,
 }
 
@@ -56,7 +72,7 @@ pub async fn open(settings: Arc<StreamSettings>, cursors: &Cursors) -> Result<Ma
         after_s: Some(".retry_after_ms / 1000".to_owned()),
     };
     let rules = Rules::compile(&[throttled], "matrix", "stream", Limits::default()).unwrap_or_default();
-    let feed = MatrixFeed { settings, base, token, rules, since: cursors.get(SINCE).cloned(), notes: Vec::new() };
+    let feed = MatrixFeed { settings, base, token, rules, since: cursors.get(SINCE).cloned(), hasty: 0, notes: Vec::new() };
     feed.ask("GET", &["account", "whoami"], &[], MARGIN).await?;
     Ok(feed)
 }
@@ -69,6 +85,18 @@ impl MatrixFeed {
         query: &[(&str, &str)],
         within: Duration,
     ) -> Result<(Judged, Bytes), PullError> {
+        let (judged, body, place) = self.asked(method, path, query, within).await?;
+        good(judged, body, &place)
+    }
+
+    /// Asks; gives the answer, whatever it means, and who gave it.
+    async fn asked(
+        &self,
+        method: &'static str,
+        path: &[&str],
+        query: &[(&str, &str)],
+        within: Duration,
+    ) -> Result<(Judged, Bytes, String), PullError> {
         let mut url = Url::parse(&self.base).map_err(|_| person(Code::ChannelConfig, "[settings] homeserver is no URL"))?;
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["_matrix", "client", "v3"]).extend(path);
@@ -86,11 +114,34 @@ impl MatrixFeed {
         let request = HttpRequest { method, url, headers, body, within, answer_bytes_max: ANSWER_BYTES_MAX, egress: Egress::Written };
         let place = request.place();
         let answer = self.settings.http.send(request).await.map_err(unreached)?;
-        let judged = self.rules.judge(&answer, self.settings.clock.now());
-        match judged.meaning {
-            Meaning::Ok if judged.body.is_object() => Ok((judged, answer.body)),
-            Meaning::Ok => Err(PullError::Lost { code: Code::Protocol, detail: format!("{place} answered no JSON"), after: None }),
-            _ => Err(meant(&judged, &place)),
+        Ok((self.settings.judge(&self.rules, &answer), answer.body, place))
+    }
+
+    /// A page of a room's gap. `None`: the room is closed to us, and the others are none of its business.
+    async fn page(&mut self, room: &str, query: &[(&str, &str)]) -> Result<Option<(Judged, Bytes)>, PullError> {
+        let mut throttled = 0;
+        loop {
+            let (judged, body, place) = self.asked("GET", &["rooms", room, "messages"], query, MARGIN).await?;
+            let wait = judged.after.unwrap_or(THROTTLED_FIRST);
+            let closed = matches!(judged.body.get("errcode").and_then(Value::as_str), Some("M_FORBIDDEN" | "M_NOT_FOUND"));
+            match judged.meaning {
+                Meaning::Throttled if wait <= THROTTLED_MAX && throttled < THROTTLED_ROW_MAX => {
+                    throttled += 1;
+                    tokio::time::sleep(wait).await;
+                }
+                Meaning::Denied | Meaning::Missing if closed => {
+                    let words = judged.words().unwrap_or_default();
+                    self.note(Code::NoFolder, format!("what was missed in {room} cannot be read: {words}"));
+                    return Ok(None);
+                }
+                _ => return good(judged, body, &place).map(Some),
+            }
+        }
+    }
+
+    fn note(&mut self, code: Code, detail: String) {
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push((code, detail));
         }
     }
 
@@ -98,6 +149,10 @@ impl MatrixFeed {
         if let Some((code, detail)) = self.notes.pop() {
             return Ok(FeedNews::Note { code, detail });
         }
+        if self.hasty > 0 {
+            tokio::time::sleep(HASTY_FIRST.saturating_mul(1 << self.hasty.min(6)).min(HASTY_MAX)).await;
+        }
+        let asked_at = Instant::now();
         let limit = if self.since.is_some() { TIMELINE_MAX } else { 1 };
         let nothing = json!({"types": []});
         let filter = json!({"presence": nothing, "account_data": nothing, "room": {"timeline": {"limit": limit},
@@ -131,6 +186,11 @@ impl MatrixFeed {
                 payloads.push(payload(body));
             }
         }
+        if payloads.is_empty() && self.since.as_ref() == Some(&next) {
+            self.hasty = if asked_at.elapsed() < HASTY { self.hasty + 1 } else { 0 };
+            return Ok(FeedNews::Quiet(Duration::ZERO));
+        }
+        self.hasty = 0;
         self.since = Some(next.clone());
         Ok(FeedNews::Batch(FeedBatch { payloads, cursors: vec![(SINCE.to_owned(), Some(next))] }))
     }
@@ -140,7 +200,7 @@ impl MatrixFeed {
         let (mut pages, mut from, mut bytes, page_max) = (Vec::new(), from.to_owned(), 0, PAGE.to_string());
         loop {
             let query = [("dir", "b"), ("from", from.as_str()), ("to", to), ("limit", page_max.as_str())];
-            let (mut judged, body) = self.ask("GET", &["rooms", room, "messages"], &query, MARGIN).await?;
+            let Some((mut judged, body)) = self.page(room, &query).await? else { break };
             bytes += body.len();
             let Some(Value::Array(mut events)) = judged.body.get_mut("chunk").map(Value::take) else {
                 // Taken for the end it would be a hole.
@@ -157,7 +217,7 @@ impl MatrixFeed {
                 _ => break,
             }
             if pages.len() >= PAGES_MAX || bytes >= GAP_BYTES_MAX {
-                self.notes.push((Code::Flood, format!("so much was said in {room} meanwhile that the oldest of it is left out")));
+                self.note(Code::Flood, format!("so much was said in {room} meanwhile that the oldest of it is left out"));
                 break;
             }
         }
@@ -174,9 +234,18 @@ impl MatrixFeed {
         let rooms: Vec<String> = invites.into_iter().flatten().map(|(room, _)| room.clone()).take(20).collect();
         for room in rooms {
             if let Err(error) = self.ask("POST", &["join", &room], &[], MARGIN).await {
-                self.notes.push((Code::NoFolder, format!("an invitation cannot be accepted: {error}")));
+                self.note(Code::NoFolder, format!("an invitation cannot be accepted: {error}"));
             }
         }
+    }
+}
+
+/// What a question was for.
+fn good(judged: Judged, body: Bytes, place: &str) -> Result<(Judged, Bytes), PullError> {
+    match judged.meaning {
+        Meaning::Ok if judged.body.is_object() => Ok((judged, body)),
+        Meaning::Ok => Err(PullError::Lost { code: Code::Protocol, detail: format!("{place} answered no JSON"), after: None }),
+        _ => Err(meant(&judged, place)),
     }
 }
 

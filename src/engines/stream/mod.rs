@@ -26,6 +26,8 @@ use secrecy::SecretString;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::connector::call::answer::{Judged, Rules};
+use crate::connector::poll::limits::Quota;
 use crate::connector::stream::{StreamKind, StreamPlan};
 use crate::engines::stream::gap::Gap;
 use crate::engines::stream::session::{Round, Session};
@@ -35,6 +37,7 @@ use crate::model::codes::Code;
 use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Random};
 use crate::ports::feed::{Cursors, Feed, FeedNews, FeedSource};
+use crate::ports::http::HttpAnswer;
 use crate::ports::pull::PullError;
 use crate::ports::token::Wallet;
 
@@ -59,12 +62,26 @@ pub struct StreamSettings {
     pub wallet: Wallet,
     /// What calls out.
     pub http: HttpClient,
+    /// By what its platform's answers say how long nothing more may be asked.
+    pub quota: Arc<Quota>,
     /// Time of day, for limits that a platform tells as one.
     pub clock: Arc<dyn Clock>,
     /// Jitter.
     pub random: Arc<dyn Random>,
     /// The poll that fills what was missed, after every connect.
     pub gap: Option<Arc<dyn FeedSource>>,
+}
+
+impl StreamSettings {
+    /// What an answer means. How long nothing is asked after it stands in `Retry-After`, or in the headers of the platform's limits.
+    fn judge(&self, rules: &Rules, answer: &HttpAnswer) -> Judged {
+        self.patient(rules.judge(answer, self.clock.now()))
+    }
+
+    fn patient(&self, mut judged: Judged) -> Judged {
+        judged.after = judged.after.max(self.quota.learn(&judged, self.clock.now()));
+        judged
+    }
 }
 
 /// Makes sessions of one channel.

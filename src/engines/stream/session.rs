@@ -51,13 +51,14 @@ impl Session {
         Ok(Self { wire, talk, out, gather, place, ended: None })
     }
 
-    /// Goes on until the talk is ready. What comes meanwhile is kept for the first round.
+    /// Goes on until the talk is ready. What comes meanwhile is kept for the first round; where that is a batch already, it is not waited for
+    /// any longer.
     ///
     /// # Errors
     /// The talk's own; or it is not ready in time.
     pub async fn ready(&mut self, within: Duration) -> Result<(), PullError> {
         let until = Instant::now() + within;
-        while !self.talk.is_ready() && self.out.again.is_none() {
+        while !self.talk.is_ready() && self.out.again.is_none() && !self.out.is_full() {
             if Instant::now() >= until {
                 let detail = format!("{} was not ready in {} s", self.place, within.as_secs());
                 return Err(PullError::Lost { code: Code::Protocol, detail, after: None });
@@ -87,7 +88,7 @@ impl Session {
     pub async fn round(&mut self, at_most: Duration) -> Result<Round, PullError> {
         let until = Instant::now() + at_most;
         loop {
-            if let Some((code, detail)) = self.out.notes.pop() {
+            if let Some((code, detail)) = self.out.take_note() {
                 return Ok(Round::Note(code, detail));
             }
             let now = Instant::now();
@@ -134,7 +135,7 @@ impl Session {
             Some(Ok(News::Frame(frame))) => self.talk.heard(frame, now, &mut self.out)?,
             Some(Ok(News::Alive)) => self.talk.alive(now),
             Some(Ok(News::Closed { code, reason })) => {
-                self.talk.closed(code, &reason, &mut self.out)?;
+                self.talk.closed(code, &reason, &mut self.out).map_err(|error| patient(error, self.wire.pause()))?;
                 // Nothing can be said any more.
                 self.out.say.clear();
                 self.out.acks.clear();
@@ -161,7 +162,7 @@ impl Session {
     }
 
     fn lost(&self, detail: &str) -> PullError {
-        PullError::Lost { code: Code::ConnectionLost, detail: format!("{}: {detail}", self.place), after: None }
+        PullError::Lost { code: Code::ConnectionLost, detail: format!("{}: {detail}", self.place), after: self.wire.pause() }
     }
 
     /// Says goodbye.
@@ -176,5 +177,13 @@ impl Session {
         };
         // Whether it was heard makes no difference.
         let _ = tokio::time::timeout(GOODBYE_WITHIN, saying).await;
+    }
+}
+
+/// A loss after which nobody comes back before the time that was told.
+fn patient(error: PullError, pause: Option<Duration>) -> PullError {
+    match error {
+        PullError::Lost { code, detail, after } => PullError::Lost { code, detail, after: after.max(pause) },
+        other => other,
     }
 }

@@ -16,6 +16,9 @@ const COUNT_MAX: usize = 200;
 /// Bytes of one batch; a single payload may be larger.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Notes of one round.
+const NOTES_MAX: usize = 20;
+
 /// One connection's side of a protocol.
 pub trait Talk: Send {
     /// The connection is there.
@@ -64,7 +67,7 @@ pub struct Deeds {
     /// A new connection is wanted, after at most this long.
     pub again: Option<std::time::Duration>,
     /// Something for a person that stops nothing.
-    pub notes: Vec<(Code, String)>,
+    notes: Vec<(Code, String)>,
     payloads: Vec<Payload>,
     bytes: usize,
     cursors: BTreeMap<String, Option<String>>,
@@ -77,6 +80,18 @@ impl Deeds {
     /// Says a text.
     pub fn text(&mut self, text: impl Into<String>) {
         self.say.push(Say::Text(text.into()));
+    }
+
+    /// Something for a person that stops nothing. A peer can make us say little at once.
+    pub fn note(&mut self, code: Code, detail: String) {
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push((code, detail));
+        }
+    }
+
+    /// The next thing for a person.
+    pub fn take_note(&mut self) -> Option<(Code, String)> {
+        (!self.notes.is_empty()).then(|| self.notes.remove(0))
     }
 
     /// A payload, to be admitted.

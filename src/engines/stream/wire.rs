@@ -72,6 +72,14 @@ impl Wire {
         }
     }
 
+    /// How long its peer wants to be left alone once this has ended (`retry` of server-sent events).
+    pub fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Flow(_, Cutter { by: By::Events { retry, .. }, .. }) => *retry,
+            _ => None,
+        }
+    }
+
     /// Says something.
     ///
     /// # Errors
@@ -108,7 +116,7 @@ pub struct Cutter {
 #[derive(Debug)]
 enum By {
     Lines,
-    Events { event: String, data: String, id: String },
+    Events { event: String, data: String, id: String, retry: Option<Duration> },
     Stanzas(xml::Splitter),
 }
 
@@ -120,7 +128,7 @@ impl Cutter {
 
     /// Server-sent events: a frame is `{"event", "data", "id"}`.
     pub fn events(max: usize) -> Self {
-        Self { buffer: BytesMut::new(), by: By::Events { event: String::new(), data: String::new(), id: String::new() }, max }
+        Self { buffer: BytesMut::new(), by: By::Events { event: String::new(), data: String::new(), id: String::new(), retry: None }, max }
     }
 
     /// Elements of an XML stream, the opening of the stream first.
@@ -155,7 +163,7 @@ impl Cutter {
             if line.last() == Some(&b'\r') {
                 line.truncate(line.len() - 1);
             }
-            let By::Events { event, data, id } = &mut self.by else {
+            let By::Events { event, data, id, retry } = &mut self.by else {
                 return Ok(Some(if line.is_empty() { News::Alive } else { News::Frame(line) }));
             };
             let text = String::from_utf8_lossy(&line);
@@ -176,6 +184,7 @@ impl Cutter {
             match name {
                 "event" => value.clone_into(event),
                 "id" => value.clone_into(id),
+                "retry" => *retry = value.parse().ok().map(Duration::from_millis).or(*retry),
                 "data" if data.len() + value.len() > self.max => return Err(self.too_long()),
                 "data" => {
                     if !data.is_empty() {

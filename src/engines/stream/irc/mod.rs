@@ -1,7 +1,8 @@
 //! IRC: registration, SASL PLAIN, capabilities, rooms, and what was said meanwhile by `CHATHISTORY` where it is offered.
 //!
 //! What must stay true: a password is sent over TLS or loopback only; nothing of the settings breaks out of its line; what comes
-//! again (history, bouncers) is handed over again, and the keys of its items decide.
+//! again (history, bouncers) is handed over again, and the keys of its items decide; what no history brings is told as missed; a room that
+//! does not answer keeps no other waiting (I8).
 
 mod line;
 
@@ -37,6 +38,12 @@ const ASK_AFTER: Duration = Duration::from_secs(120);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// After a kick, and to get our nick back.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
+/// Rooms are waited for so long; who answers later is heard from then on.
+const JOIN_WITHIN: Duration = Duration::from_secs(15);
+/// A piece of history is waited for so long.
+const HISTORY_WITHIN: Duration = Duration::from_secs(60);
+/// A server that throttles us is left alone so long: every try counts.
+const THROTTLED: Duration = Duration::from_secs(60);
 const NICKS_MAX: usize = 5;
 /// Lines of history that are asked for at once.
 const HISTORY_LINES: usize = 100;
@@ -48,9 +55,22 @@ const LAST: &str = "last";
 
 /// Connects to `server`.
 pub async fn connect(settings: &StreamSettings, cursors: &Cursors) -> Result<Session, PullError> {
+    let (talk, host, port) = talk_of(settings, cursors)?;
+    let place = talk.place.clone();
+    let tcp = dial::tcp(&host, port, false).await.map_err(unreached)?;
+    let stream: Box<dyn Duplex> =
+        if is_secured(settings) { Box::new(dial::secure(tcp, &host, &place).await.map_err(unreached)?) } else { Box::new(tcp) };
+    Session::begin(Wire::Plain(stream, Cutter::lines(LINE_BYTES_MAX)), Box::new(talk), settings.plan.gather, place)
+}
+
+fn is_secured(settings: &StreamSettings) -> bool {
+    settings.settings.get("tls").and_then(Value::as_bool).unwrap_or(true)
+}
+
+/// The talk, and with which host and port.
+pub(super) fn talk_of(settings: &StreamSettings, cursors: &Cursors) -> Result<(Irc, String, u16), PullError> {
     let text = |name: &str| settings.settings.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (server, nick) = (text("server"), text("nick"));
-    let tls = settings.settings.get("tls").and_then(Value::as_bool).unwrap_or(true);
+    let (server, nick, tls) = (text("server"), text("nick"), is_secured(settings));
     let (host, port) = place(&server, if tls { 6697 } else { 6667 })?;
     let rooms = settings.settings.get("rooms").and_then(Value::as_array).into_iter().flatten();
     let rooms: Vec<String> = rooms.filter_map(Value::as_str).map(str::to_owned).collect();
@@ -63,13 +83,10 @@ pub async fn connect(settings: &StreamSettings, cursors: &Cursors) -> Result<Ses
     if password.is_some() && !tls && !loopback {
         return Err(person(Code::Tls, &format!("{host}: a password is not sent without TLS; set tls = true")));
     }
-    let tcp = dial::tcp(&host, port, false).await.map_err(unreached)?;
-    let place = format!("{host}:{port}");
-    let stream: Box<dyn Duplex> = if tls { Box::new(dial::secure(tcp, &host, &place).await.map_err(unreached)?) } else { Box::new(tcp) };
     let talk = Irc {
         plan: settings.plan.clone(),
         clock: settings.clock.clone(),
-        place: place.clone(),
+        place: format!("{host}:{port}"),
         nick: nick.clone(),
         wanted_nick: nick,
         tries: 0,
@@ -80,16 +97,18 @@ pub async fn connect(settings: &StreamSettings, cursors: &Cursors) -> Result<Ses
         registered: false,
         joining: rooms.iter().map(|room| folded(room)).collect(),
         rooms,
-        rejoin: Vec::new(),
+        joining_until: None,
+        rejoin: BTreeSet::new(),
         again_at: None,
         batches: BTreeMap::new(),
         since: cursors.get(LAST).cloned(),
         history: VecDeque::new(),
         naming: false,
         asking: None,
-        silence: Silence::new(Some((ASK_AFTER, ANSWER_WITHIN)), None, Instant::now()),
+        owed_until: None,
+        silence: Silence::new(settings.plan.ping.or(Some((ASK_AFTER, ANSWER_WITHIN))), None, Instant::now()),
     };
-    Session::begin(Wire::Plain(stream, Cutter::lines(LINE_BYTES_MAX)), Box::new(talk), settings.plan.gather, place)
+    Ok((talk, host, port))
 }
 
 /// Host and port of `host`, `host:port`, `[v6]:port`.
@@ -108,7 +127,8 @@ enum Batch {
     Other,
 }
 
-struct Irc {
+/// The talk.
+pub(super) struct Irc {
     plan: Arc<StreamPlan>,
     clock: Arc<dyn Clock>,
     place: String,
@@ -125,7 +145,10 @@ struct Irc {
     rooms: Vec<String>,
     /// Rooms whose JOIN has no answer yet.
     joining: BTreeSet<String>,
-    rejoin: Vec<String>,
+    /// They are waited for until then.
+    joining_until: Option<Instant>,
+    /// Rooms of ours that we are not in.
+    rejoin: BTreeSet<String>,
     again_at: Option<Instant>,
     /// Open batches: reference → what they hold.
     batches: BTreeMap<String, Batch>,
@@ -137,6 +160,8 @@ struct Irc {
     naming: bool,
     /// What is being asked for: where, lines so far, time of the last.
     asking: Option<(String, usize, String)>,
+    /// The answer to the open question must go on until then.
+    owed_until: Option<Instant>,
     silence: Silence,
 }
 
@@ -207,20 +232,29 @@ impl Irc {
         }
     }
 
-    fn welcome(&mut self, nick: &str, now: Instant, out: &mut Deeds) {
+    fn welcome(&mut self, nick: &str, now: Instant, out: &mut Deeds) -> Result<(), PullError> {
+        if self.password.is_some() && !self.has.contains("sasl") {
+            return Err(person(Code::AuthFailed, &format!("{} lets us in without SASL, so the password cannot be used", self.place)));
+        }
         nick.clone_into(&mut self.nick);
         self.registered = true;
         Self::join(&self.rooms, out);
+        self.joining_until = Some(now + JOIN_WITHIN);
         match &self.since {
             Some(since) if self.has.contains("draft/chathistory") => {
                 let rooms = self.rooms.iter().map(|room| (room.clone(), since.clone()));
                 self.history.extend(rooms);
                 // Who wrote to us alone meanwhile; the answers name them.
                 let until = self.clock.now().plus_ms(60_000);
-                self.naming = true;
+                (self.naming, self.owed_until) = (true, Some(now + HISTORY_WITHIN));
                 Self::say(out, &format!("CHATHISTORY TARGETS timestamp={since} timestamp={until} {HISTORY_LINES}"));
             }
-            Some(_) => {}
+            Some(since) => {
+                // Some play back by themselves at the join.
+                let detail =
+                    format!("{} offers no history: what was said since {since}, if it does not play it back, was not heard", self.place);
+                out.note(Code::ConnectionLost, detail);
+            }
             None => {
                 out.remember(LAST, self.clock.now().to_string(), now);
                 out.hurry();
@@ -229,20 +263,40 @@ impl Irc {
         if self.nick != self.wanted_nick {
             self.again_at = Some(now + TRY_AGAIN);
         }
+        Ok(())
     }
 
     /// Asks for the next piece of history, if none is on its way and all rooms are joined.
-    fn ask_history(&mut self, out: &mut Deeds) {
+    fn ask_history(&mut self, now: Instant, out: &mut Deeds) {
         if self.asking.is_none()
             && self.joining.is_empty()
             && let Some((target, since)) = self.history.pop_front()
         {
             Self::say(out, &format!("CHATHISTORY AFTER {target} timestamp={since} {HISTORY_LINES}"));
             self.asking = Some((target, 0, since));
+            self.owed_until = Some(now + HISTORY_WITHIN);
+        }
+        if self.naming || self.asking.is_some() {
+            self.owed_until.get_or_insert(now + HISTORY_WITHIN);
+        } else {
+            self.owed_until = None;
         }
     }
 
-    fn batch(&mut self, line: &Line<'_>, out: &mut Deeds) {
+    /// History that cannot be had is no reason to wait for it; that it is missing is told.
+    fn no_history(&mut self, why: &str, now: Instant, out: &mut Deeds) {
+        // Questions are answered in their order, and the one for names was the first.
+        let room = if std::mem::take(&mut self.naming) { None } else { self.asking.take() };
+        let (of, since) = match room {
+            Some((room, _, last)) => (room, last),
+            None => ("those who wrote to us alone".to_owned(), self.since.clone().unwrap_or_default()),
+        };
+        let why: String = why.chars().filter(|char| !char.is_control()).take(100).collect();
+        out.note(Code::ConnectionLost, format!("{}: the history of {of} since {since} was not told: {why}", self.place));
+        self.ask_history(now, out);
+    }
+
+    fn batch(&mut self, line: &Line<'_>, now: Instant, out: &mut Deeds) {
         let name = line.param(0);
         if let Some(open) = name.strip_prefix('+') {
             if self.batches.len() < 100 {
@@ -268,7 +322,7 @@ impl Irc {
         }
         // Questions are answered in their order, and the one for names was the first.
         self.naming = false;
-        self.ask_history(out);
+        self.ask_history(now, out);
     }
 
     /// History is still to come: what is said meanwhile does not stand for it.
@@ -282,6 +336,7 @@ impl Irc {
         if historic && let Some((_, lines, last)) = &mut self.asking {
             *lines += 1;
             time.clone_into(last);
+            self.owed_until = Some(now + HISTORY_WITHIN);
         }
         // What a server plays back by itself at the very first join was there before us.
         out.payload(frame.clone(), self.plan.content_type, historic && self.since.is_none(), now);
@@ -294,12 +349,31 @@ impl Irc {
     fn refused_room(&mut self, room: &str, words: &str, now: Instant, out: &mut Deeds) {
         if self.joining.remove(&folded(room)) {
             let words: String = words.chars().filter(|char| !char.is_control()).take(100).collect();
-            out.notes.push((Code::NoFolder, format!("{}: {room} cannot be joined: {words}", self.place)));
-            self.rejoin.push(room.to_owned());
-            self.again_at.get_or_insert(now + TRY_AGAIN);
-            self.history.retain(|(target, _)| target != room);
-            self.ask_history(out);
+            out.note(Code::NoFolder, format!("{}: {room} cannot be joined: {words}", self.place));
+            self.out_of(room, now);
+            self.ask_history(now, out);
         }
+    }
+
+    /// We are not in a room of ours, and it is tried again; false if it is none of ours.
+    fn out_of(&mut self, room: &str, now: Instant) -> bool {
+        let room = folded(room);
+        let Some(ours) = self.rooms.iter().find(|one| folded(one) == room) else { return false };
+        self.rejoin.insert(ours.clone());
+        self.again_at.get_or_insert(now + TRY_AGAIN);
+        true
+    }
+
+    /// Rooms that have not answered in time are waited for no longer.
+    fn late_rooms(&mut self, now: Instant, out: &mut Deeds) {
+        if self.joining_until.take_if(|until| now >= *until).is_none() {
+            return;
+        }
+        for room in std::mem::take(&mut self.joining) {
+            out.note(Code::NoFolder, format!("{}: {room} does not answer", self.place));
+            self.out_of(&room, now);
+        }
+        self.ask_history(now, out);
     }
 
     fn nick_in_use(&mut self, out: &mut Deeds) -> Result<(), PullError> {
@@ -341,37 +415,39 @@ impl Talk for Irc {
             "432" => return Err(person(Code::ChannelConfig, &format!("{} does not allow our nick", self.place))),
             "433" | "436" | "437" => self.nick_in_use(out)?,
             "465" => return Err(person(Code::AuthFailed, &format!("{} has banned us", self.place))),
-            "001" => self.welcome(line.param(0), now, out),
+            "001" => self.welcome(line.param(0), now, out)?,
             "366" => {
-                self.joining.remove(&folded(line.param(1)));
-                self.ask_history(out);
+                let room = folded(line.param(1));
+                self.joining.remove(&room);
+                self.rejoin.retain(|one| folded(one) != room);
+                self.ask_history(now, out);
             }
             "403" | "405" | "471" | "473" | "474" | "475" | "476" | "477" => {
                 self.refused_room(line.param(1), line.params.last().copied().unwrap_or_default(), now, out);
             }
             "KICK" if folded(line.param(1)) == folded(&self.nick) => {
-                out.notes.push((Code::NoFolder, format!("{}: kicked out of {}", self.place, line.param(0))));
-                self.rejoin.push(line.param(0).to_owned());
-                self.again_at.get_or_insert(now + TRY_AGAIN);
+                let room: String = line.param(0).chars().filter(|char| !char.is_control()).take(100).collect();
+                if self.out_of(&room, now) {
+                    out.note(Code::NoFolder, format!("{}: kicked out of {room}", self.place));
+                }
             }
             "NICK" if ours => line.param(0).clone_into(&mut self.nick),
-            "BATCH" => self.batch(&line, out),
+            "BATCH" => self.batch(&line, now, out),
             "CHATHISTORY" if line.param(0) == "TARGETS" && !line.param(1).starts_with(['#', '&']) && is_word(line.param(1)) => {
                 if let Some(since) = self.since.clone().filter(|_| self.history.len() < HISTORY_LINES) {
                     self.history.push_back((line.param(1).to_owned(), since));
                 }
             }
-            // History that cannot be had is no reason to wait for it.
-            "FAIL" if line.param(0) == "CHATHISTORY" => {
-                if !std::mem::take(&mut self.naming) {
-                    self.asking = None;
-                }
-                self.ask_history(out);
+            "FAIL" if line.param(0) == "CHATHISTORY" && (self.naming || self.asking.is_some()) => {
+                self.no_history(line.params.last().copied().unwrap_or_default(), now, out);
             }
             "PRIVMSG" => self.message(&line, &frame, now, out),
             "ERROR" => {
                 let words: String = line.param(0).chars().filter(|char| !char.is_control()).take(120).collect();
-                return Err(PullError::Lost { code: Code::ConnectionLost, detail: format!("{}: {words}", self.place), after: None });
+                let lower = words.to_ascii_lowercase();
+                let throttled = ["throttl", "too fast", "too many"].iter().any(|word| lower.contains(word));
+                let (code, after) = if throttled { (Code::Throttled, Some(THROTTLED)) } else { (Code::ConnectionLost, None) };
+                return Err(PullError::Lost { code, detail: format!("{}: {words}", self.place), after });
             }
             _ => {}
         }
@@ -383,19 +459,26 @@ impl Talk for Irc {
     }
 
     fn wake(&self) -> Option<Instant> {
-        self.silence.wake().into_iter().chain(self.again_at).min()
+        self.silence.wake().into_iter().chain(self.again_at).chain(self.joining_until).chain(self.owed_until).min()
     }
 
     fn tick(&mut self, now: Instant, out: &mut Deeds) -> Result<(), PullError> {
         if self.again_at.is_some_and(|again| now >= again) {
             self.again_at = None;
-            let rooms = std::mem::take(&mut self.rejoin);
-            self.joining.extend(rooms.iter().map(|room| folded(room)));
-            Self::join(&rooms, out);
+            let rooms: Vec<String> = std::mem::take(&mut self.rejoin).into_iter().collect();
+            if !rooms.is_empty() {
+                self.joining.extend(rooms.iter().map(|room| folded(room)));
+                self.joining_until = Some(now + JOIN_WITHIN);
+                Self::join(&rooms, out);
+            }
             if self.nick != self.wanted_nick {
                 Self::say(out, &format!("NICK {}", self.wanted_nick));
                 self.again_at = Some(now + TRY_AGAIN);
             }
+        }
+        self.late_rooms(now, out);
+        if self.owed_until.take_if(|until| now >= *until).is_some() {
+            self.no_history("no answer", now, out);
         }
         if self.silence.due(now, &self.place)? {
             Self::say(out, "PING :omnigate");

@@ -261,6 +261,22 @@ async fn server_sent_events_and_lines_are_frames_and_silence_ends_them() {
     }
 }
 
+#[tokio::test]
+async fn events_may_say_how_long_nobody_is_to_come_back() {
+    let peer = Peer::new().await;
+    let source = source("kind = \"sse\"\nconnect = { get = \"{settings.api}/s\" }\n", &peer.url, None);
+    let script = async {
+        let (mut stream, _) = peer.request().await;
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+        stream.write_all(format!("{head}retry: 7000\n\nretry: soon\ndata: {{\"id\":1}}\n\n").as_bytes()).await.unwrap();
+    };
+    let (feed, ()) = tokio::join!(source.open(Cursors::new()), script);
+    let mut feed = feed.unwrap();
+    assert_eq!(drain(&mut *feed, &mut Cursors::new(), 1).await.len(), 1);
+    let error = lost(&mut *feed).await;
+    assert!(matches!(&error, PullError::Lost { after: Some(after), .. } if after.as_secs() == 7), "{error:?}");
+}
+
 /// A poll that brings one page.
 struct Page;
 

@@ -4,6 +4,8 @@
 
 mod described;
 mod discord;
+mod irc;
+mod xmpp;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use crate::connector::call::compile::Scope;
 use crate::connector::jq::Limits;
 use crate::connector::manifest::Manifest;
 use crate::connector::problem;
-use crate::connector::stream::{StreamPlan, StreamSpec};
+use crate::connector::stream::{StreamKind, StreamPlan, StreamSpec};
 use crate::engines::stream::talk::apply;
 use crate::engines::stream::{StreamSettings, StreamSource};
 use crate::http::client::HttpClient;
@@ -87,6 +89,16 @@ impl Peer {
         );
         stream.write_all(answer.as_bytes()).await.unwrap();
         head
+    }
+
+    /// Host and port.
+    pub(super) fn host(&self) -> String {
+        self.listener.local_addr().unwrap().to_string()
+    }
+
+    /// A connection of whatever protocol.
+    pub(super) async fn plain(&self) -> TcpStream {
+        tokio::time::timeout(PATIENCE, self.listener.accept()).await.expect("nobody came").unwrap().0
     }
 
     /// A request and its connection.
@@ -172,18 +184,30 @@ pub(super) fn plan(stream: &str) -> Result<StreamPlan, String> {
 }
 
 pub(super) fn source(stream: &str, api: &str, gap: Option<Arc<dyn FeedSource>>) -> StreamSource {
+    let plan = plan(stream).unwrap_or_else(|problems| panic!("{problems}"));
+    StreamSource::new(settings(plan, json!({"api": api, "intents": 37_377}), gap))
+}
+
+/// Settings of a kind that knows its protocol.
+pub(super) fn of_kind(kind: StreamKind, values: Value) -> StreamSettings {
+    let plan = plan("connect = { get = \"{settings.api}/x\" }\n").unwrap_or_else(|problems| panic!("{problems}"));
+    settings(StreamPlan { kind, ping: None, ..plan }, values, None)
+}
+
+fn settings(plan: StreamPlan, values: Value, gap: Option<Arc<dyn FeedSource>>) -> StreamSettings {
     let secret = |text: &str| vec![SecretString::from(text.to_owned())];
-    StreamSource::new(StreamSettings {
+    StreamSettings {
         account: "x:1".to_owned(),
-        plan: Arc::new(plan(stream).unwrap_or_else(|problems| panic!("{problems}"))),
-        settings: json!({"api": api, "intents": 37_377}),
+        plan: Arc::new(plan),
+        settings: values,
         secrets: BTreeMap::from([("token".to_owned(), secret("s3cret")), ("bot_token".to_owned(), secret("b0t"))]),
         wallet: crate::ports::token::Wallet::default(),
         http: HttpClient::new(false).unwrap(),
+        quota: Arc::default(),
         clock: Arc::new(Frozen),
         random: Arc::new(Zero),
         gap,
-    })
+    }
 }
 
 /// The next batch; the one before is durable now.

@@ -1,7 +1,8 @@
 //! XMPP: rooms (XEP-0045) and chats, and what was said meanwhile by the archives (XEP-0313) of the account and of the rooms.
 //!
 //! What must stay true: what comes again from an archive or a room's history is handed over again, and the ids of its stanzas
-//! decide. Only messages with something to say are payloads; typing, receipts and presence are not.
+//! decide. Where we go on from moves only when no archive owes anything. Only messages with something to say are payloads; typing,
+//! receipts and presence are not. A room that does not answer keeps no other waiting (I8).
 
 mod login;
 mod sasl;
@@ -31,8 +32,29 @@ use crate::ports::pull::PullError;
 const ASK_AFTER: Duration = Duration::from_secs(60);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const TRY_AGAIN: Duration = Duration::from_secs(60);
+/// Rooms are waited for so long; who answers later is heard from then on.
+const ENTER_WITHIN: Duration = Duration::from_secs(15);
+/// An archive's answer must go on within.
+const ARCHIVE_WITHIN: Duration = Duration::from_secs(60);
 /// Messages of an archive that are asked for at once.
 const PAGE: usize = 100;
+/// An archive is asked so often, a minute apart, before what it owes is given up: meanwhile the others' is asked for again and again.
+const ARCHIVE_TRIES: u32 = 60;
+/// Pages of a session. Beyond it the rest is missed, and the channel says so.
+const PAGES_MAX: usize = 2000;
+/// Conditions of an error by which an archive says that it has nothing for us; any other is trouble of the moment.
+const NO_ARCHIVE: &[&str] = &[
+    "feature-not-implemented",
+    "service-unavailable",
+    "item-not-found",
+    "not-allowed",
+    "forbidden",
+    "not-authorized",
+    "not-acceptable",
+    "bad-request",
+    "registration-required",
+    "subscription-required",
+];
 /// The archive is asked for what is older than the last message by so much: clocks differ, and what is known is told apart by ids.
 const OVERLAP_MS: i64 = 60_000;
 /// When something last came.
@@ -42,6 +64,14 @@ const WORTH: &[&[u8]] = &[b"<body", b"<retract", b"<reactions"];
 
 /// Logs in and enters the rooms.
 pub async fn connect(settings: &StreamSettings, cursors: &Cursors) -> Result<Session, PullError> {
+    let mut talk = talk_of(settings, cursors)?;
+    let Bound { wire, jid, place } = login(settings).await?;
+    (talk.jid, talk.place) = (jid, place.clone());
+    Session::begin(wire, Box::new(talk), settings.plan.gather, place)
+}
+
+/// The talk of one who is not logged in yet.
+pub(super) fn talk_of(settings: &StreamSettings, cursors: &Cursors) -> Result<Xmpp, PullError> {
     let text = |name: &str| settings.settings.get(name).and_then(Value::as_str).unwrap_or_default();
     let bare = text("jid").split('/').next().unwrap_or_default().to_owned();
     let nick = Some(text("nick")).filter(|nick| !nick.is_empty()).unwrap_or_else(|| bare.split('@').next().unwrap_or_default()).to_owned();
@@ -50,27 +80,32 @@ pub async fn connect(settings: &StreamSettings, cursors: &Cursors) -> Result<Ses
     if let Some(wrong) = rooms.iter().find(|room| !room.contains('@') || room.contains(char::is_whitespace)) {
         return Err(person(Code::ChannelConfig, &format!("`{}` is no room such as help@conference.example.org", wrong.escape_default())));
     }
-    let Bound { wire, jid, place } = login(settings).await?;
-    let talk = Xmpp {
+    Ok(Xmpp {
         plan: settings.plan.clone(),
         clock: settings.clock.clone(),
-        place: place.clone(),
+        place: String::new(),
         domain: bare.split('@').nth(1).unwrap_or_default().to_owned(),
-        jid,
+        jid: bare,
         nick,
         entering: rooms.iter().map(|room| room.to_lowercase()).collect(),
+        entering_until: Instant::now() + ENTER_WITHIN,
+        outside: BTreeSet::new(),
         rooms,
         again_at: None,
         since: cursors.get(LAST).and_then(|text| Time::parse(text)),
         archives: VecDeque::new(),
         asking: None,
+        archive_again_at: None,
+        archive_failures: 0,
+        pages: 0,
         number: 0,
-        silence: Silence::new(Some((ASK_AFTER, ANSWER_WITHIN)), None, Instant::now()),
-    };
-    Session::begin(wire, Box::new(talk), settings.plan.gather, place)
+        told_time: None,
+        silence: Silence::new(settings.plan.ping.or(Some((ASK_AFTER, ANSWER_WITHIN))), None, Instant::now()),
+    })
 }
 
-struct Xmpp {
+/// The talk.
+pub(super) struct Xmpp {
     plan: Arc<StreamPlan>,
     clock: Arc<dyn Clock>,
     place: String,
@@ -78,16 +113,37 @@ struct Xmpp {
     jid: String,
     nick: String,
     rooms: Vec<String>,
-    /// Rooms that have not let us in yet.
+    /// Rooms that are waited for.
     entering: BTreeSet<String>,
+    entering_until: Instant,
+    /// Rooms that we are not in, and are not waited for.
+    outside: BTreeSet<String>,
     again_at: Option<Instant>,
     since: Option<Time>,
     /// Archives to ask: `None` is the account's own; from which message on.
     archives: VecDeque<(Option<String>, Option<String>)>,
-    /// The id of the question that is open, and which archive it is about.
-    asking: Option<(String, Option<String>)>,
+    /// The question that is open.
+    asking: Option<Asking>,
+    /// No archive is asked before.
+    archive_again_at: Option<Instant>,
+    /// Questions in a row that went wrong; the first is told.
+    archive_failures: u32,
+    pages: usize,
     number: u64,
+    /// The server's time of day, and when it was told: archives count by their own.
+    told_time: Option<(Time, Instant)>,
     silence: Silence,
+}
+
+/// A question to an archive.
+struct Asking {
+    id: String,
+    /// A room; `None` is the account's own.
+    room: Option<String>,
+    /// From which message on.
+    after: Option<String>,
+    /// Its answer must go on until then.
+    until: Instant,
 }
 
 impl Xmpp {
@@ -100,24 +156,98 @@ impl Xmpp {
         out.text(format!("<presence to='{to}'><x xmlns='http://jabber.org/protocol/muc'>{history}</x></presence>"));
     }
 
+    /// The time as the server has it, however wrong our clock is or becomes; ours where it does not say.
+    fn time(&self, now: Instant) -> Time {
+        let of_server = self.told_time.map(|(time, at)| {
+            let since = now.saturating_duration_since(at).as_millis();
+            time.plus_ms(i64::try_from(since).unwrap_or(i64::MAX))
+        });
+        of_server.unwrap_or_else(|| self.clock.now())
+    }
+
+    /// The server has told its time (XEP-0202).
+    fn tells_time(&mut self, text: &str, head: &BTreeMap<String, String>, now: Instant, out: &mut Deeds) {
+        let of_server = head.get("from").is_some_and(|from| from.eq_ignore_ascii_case(&self.domain));
+        if let Some(time) = login::inner(text, "utc").and_then(Time::parse).filter(|_| of_server) {
+            self.told_time = Some((time, now));
+            if self.since.is_none() {
+                out.remember(LAST, time.to_string(), now);
+                out.hurry();
+            }
+        }
+    }
+
     /// Asks the next archive, if no question is open.
-    fn ask_archive(&mut self, out: &mut Deeds) {
-        let Some(since) = self.since.filter(|_| self.asking.is_none()) else { return };
+    fn ask_archive(&mut self, now: Instant, out: &mut Deeds) {
+        let Some(since) = self.since.filter(|_| self.asking.is_none() && self.archive_again_at.is_none()) else { return };
         let Some((room, after)) = self.archives.pop_front() else { return };
-        self.number += 1;
+        if self.pages >= PAGES_MAX {
+            self.archives.clear();
+            return out.note(Code::Flood, format!("{}: so much was said meanwhile that the last of it is left out", self.place));
+        }
+        (self.number, self.pages) = (self.number + 1, self.pages + 1);
         let id = format!("mam{}", self.number);
         let to = room.as_ref().map(|room| format!(" to='{}'", escaped(room))).unwrap_or_default();
-        let after = after.map(|after| format!("<after>{}</after>", escaped(&after))).unwrap_or_default();
+        let from_there = after.as_ref().map(|after| format!("<after>{}</after>", escaped(after))).unwrap_or_default();
         let start = since.plus_ms(-OVERLAP_MS);
         out.text(format!(
             "<iq type='set' id='{id}'{to}><query xmlns='urn:xmpp:mam:2' queryid='{id}'><x xmlns='jabber:x:data' type='submit'>\
              <field var='FORM_TYPE' type='hidden'><value>urn:xmpp:mam:2</value></field><field var='start'><value>{start}</value></field></x>\
-             <set xmlns='http://jabber.org/protocol/rsm'><max>{PAGE}</max>{after}</set></query></iq>"
+             <set xmlns='http://jabber.org/protocol/rsm'><max>{PAGE}</max>{from_there}</set></query></iq>"
         ));
-        self.asking = Some((id, room));
+        self.asking = Some(Asking { id, room, after, until: now + ARCHIVE_WITHIN });
     }
 
-    fn query(&mut self, text: &str, head: &BTreeMap<String, String>, out: &mut Deeds) {
+    /// The open question is answered.
+    fn archived(&mut self, asked: Asking, kind: &str, text: &str, now: Instant, out: &mut Deeds) {
+        let Asking { room, after, .. } = asked;
+        if kind == "error" {
+            let why = condition(text);
+            if !NO_ARCHIVE.contains(&why.as_str()) {
+                return self.archive_fails(room, after, &why, now, out);
+            }
+            // The message to go on from is no longer there: the start is.
+            if why == "item-not-found" && after.is_some() {
+                self.archives.push_front((room, None));
+            }
+        } else {
+            self.archive_failures = 0;
+            let last = login::inner(text, "last").map(str::to_owned);
+            let complete = text.contains("complete='true'") || text.contains("complete=\"true\"");
+            // A page that ends where it began would come for ever.
+            if !complete && last.is_some() && last != after {
+                self.archives.push_front((room, last));
+            }
+        }
+        self.ask_archive(now, out);
+    }
+
+    /// Trouble of the moment: what is owed stays owed, for long.
+    fn archive_fails(&mut self, room: Option<String>, after: Option<String>, why: &str, now: Instant, out: &mut Deeds) {
+        self.archive_failures += 1;
+        let whose = room.as_deref().unwrap_or("the account");
+        let detail = format!("{}: what was missed is not told by the archive of {whose}: {why}", self.place);
+        if self.archive_failures >= ARCHIVE_TRIES {
+            out.note(Code::ConnectionLost, format!("{detail}; it is given up"));
+            return self.ask_archive(now, out);
+        }
+        if self.archive_failures == 1 {
+            out.note(Code::Unreachable, detail);
+        }
+        self.archives.push_back((room, after));
+        self.archive_again_at = Some(now + TRY_AGAIN);
+    }
+
+    /// Whether an answer is of whom the open question went to: ids can be guessed.
+    fn is_answer(&self, head: &BTreeMap<String, String>) -> bool {
+        let Some(asking) = &self.asking else { return false };
+        let from = head.get("from").map(|from| from.to_lowercase());
+        let asked = asking.room.as_deref().or(self.jid.split('/').next()).unwrap_or_default().to_lowercase();
+        let is_it = from.map_or(asking.room.is_none(), |from| from == asked);
+        is_it && head.get("id").is_some_and(|id| *id == asking.id)
+    }
+
+    fn query(&mut self, text: &str, head: &BTreeMap<String, String>, now: Instant, out: &mut Deeds) {
         let of = |name: &str| head.get(name).map(String::as_str).unwrap_or_default();
         match of("type") {
             "get" | "set" => {
@@ -130,15 +260,11 @@ impl Xmpp {
                     format!("<iq type='error' id='{id}'{to}><error type='cancel'>{condition}</error></iq>")
                 });
             }
-            kind if self.asking.as_ref().is_some_and(|(id, _)| id == of("id")) => {
-                let room = self.asking.take().and_then(|(_, room)| room);
-                let last = login::inner(text, "last").map(str::to_owned);
-                // A server without an archive says so; then there is nothing to ask for.
-                let complete = text.contains("complete='true'") || text.contains("complete=\"true\"");
-                if kind == "result" && !complete && last.is_some() {
-                    self.archives.push_front((room, last));
+            "result" if of("id") == "time" => self.tells_time(text, head, now, out),
+            kind if self.is_answer(head) => {
+                if let Some(asked) = self.asking.take() {
+                    self.archived(asked, kind, text, now, out);
                 }
-                self.ask_archive(out);
             }
             _ => {}
         }
@@ -158,15 +284,22 @@ impl Xmpp {
             self.enter(room, out);
         } else if kind == "error" || (kind == "unavailable" && us) {
             self.entering.remove(&key);
-            let why = if kind == "error" { error_name(&text.replacen("<x", "<error", 1)) } else { "left".to_owned() };
-            out.notes.push((Code::NoFolder, format!("{}: not in the room {room}: {why}", self.place)));
-            self.again_at.get_or_insert(now + TRY_AGAIN);
-        } else if kind.is_empty() && us && self.entering.remove(&key) {
+            let why = if kind == "error" { condition(text) } else { "left".to_owned() };
+            self.is_outside(&key, &why, now, out);
+        } else if kind.is_empty() && us && (self.entering.remove(&key) || self.outside.remove(&key)) {
             if self.since.is_some() {
                 self.archives.push_back((Some(room.to_owned()), None));
             }
-            self.ask_archive(out);
+            self.ask_archive(now, out);
         }
+    }
+
+    /// We are not in a room: tried again.
+    fn is_outside(&mut self, room: &str, why: &str, now: Instant, out: &mut Deeds) {
+        if self.outside.insert(room.to_owned()) {
+            out.note(Code::NoFolder, format!("{}: not in the room {room}: {why}", self.place));
+        }
+        self.again_at.get_or_insert(now + TRY_AGAIN);
     }
 }
 
@@ -175,17 +308,19 @@ impl Talk for Xmpp {
         self.silence.broken(now);
         // Messages of our own other clients are none for us; carbons stay off.
         out.text("<presence/>");
+        out.text(format!("<iq type='get' id='time' to='{}'><time xmlns='urn:xmpp:time'/></iq>", escaped(&self.domain)));
         for room in self.rooms.clone() {
             self.enter(&room, out);
         }
         match self.since {
             Some(_) => self.archives.push_back((None, None)),
             None => {
-                out.remember(LAST, self.clock.now().to_string(), now);
+                out.remember(LAST, self.time(now).to_string(), now);
                 out.hurry();
             }
         }
-        self.ask_archive(out);
+        self.ask_archive(now, out);
+        self.entering_until = now + ENTER_WITHIN;
         Ok(())
     }
 
@@ -200,7 +335,7 @@ impl Talk for Xmpp {
         }
         let head = attributes(&text);
         if text.starts_with("<iq") {
-            self.query(&text, &head, out);
+            self.query(&text, &head, now, out);
         } else if text.starts_with("<presence") {
             self.presence(&text, &head, now, out);
         } else if text.starts_with("<message")
@@ -208,9 +343,12 @@ impl Talk for Xmpp {
             && WORTH.iter().any(|worth| memmem::find(&frame, worth).is_some())
         {
             out.payload(frame, self.plan.content_type, false, now);
+            if let Some(asked) = self.asking.as_mut().filter(|_| text.contains("<result")) {
+                asked.until = now + ARCHIVE_WITHIN;
+            }
             // While archives are read, what came last is not what was missed last.
             if self.asking.is_none() && self.archives.is_empty() {
-                out.remember(LAST, self.clock.now().to_string(), now);
+                out.remember(LAST, self.time(now).to_string(), now);
             }
         }
         Ok(())
@@ -221,16 +359,31 @@ impl Talk for Xmpp {
     }
 
     fn wake(&self) -> Option<Instant> {
-        self.silence.wake().into_iter().chain(self.again_at).min()
+        let entering = (!self.entering.is_empty()).then_some(self.entering_until);
+        let asked = self.asking.as_ref().map(|asked| asked.until);
+        self.silence.wake().into_iter().chain(self.again_at).chain(entering).chain(asked).chain(self.archive_again_at).min()
     }
 
     fn tick(&mut self, now: Instant, out: &mut Deeds) -> Result<(), PullError> {
         if self.again_at.is_some_and(|again| now >= again) {
             self.again_at = None;
-            // Whoever is in already only says so once more.
-            for room in self.rooms.clone() {
-                self.enter(&room, out);
+            let outside: Vec<String> = self.rooms.iter().filter(|room| self.outside.contains(&room.to_lowercase())).cloned().collect();
+            for room in &outside {
+                self.enter(room, out);
             }
+            // An answer may be lost, too.
+            self.again_at = (!outside.is_empty()).then_some(now + TRY_AGAIN);
+        }
+        if now >= self.entering_until {
+            for room in std::mem::take(&mut self.entering) {
+                self.is_outside(&room, "no answer", now, out);
+            }
+        }
+        if let Some(asked) = self.asking.take_if(|asked| now >= asked.until) {
+            self.archive_fails(asked.room, asked.after, "no answer", now, out);
+        }
+        if self.archive_again_at.take_if(|again| now >= *again).is_some() {
+            self.ask_archive(now, out);
         }
         if self.silence.due(now, &self.place)? {
             self.number += 1;
@@ -251,6 +404,11 @@ impl Talk for Xmpp {
     fn goodbye(&self) -> Vec<Say> {
         vec![Say::Text("<presence type='unavailable'/></stream:stream>".to_owned())]
     }
+}
+
+/// The condition of an error stanza: the first child of its `<error>`.
+fn condition(text: &str) -> String {
+    text.split_once("<error").map_or_else(|| "error".to_owned(), |(_, rest)| error_name(&format!("<error{rest}")))
 }
 
 /// The attributes of the outermost element, its entities as they are.
