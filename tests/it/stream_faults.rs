@@ -109,14 +109,14 @@ async fn a_homeserver_that_throttles_cuts_repeats_and_goes_back_loses_nothing() 
 }
 
 /// A server of IRC with history, as one connection sees it.
-struct IrcLine(BufReader<TcpStream>);
+pub struct IrcLine(pub BufReader<TcpStream>);
 
 impl IrcLine {
-    async fn say(&mut self, line: &str) {
+    pub async fn say(&mut self, line: &str) {
         self.0.get_mut().write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
     }
 
-    async fn until(&mut self, what: &str) -> String {
+    pub async fn until(&mut self, what: &str) -> String {
         let read = async {
             loop {
                 let mut line = String::new();
@@ -130,7 +130,7 @@ impl IrcLine {
     }
 
     /// Registers the client and lets it into the room; where it asks for history from, if it does.
-    async fn register(listener: &TcpListener, asks: bool) -> (Self, Option<String>) {
+    pub async fn register(listener: &TcpListener, asks: bool) -> (Self, Option<String>) {
         let (stream, _) = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("a connection").unwrap();
         let mut line = Self(BufReader::new(stream));
         line.until("USER ").await;
@@ -155,7 +155,7 @@ impl IrcLine {
     }
 }
 
-fn said_at(second: u32) -> String {
+pub fn said_at(second: u32) -> String {
     format!("@time=2026-11-23T10:00:{second:02}.000Z;msgid=m{second} :zoe!z@h PRIVMSG #help :message {second}")
 }
 

@@ -120,6 +120,8 @@ async fn discords_history_fills_what_an_invalid_session_does_not_repeat_and_old_
     came(&receiver, &daemon, 10).await;
     // The history is asked for as soon as there is a connection.
     until("a new session", &daemon, || pusher.book().identified >= 2).await;
+    // Where it can be resumed is written down a moment later.
+    tokio::time::sleep(Duration::from_secs(1)).await;
 
     // A session that goes on repeats by itself; the history tells the same.
     daemon.kill();

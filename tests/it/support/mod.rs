@@ -19,6 +19,8 @@ pub mod identity;
 pub mod imap_client;
 pub mod imap_script;
 pub mod items;
+pub mod jabber;
+pub mod live;
 #[allow(dead_code)] // each module of the binary uses its part
 pub mod mailgen;
 pub mod mails;

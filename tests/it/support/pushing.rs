@@ -3,10 +3,10 @@
 
 mod history;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -47,6 +47,12 @@ pub struct Book {
     hushed: bool,
     /// What was asked for over HTTP.
     pub asked: Vec<String>,
+    /// When.
+    pub asked_at: Vec<Instant>,
+    /// What is answered to the next requests below these paths, whole.
+    pub refusals: VecDeque<(&'static str, String)>,
+    /// Where sessions go on (Discord), if not here.
+    pub resume_at: Option<String>,
 }
 
 struct Shared {
@@ -190,7 +196,17 @@ async fn serve(mut stream: TcpStream, shared: &Shared, mood: u64) -> Done {
     let read = stream.peek(&mut head).await?;
     let line = String::from_utf8_lossy(&head[..read]).into_owned();
     let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    shared.book.lock().unwrap().asked.push(target.clone());
+    let refusal = {
+        let mut book = shared.book.lock().unwrap();
+        book.asked.push(target.clone());
+        book.asked_at.push(Instant::now());
+        let fits = book.refusals.front().is_some_and(|(path, _)| target.starts_with(path));
+        fits.then(|| book.refusals.pop_front()).flatten()
+    };
+    if let Some((_, answer)) = refusal {
+        let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut head).await?;
+        return Ok(stream.write_all(answer.as_bytes()).await?);
+    }
     let mut away = shared.away.subscribe();
     let began = *away.borrow();
     if began % 2 == 1 {
@@ -283,7 +299,9 @@ async fn discord(mut socket: Socket, shared: &Shared, mut dice: Dice) -> Done {
                 assert_eq!((&frame["d"]["token"], &frame["d"]["intents"]), (&json!("b0t"), &json!(38_401)));
                 // A new session sees what is said from now on.
                 shared.book.lock().unwrap().identified += 1;
-                let ready = json!({"session_id": "s1", "resume_gateway_url": format!("ws://{}/link", shared.address)});
+                let resume_at = shared.book.lock().unwrap().resume_at.clone();
+                let resume_at = resume_at.unwrap_or_else(|| format!("ws://{}/link", shared.address));
+                let ready = json!({"session_id": "s1", "resume_gateway_url": resume_at});
                 put(&mut socket, &json!({"op": 0, "t": "READY", "s": 1, "d": ready})).await?;
                 let mut book = shared.book.lock().unwrap();
                 book.before = book.said.len();
