@@ -15,8 +15,8 @@ With `back = [\"poll\"]` or `back = [\"webhook\"]` (`/hooks/<destination>`) in `
 the tickets that it made; all others are ignored and counted (`ticket_unknown`). With both roads a thing that comes by each is one.\n\n\
 - **Agents' entries** that the customer may see become `message.created` with `direction = \"outbound\"`, `author = \"agent\"` and `ticket`. Routes with\n  \
 `direction = \"any\"` or `\"outbound\"` get them, but never the destination they came from. Entries that the gateway wrote itself are recognised by their id or ours\n  \
-(`ticket_echo`). Notes between agents are ignored. Files of Request Tracker and Redmine are fetched with the destination's own credential and come by `message.updated`;\n  \
-those of the other systems are named.\n\
+(`ticket_echo`). Notes between agents are ignored. Files of Request Tracker, Redmine, Roundup and django-helpdesk are fetched with the destination's own\n  \
+credential and come by `message.updated`; those of Zammad, Freshdesk, Chatwoot and Help Scout are named, those of the others not told.\n\
 - **States** become `ticket.updated`: `open`, `pending`, `resolved` or `closed`, as the settings of the system say.\n\
 - **A ticket that is resolved or closed ends its conversation** (`on_closed = \"follow_up\"`): the customer's next message opens another one that `continues` it, with a\n  \
 ticket that names the old one. With `on_closed = \"reopen\"` the conversation and the ticket go on, for `reopen_within` if that is set. With `\"append\"` nothing ends. A message that was\n  \

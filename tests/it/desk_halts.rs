@@ -56,7 +56,7 @@ async fn a_refused_credential_pauses_the_destination_and_a_person_resumes_it() {
 }
 
 /// `strict_egress` holds for all that a destination asks for: its calls, what gives its tokens, and what comes back.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_strict_destination_asks_nobody_in_here_for_anything() {
     let fake = Fake::start(&HelpScout).await;
     let setup = |more: &str| {

@@ -8,13 +8,16 @@ def moment: if type == "number" then . * 1000 | floor else . end;
 
 def mark: .source_id | strings | select(test("^(msg|evt)_"));
 
+# Files are named, by the end of where they lie.
+def files: [.attachments[]? | objects | {name: (.data_url | if type == "string" then split("?")[0] | split("/") | last else null end)}];
+
 def entry($ticket):
   (.message_type | kind) as $kind
   | if .private == true then ignored("internal_note")
     elif $kind == "incoming" then ignored("customer_entry")
     elif $kind != "outgoing" and $kind != "template" then ignored("not_told")
     else {
-      kind: "entry", ticket: $ticket, key: .id, mark: ([mark] | first), sent_at: (.created_at | moment), text: .content,
+      kind: "entry", ticket: $ticket, key: .id, mark: ([mark] | first), sent_at: (.created_at | moment), text: .content, attachments: files,
       from: {address: "chatwoot:\(.sender.id // "system")", name: .sender.name},
       author: (if $kind == "template" or ((.sender.type // "user") | test("bot")) then "bot" else "agent" end)
     } end;

@@ -4,11 +4,14 @@
 # Our id of an entry is the end of what the gateway writes.
 def mark: (.body // "") | [scan("\\[((?:msg|evt)_[0-9A-Za-z]+)\\]\\s*(?:<[^>]*>\\s*)*$")] | first | first;
 
+# Files are named.
+def files: [._embedded.attachments[]? | objects | {name: (.filename | if type == "string" then . else null end), type: (.mimeType | if type == "string" then . else null end)}];
+
 def thread($conversation):
   if .type == "note" then ignored("internal_note")
   elif .type == "customer" or .createdBy.type == "customer" then ignored("customer_entry")
   elif (.type == "message" or .type == "chat") and (.state // "published") == "published" then {
-    kind: "entry", ticket: $conversation, key: .id, mark: mark, sent_at: .createdAt, html: .body,
+    kind: "entry", ticket: $conversation, key: .id, mark: mark, sent_at: .createdAt, html: .body, attachments: files,
     author: (if .createdBy.type == "user" then "agent" else "system" end),
     from: {address: "helpscout:\(.createdBy.id // 0)", name: "\(.createdBy.first // "") \(.createdBy.last // "")"}
   }

@@ -16,6 +16,7 @@ def message:
     elif (.author.username // "") | contains("@") then ignored("customer_entry")
     else {
       kind: "entry", ticket: $issue, key: .id, sent_at: ((.date // .creation) | moment), text: .content, author: "agent",
+      attachments: [.files[]? | objects | {id, name}],
       from: {address: "roundup:\(.author.id // "0")", name: .author.username}
     } end;
 

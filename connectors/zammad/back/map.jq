@@ -10,12 +10,15 @@ def who: .created_by | if type == "object" then [.firstname, .lastname] | map(st
 
 def by: {address: "zammad:\(.created_by_id)", name: ((who | select(. != "")) // ((.from // "") | sub(" (via|<).*$"; "") | select(. != "")))};
 
+# Files are named.
+def files: [.attachments[]? | objects | {name: (.filename | if type == "string" then . else null end), type: (.preferences["Content-Type"]? | if type == "string" then . else null end)}];
+
 def entry:
   if .internal == true then ignored("internal_note")
   elif (.sender | name) == "Customer" then ignored("customer_entry")
   else
     {
-      kind: "entry", ticket: .ticket_id, key: .id, mark: mark, sent_at: .created_at, from: by,
+      kind: "entry", ticket: .ticket_id, key: .id, mark: mark, sent_at: .created_at, from: by, attachments: files,
       author: (if (.sender | name) == "System" then "system" else "agent" end)
     } + (if .content_type == "text/html" then {html: .body} else {text: .body} end)
   end;

@@ -23,7 +23,7 @@ pub struct Desk {
     /// Header by which the gateway's user proves itself.
     pub proof: (String, String),
     /// Headers it wants beside a change.
-    beside: Vec<(String, String)>,
+    pub beside: Vec<(String, String)>,
     folder: tempfile::TempDir,
     child: Child,
 }
