@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::live::{Live, Refusal, Reply, archived, refuse, texts, told};
@@ -434,4 +435,41 @@ async fn a_session_of_discord_goes_on_at_another_host_where_its_own_is_gone() {
         let book = pusher.book();
         assert_eq!((book.identified, book.resumed), (1, 1), "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_of_other_protocols_that_stall_while_they_are_connected_are_given_up_and_tried_again() {
+    let (live, pusher) = (Live::start().await, Pusher::start(Manner::Discord, false, 1).await);
+    let (irc, xmpp) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let mut setup = archived();
+    calm(&mut setup, &live);
+    setup.env.insert("BOT_TOKEN".to_owned(), "b0t".to_owned());
+    setup.env.insert("CHAT_SECRET".to_owned(), "a-secret-only-for-tests".to_owned());
+    // Where its gateway is asked for, nothing is answered; at the other's the websocket is opened and says no hello.
+    setup.channels.insert("gateway".to_owned(), discord(&pusher, 1).replace(&pusher.url(), &live.url("gateway")));
+    setup.channels.insert("hello".to_owned(), discord(&pusher, 2).replace(&pusher.url(), &live.url("hello")));
+    live.script("gateway", "gateway/bot", [Reply::Stall]);
+    live.script(
+        "hello",
+        "gateway/bot",
+        [refuse(Refusal::new(200, "application/json", &json!({"url": format!("ws://{}/hello/link", live.address)}).to_string()))],
+    );
+    let irc_channel = format!(
+        "connector = \"irc\"\nmode = \"stream\"\naccount = \"irc.example.org\"\n[settings]\nserver = \"{}\"\ntls = false\nnick = \"desk\"\nrooms = []\n",
+        irc.local_addr().unwrap()
+    );
+    setup.channels.insert("irc".to_owned(), irc_channel);
+    setup.channels.insert("xmpp".to_owned(), crate::support::jabber::channel(xmpp.local_addr().unwrap(), &[]));
+    let daemon = Daemon::start(setup).await;
+    // Who listens and never says a word is called a second time.
+    for listener in [&irc, &xmpp] {
+        let first = listener.accept().await.unwrap();
+        tokio::time::timeout(Duration::from_secs(100), listener.accept()).await.expect("not tried again").unwrap();
+        drop(first);
+    }
+    for (name, what) in [("gateway", "gateway/bot"), ("hello", "gateway/bot")] {
+        let asked = || live.visits(name).iter().filter(|visit| visit.what == what).count();
+        until("tried again", &daemon, async || (asked() >= 2).then_some(())).await;
+    }
+    was_calm(&daemon, 100);
 }
