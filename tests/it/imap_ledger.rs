@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::imap_hazards::{GARBAGE, rest_from, three};
 use crate::support::daemon::{Daemon, Setup};
-use crate::support::imap_script::{ScriptedImap, bodies, body, examine, listing};
+use crate::support::imap_script::{ScriptedImap, bodies, body, examine, listing, login};
 use crate::support::receiver::Receiver;
 
 /// The server idles, and says nothing more.
@@ -117,4 +117,49 @@ async fn whatever_servers_do_the_ledger_and_the_deliveries_have_each_mail_once()
         assert_eq!(found, expected, "{name}");
         servers[name].must_be_content();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_mail_in_two_mailboxes_is_one_message_and_another_under_its_message_id_is_another() {
+    let receiver = Receiver::start().await;
+    let mut setup = Setup::all_to(&receiver.url());
+    setup.env.insert("MAIL_PASSWORD".to_owned(), "secret".to_owned());
+    let mut servers = Vec::new();
+    for (name, second) in [("sales", "Where is it?"), ("support", "And my invoice?")] {
+        let mail = |text: &str| {
+            let head = "Message-ID: <a@example.org>\r\nFrom: ana@example.org\r\nTo: sales@acme.example\r\nCc: support@acme.example";
+            format!("Delivered-To: {name}@acme.example\r\n{head}\r\nSubject: Hi\r\n\r\n{text}\r\n")
+        };
+        let given = |uid: u32, mail: String| {
+            format!("S: * {uid} FETCH (UID {uid} BODY[] {{{}}}\nS: {}\nS: )\n", mail.len() + 2, mail.replace("\r\n", "\nS: "))
+        };
+        let before = [login("IDLE"), examine(2, 7, 3), listing(1, 2, &[1, 2]), "C: UID FETCH 1:2 (UID BODY.PEEK[])\n".to_owned()].concat();
+        let server =
+            ScriptedImap::start(vec![[before, given(1, mail("Hello")), given(2, mail(second)), format!("T: OK\n{REST}")].concat()]);
+        let channel = format!(
+            "connector = \"imap\"\n[secrets]\npassword = {{ env = \"MAIL_PASSWORD\" }}\n[imap]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\n\
+             user = \"{name}@acme.example\"\nfirst_run = \"backfill\"\npoll_interval = \"60s\"\n",
+            server.port
+        );
+        setup.channels.insert(name.to_owned(), channel);
+        servers.push(server);
+    }
+    let daemon = Daemon::start(setup).await;
+    let from = Instant::now();
+    while daemon.scrape().await.sum("omnigate_items", &[]) < 4 {
+        assert!(from.elapsed() < Duration::from_secs(60), "{}", daemon.log_end(40));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let scrape = daemon.settled(Duration::from_secs(20)).await;
+    let of = |fate: &str| scrape.sum("omnigate_items", &[("fate", fate)]);
+    assert_eq!((of("published"), of("duplicate")), (3, 1));
+    let book = receiver.book();
+    let told: Vec<_> = book.events().into_iter().filter(|event| event["type"] == "message.created").collect();
+    let mut texts: Vec<&str> = told.iter().map(|event| event["data"]["message"]["text"].as_str().unwrap()).collect();
+    texts.sort_unstable();
+    assert_eq!(texts, ["And my invoice?", "Hello", "Where is it?"]);
+    let conversations: std::collections::BTreeSet<&str> =
+        told.iter().map(|event| event["data"]["conversation"]["id"].as_str().unwrap()).collect();
+    assert_eq!(conversations.len(), 1, "one Message-ID, one conversation");
+    servers.iter().for_each(ScriptedImap::must_be_content);
 }
