@@ -39,7 +39,7 @@ fn main() {
         "connector", "fixture", "bytes", "items", "serde", "guard", "read", "an item"
     );
     let mut silent = Vec::new();
-    for (name, folder) in folder::embedded() {
+    for (name, folder) in folder::every() {
         if only.as_deref().is_some_and(|only| only != name) {
             continue;
         }
