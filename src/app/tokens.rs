@@ -503,8 +503,8 @@ mod tests {
             .file("c/omnigate.toml", "")
             .file("c/channels/a.toml", channel("a@acme.example", "client_credentials"))
             .file("c/channels/b.toml", channel("b@acme.example", "client_credentials"))
-            .file("c/channels/p.toml", channel("a@acme.example", "refresh_token"))
-            .file("c/channels/q.toml", channel("b@acme.example", "refresh_token"))
+            .file("c/channels/p.toml", channel("p@acme.example", "refresh_token"))
+            .file("c/channels/q.toml", channel("q@acme.example", "refresh_token"))
             .var("S", "secret");
         let loaded = load(Path::new("c/omnigate.toml"), &source).unwrap();
         let (clock, random) = (Arc::new(SystemClock::default()), Arc::new(SystemRandom::default()));

@@ -10,7 +10,7 @@ def status:
     elif any($settings.closed_statuses[]; . == $number) then "closed"
     else "open" end;
 
-def files: [.followupattachment_set[]? | {id, url: .file, name: .filename, type: .mime_type, bytes: .size}] | sort_by(.id);
+def files: [.followupattachment_set[]? | {id, url: .file, name: .filename, type: .mime_type, bytes: .size}];
 
 def words:
   # The description of a ticket is its first follow-up, and holds nothing that was said.
