@@ -200,7 +200,11 @@ mod tests {
         assert_eq!(board.read()["a"].code.as_deref(), Some("auth_failed"));
         board.place("a", status);
         assert_eq!(board.read()["a"].state, "degraded", "a reload does not mend it");
-        assert_eq!(turn(Via::Stream, ChannelMode::Running, None), Turned::Recovered { since: Time(1) });
+        assert_eq!(
+            turn(Via::Stream, ChannelMode::Running, None),
+            Turned::Recovered { since: Time(2) },
+            "since it was bad, not since the reload"
+        );
     }
 
     #[test]
