@@ -59,6 +59,8 @@ apt_packages() {
     [ -x /usr/sbin/inspircd ] || need+=(inspircd)
     command -v openssl >/dev/null || need+=(openssl)
     command -v strace >/dev/null || need+=(strace)
+    # The program, not the shell's own word: tests send signals by it.
+    [ -n "$(type -P kill)" ] || need+=(procps)
     command -v python3 >/dev/null || need+=(python3)
     python3 -c 'import venv, ensurepip' 2>/dev/null || need+=(python3-venv)
     command -v npm >/dev/null || need+=(nodejs npm)
