@@ -8,7 +8,9 @@ const LEAD: &str = "# Ticket systems\n\n\
 <!-- Made from connectors/*/destination.toml; mend it with: BLESS=1 cargo test --test it docs -->\n\n\
 Each conversation becomes one ticket, each message one entry. What was sent without an answer is looked for and never blindly repeated; the column\n\
 *duplicates* says how it is found. *Proved* is what the tests of this repository run against: the real server, a strict fake made from the vendor's\n\
-description, or nothing but the rendered requests. How to set a system up stands in the README of its folder under `connectors/`.\n\n";
+description, or nothing but the rendered requests. How to set a system up stands in the README of its folder under `connectors/`.\n\
+What repeats a request of ours by itself, behind our back (a proxy), cannot be held to that: a second ticket is found and closed, but a second entry stays\n\
+where the system knows no key for entries (Request Tracker, Redmine, Roundup, django-helpdesk). Let no such proxy stand in between.\n\n";
 
 const BACK: &str = "\n## What comes back\n\n\
 With `back = [\"poll\"]` or `back = [\"webhook\"]` (`/hooks/<destination>`) in `[destination.x]`, where the system knows it, the gateway hears what happens to\n\
