@@ -41,10 +41,12 @@ const token = (key, claims) => {
 };
 
 async function main() {
-  const { Webhooks } = await import(pathToFileURL(join(process.cwd(), "node_modules/@octokit/webhooks/dist-bundle/index.js")));
+  // Modules of the other kind: Debian's Node.js cannot `require` them.
+  const module = (path) => import(pathToFileURL(join(process.cwd(), "node_modules", path)));
+  const { Webhooks } = await module("@octokit/webhooks/dist-bundle/index.js");
   const twilio = sdk("twilio");
   const plivo = sdk("plivo");
-  const { Webhook: Svix } = sdk("svix");
+  const { Webhook: Svix } = await module("svix/dist/index.mjs");
   const { Webhook: Standard } = sdk("standardwebhooks");
   const { EventWebhook } = sdk("@sendgrid/eventwebhook");
   const messagebird = sdk("messagebird/lib/webhook-signature-jwt");
