@@ -187,7 +187,7 @@ python_sdks() {
 }
 node_sdks() {
     node_packages sdks-node @octokit/webhooks@14.2.0 svix@2.5.0 standardwebhooks@1.1.1 twilio@6.2.0 @line/bot-sdk@11.2.0 \
-        discord-interactions@4.4.0 messagebird@4.0.1 plivo@4.79.0 @vonage/jwt@1.17.1 @sendgrid/eventwebhook@8.0.0 \
+        discord-interactions@4.4.0 messagebird@4.0.1 plivo@4.79.0 @vonage/jwt@1.12.1 @sendgrid/eventwebhook@8.0.0 \
         @slack/events-api@3.0.1 mailgun-js@0.22.0 twitter-autohook@1.7.2
 }
 
