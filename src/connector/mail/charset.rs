@@ -121,10 +121,19 @@ fn is_ascii_label(label: &str) -> bool {
     label.contains("ascii") || label == "ansi_x3.4-1968" || label == "iso646-us" || label == "us"
 }
 
+/// Marks of writing direction. Gmail puts them around announcements in Hebrew and Arabic; other senders, around what is not to be seen.
+pub fn is_direction(c: char) -> bool {
+    turns(c) || matches!(c, '\u{200e}' | '\u{200f}')
+}
+
+/// Of these marks, the ones that turn what stands behind them.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Text in one line: control characters become spaces, runs of spaces one. What turns the direction of writing goes: a name or subject
 /// must not show what it does not say.
 pub fn clean_line(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let kept: String;
     let text = if text.contains(turns) {
         kept = text.chars().filter(|c| !turns(*c)).collect();

@@ -6,7 +6,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::connector::html;
-use crate::connector::mail::charset::{Charsets, clean_line};
+use crate::connector::mail::charset::{Charsets, clean_line, is_direction};
 use crate::connector::mail::fields;
 use crate::connector::mail::flowed;
 use crate::connector::mail::marks::{self, HtmlText};
@@ -386,8 +386,7 @@ fn attached_mail_name(mail: &[u8], leaf: &Leaf, charsets: &Charsets) -> Option<S
 /// A file name without any path, control or direction characters.
 fn file_name(name: &str) -> Option<String> {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
-    let name: String = last.chars().filter(|c| !c.is_control() && !turns(*c)).collect();
+    let name: String = last.chars().filter(|c| !c.is_control() && !is_direction(*c)).collect();
     let name = name.trim().trim_start_matches("..").trim();
     if name.len() <= NAME_BYTES_MAX {
         return (!name.is_empty() && name != ".").then(|| name.to_owned());

@@ -1,5 +1,6 @@
 //! Quoted history: lines with `>`, the line that announces them, and older mails that follow whole.
 
+use crate::connector::mail::charset::is_direction;
 use crate::connector::mail::reply::phrases::{ABOVE, DATE_WORDS, FIELDS, FROM, QUOTING, WHOLE, WROTE, WROTE_INSIDE};
 use crate::connector::mail::reply::{LINE_BYTES_MAX, LINES_MAX};
 
@@ -215,11 +216,6 @@ fn says_who_and_when(line: &str) -> bool {
     address.contains('@') && has_moment(&[before, behind].join(" "))
 }
 
-/// Marks of writing direction: Gmail puts them around announcements in Hebrew and Arabic.
-fn is_direction(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// A date, or a name as Notes writes it (`Ana Lindqvist/Support/ACME`): a sentence that speaks of a letter begins otherwise.
 fn begins_with_who_or_when(line: &str) -> bool {
     let digit = line.find(char::is_numeric).unwrap_or(line.len());
@@ -228,6 +224,10 @@ fn begins_with_who_or_when(line: &str) -> bool {
 
 /// A year and a time of day, in digits of any script.
 fn has_moment(line: &str) -> bool {
+    // Every line of every mail is asked: four digits of a year and three of a time are rare.
+    if line.is_ascii() && line.bytes().filter(u8::is_ascii_digit).count() < 7 {
+        return false;
+    }
     let (mut year, mut clock) = (false, false);
     let mut runs = line.split(|c: char| !c.is_numeric()).peekable();
     let mut at = 0;
