@@ -114,7 +114,11 @@ pub fn block_on<F: Future<Output = ()>>(main: F) {
 
 /// An argument such as `--runs 5`, else the default. Cargo passes `--bench` besides.
 pub fn argument(name: &str, default: usize) -> usize {
-    let args: Vec<String> = std::env::args().collect();
-    let at = args.iter().position(|arg| arg == name);
-    at.and_then(|at| args.get(at + 1)?.parse().ok()).unwrap_or(default)
+    word(name).and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// An argument that is a word.
+pub fn word(name: &str) -> Option<String> {
+    let mut args = std::env::args().skip_while(|arg| arg != name);
+    args.nth(1)
 }
