@@ -114,6 +114,8 @@ fn body(item: &Item, known: &mut BTreeSet<KeyDigest>) -> Option<Body> {
             text: learnt.message.text.clone(),
             call: learnt.message.call.clone(),
             feedback: None,
+            to: None,
+            historic: learnt.message.historic,
             ticket: None,
         })),
         ItemBody::Delete { target, external_id, .. } => Body::MessageDeleted(Box::new(MessageDeleted {

@@ -142,8 +142,9 @@ impl<'a> Facts<'a> {
             Body::ChannelDegraded(_) | Body::ChannelRecovered(_) | Body::DestinationPaused(_) | Body::DestinationResumed(_) => {
                 facts.operator = true;
             }
-            // What an agent wrote in a ticket goes where it went before, and never back.
             Body::MessageUpdated(updated) => {
+                facts.historic = updated.historic;
+                // What an agent wrote in a ticket goes where it went before, and never back.
                 if let Some(source) = &updated.ticket {
                     facts.direction = Direction::Outbound;
                     facts.echo = Some(source.destination.as_str());

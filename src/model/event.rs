@@ -499,6 +499,12 @@ pub struct MessageUpdated {
     /// New feedback part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feedback: Option<Feedback>,
+    /// New recipients, all of them: a copy was found in another of our mailboxes, which stands there with the role `mailbox`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Vec<Recipient>>,
+    /// As in `message.created`: what was learnt came in through a backfill.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub historic: bool,
     /// As in `message.created`: the message was written in a ticket system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<TicketSource>,

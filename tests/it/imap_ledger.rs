@@ -152,8 +152,16 @@ async fn the_same_mail_in_two_mailboxes_is_one_message_and_another_under_its_mes
     }
     let scrape = daemon.settled(Duration::from_secs(20)).await;
     let of = |fate: &str| scrape.sum("omnigate_items", &[("fate", fate)]);
-    assert_eq!((of("published"), of("duplicate")), (3, 1));
+    // The copy in the other mailbox is no other message, but it is told where it lies, too.
+    assert_eq!((of("published"), of("duplicate")), (4, 0));
     let book = receiver.book();
+    let copies: Vec<_> = book.events().into_iter().filter(|event| event["type"] == "message.updated").collect();
+    let [copy] = &copies[..] else { panic!("{copies:?}") };
+    assert_eq!(copy["data"]["changed"], serde_json::json!(["to"]));
+    let to = copy["data"]["to"].as_array().unwrap().iter();
+    let mut mailboxes: Vec<&str> = to.filter(|one| one["role"] == "mailbox").map(|one| one["address"].as_str().unwrap()).collect();
+    mailboxes.sort_unstable();
+    assert_eq!(mailboxes, ["email:sales@acme.example", "email:support@acme.example"]);
     let told: Vec<_> = book.events().into_iter().filter(|event| event["type"] == "message.created").collect();
     let mut texts: Vec<&str> = told.iter().map(|event| event["data"]["message"]["text"].as_str().unwrap()).collect();
     texts.sort_unstable();

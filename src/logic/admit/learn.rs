@@ -1,6 +1,7 @@
-//! Learn: what comes later about a message (design §4 `message.updated`): the recording of a call, its length, its transcript, in any order.
+//! Learn: what comes later about a message (design §4 `message.updated`): the recording of a call, its length, its transcript, in any
+//! order; the other mailboxes of ours that a mail lies in (design §7).
 //!
-//! The first part that comes makes the message, each further one changes its call. What must stay true: parts only add — what is known is
+//! The first part that comes makes the message, each further one adds to it. What must stay true: parts only add — what is known is
 //! not forgotten because a later part does not say it; a part that says nothing new is a duplicate and no event; a message that still
 //! waits takes them in, so that its event tells all.
 
@@ -11,7 +12,7 @@ use super::pending::Waiting;
 use super::target::{Target, gone};
 use super::{Coming, Outcome, Verb};
 use crate::model::codes::Code;
-use crate::model::event::{Attachment, Body, Call, ConversationRef, MessageUpdated};
+use crate::model::event::{Attachment, Body, Call, ConversationRef, MessageUpdated, Recipient};
 use crate::model::id::AttachmentId;
 use crate::model::item::{EditItem, Fate, Hold, HoldReason, ItemAttachment, ItemBody, MessageItem};
 use crate::model::key::KeyDigest;
@@ -55,6 +56,35 @@ impl Verb<'_> {
         if outcome.fate == Fate::Duplicate { self.duplicate(kind, key, known) } else { Ok(outcome) }
     }
 
+    /// A copy of a message that is known: where it lies in another of our mailboxes, the message names that one too, once. `known`: the item
+    /// that has the key.
+    pub(super) fn known_copy(&mut self, coming: Coming, message: MessageItem, known: i64) -> Result<Outcome, StoreError> {
+        let (kind, key) = (coming.kind, coming.key);
+        if !message.to.iter().any(is_mailbox) {
+            return self.duplicate(kind, key, known);
+        }
+        let copy = MessageItem { text: None, attachments: Vec::new(), aliases: Vec::new(), hints: Vec::new(), hold: None, ..message };
+        let outcome = match self.find_target(&[key])? {
+            Target::Known(target, conversation) if conversation.pending => {
+                if self.told(&target)?.to.is_none_or(|to| joined(&to, &copy.to).is_none()) {
+                    return self.duplicate(kind, key, known);
+                }
+                let hold = Hold { reason: HoldReason::Queued, until: self.context.now };
+                let learnt = EditItem { target: key, message: copy, edited_at: None };
+                let waiting = Waiting::of(&coming, ItemBody::Update(Box::new(learnt)), 0, None);
+                let outcome = self.wait(&coming, conversation, waiting, hold)?;
+                Outcome { message: Some((target.row, target.id)), ..outcome }
+            }
+            Target::Known(target, conversation) => self.publish_learnt(&coming, conversation, &target, copy)?,
+            Target::Waiting(_) => {
+                self.join_waiting(&coming, &[key], copy)?;
+                return self.duplicate(kind, key, known);
+            }
+            Target::Gone(_) | Target::Unseen => return self.duplicate(kind, key, known),
+        };
+        if outcome.fate == Fate::Duplicate { self.duplicate(kind, key, known) } else { Ok(outcome) }
+    }
+
     /// Puts what was learnt into the message that waits.
     fn join_waiting(&mut self, coming: &Coming, keys: &[KeyDigest], learnt: MessageItem) -> Result<Outcome, StoreError> {
         let mut found = None;
@@ -65,17 +95,20 @@ impl Verb<'_> {
         let Some(row) = self.tx.pending(item)? else { return Ok(gone(coming.kind, None)) };
         let mut waiting = Waiting::read(&row.body)?;
         let ItemBody::Message(whole) = &mut waiting.body else { return Ok(gone(coming.kind, None)) };
-        let MessageItem { call, text, attachments, .. } = learnt;
-        let Some(news) = call else { return Ok(gone(coming.kind, None)) };
-        let files = news_of(attachments, news.recording.filter(|_| recorded(whole.call.as_ref())));
-        let merged = merged(whole.call.as_ref(), news);
+        let MessageItem { call, text, attachments, to, .. } = learnt;
+        let files = news_of(attachments, call.as_ref().and_then(|news| news.recording).filter(|_| recorded(whole.call.as_ref())));
+        let merged = call.map(|news| merged(whole.call.as_ref(), news)).filter(|merged| whole.call.as_ref() != Some(merged));
         let words = text.filter(|text| whole.text.as_ref() != Some(text));
-        if whole.call.as_ref() == Some(&merged) && words.is_none() && files.is_empty() {
+        let to = joined(&whole.to, &to);
+        if merged.is_none() && words.is_none() && files.is_empty() && to.is_none() {
             return Ok(Outcome { duplicate_of: Some(item), ..Outcome::new(coming.kind, Fate::Duplicate) });
         }
-        whole.call = Some(merged);
+        whole.call = merged.or(whole.call.take());
         whole.text = words.or(whole.text.take());
         whole.attachments.extend(files.iter().cloned());
+        if let Some(to) = to {
+            whole.to = to;
+        }
         let (added, all, external_id) = (!files.is_empty(), whole.attachments.clone(), whole.external_id.clone());
         self.tx.rewrite_pending(item, &waiting.written()?)?;
         if added {
@@ -84,7 +117,7 @@ impl Verb<'_> {
         Ok(Outcome::ignored(coming.kind, Code::Gathered.as_str()))
     }
 
-    /// Publishes `message.updated` with the whole call as it is known now; nothing new is a duplicate.
+    /// Publishes `message.updated` with the whole of what changed as it is known now; nothing new is a duplicate.
     pub(super) fn publish_learnt(
         &mut self,
         coming: &Coming,
@@ -92,16 +125,16 @@ impl Verb<'_> {
         target: &MessageRow,
         learnt: MessageItem,
     ) -> Result<Outcome, StoreError> {
-        let Told { call: known, text: words, attachments: files } = self.told(target)?;
-        let MessageItem { call: Some(news), text, attachments, external_id, .. } = learnt else {
-            return Ok(gone(coming.kind, Some(target)));
-        };
+        let Told { call: known, text: words, attachments: files, to: recipients, historic } = self.told(target)?;
+        let MessageItem { call: news, text, attachments, external_id, to, historic: learnt_late, .. } = learnt;
         let has_recording = recorded(known.as_ref());
-        let attachments = news_of(attachments, news.recording.filter(|_| has_recording));
-        let news = if has_recording { Call { recording: None, ..news } } else { news };
-        let call = merged(known.as_ref(), news);
+        let attachments = news_of(attachments, news.as_ref().and_then(|news| news.recording).filter(|_| has_recording));
+        let news = news.map(|news| if has_recording { Call { recording: None, ..news } } else { news });
+        let call = news.map(|news| merged(known.as_ref(), news)).filter(|call| known.as_ref() != Some(call));
         let text = text.filter(|text| words.as_ref() != Some(text));
-        if known.as_ref() == Some(&call) && text.is_none() && attachments.is_empty() {
+        // Where nobody remembers who was named, nobody can say who is new.
+        let to = recipients.and_then(|known| joined(&known, &to));
+        if call.is_none() && text.is_none() && attachments.is_empty() && to.is_none() {
             let message = Some((target.row, target.id));
             return Ok(Outcome { duplicate_of: Some(target.item), message, ..Outcome::new(coming.kind, Fate::Duplicate) });
         }
@@ -111,10 +144,10 @@ impl Verb<'_> {
                 self.tx.write_file(file.public.id, coming.raw, target.row, place, &file.public)?;
             }
         }
-        let call = Some(call).filter(|call| known.as_ref() != Some(call));
         let mut changed: Vec<String> = call.iter().map(|_| "call".to_owned()).collect();
         changed.extend(text.as_ref().map(|_| "text".to_owned()));
         changed.extend(attachments.first().map(|_| "attachments".to_owned()));
+        changed.extend(to.as_ref().map(|_| "to".to_owned()));
         let all: Option<Vec<Attachment>> = (!attachments.is_empty())
             .then(|| files.iter().flatten().cloned().chain(attachments.into_iter().map(|file| file.public)).collect());
         conversation.sequence += 1;
@@ -129,6 +162,8 @@ impl Verb<'_> {
             text,
             call,
             feedback: None,
+            to,
+            historic: historic || learnt_late,
             ticket: None,
         }));
         self.publish_in(coming, conversation, (target.row, target.id), body)
@@ -147,6 +182,8 @@ impl Verb<'_> {
             told.call = data("call").and_then(|value| serde_json::from_value(value).ok()).or(told.call);
             told.text = data("text").and_then(|value| value.as_str().map(str::to_owned)).or(told.text);
             told.attachments = data("attachments").and_then(|value| serde_json::from_value(value).ok()).or(told.attachments);
+            told.to = data("to").and_then(|value| serde_json::from_value(value).ok()).or(told.to);
+            told.historic |= event.pointer("/data/message/historic") == Some(&Value::Bool(true));
         }
         Ok(told)
     }
@@ -159,6 +196,25 @@ pub(super) struct Told {
     pub(super) text: Option<String>,
     /// `None`: nobody remembers.
     pub(super) attachments: Option<Vec<Attachment>>,
+    /// `None`: nobody remembers.
+    pub(super) to: Option<Vec<Recipient>>,
+    /// It came in through a backfill.
+    pub(super) historic: bool,
+}
+
+/// Most recipients a message names, as in a mail.
+const RECIPIENTS_MAX: usize = 200;
+
+fn is_mailbox(one: &Recipient) -> bool {
+    one.role == "mailbox"
+}
+
+/// The recipients that are known, with those mailboxes among `found` that are not; `None` if there are none.
+fn joined(known: &[Recipient], found: &[Recipient]) -> Option<Vec<Recipient>> {
+    let named = |one: &Recipient| known.iter().any(|known| is_mailbox(known) && known.address == one.address);
+    let room = RECIPIENTS_MAX.saturating_sub(known.len());
+    let new: Vec<_> = found.iter().filter(|one| is_mailbox(one) && !named(one)).take(room).cloned().collect();
+    (!new.is_empty()).then(|| known.iter().cloned().chain(new).collect())
 }
 
 fn recorded(call: Option<&Call>) -> bool {

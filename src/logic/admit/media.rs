@@ -310,6 +310,8 @@ impl Verb<'_> {
             text,
             call,
             feedback: None,
+            to: None,
+            historic: told.historic,
             ticket: fetching.ticket.clone(),
         }));
         self.publish_about(&fetching.channel.public.id, conversation, target.row, body)?;

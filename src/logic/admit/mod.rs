@@ -249,6 +249,7 @@ impl<'a> Verb<'a> {
                 ItemBody::Message(message) if message.call.is_some() => {
                     self.known_call(Coming { item: number, raw, channel, kind, key }, *message, known)
                 }
+                ItemBody::Message(message) => self.known_copy(Coming { item: number, raw, channel, kind, key }, *message, known),
                 _ => self.duplicate(kind, key, known),
             };
         }

@@ -112,6 +112,11 @@ fn direction_and_history_are_what_the_route_says() {
     assert!(!takes(vec![route(&["crm"])], created(historic)));
     assert!(takes(vec![Route { historic: true, ..route(&["crm"]) }], created(historic)));
     assert!(takes(vec![Route { historic: true, ..route(&["crm"]) }], created(|_| {})));
+    let mut learnt = golden("message.updated");
+    let Body::MessageUpdated(updated) = &mut learnt.body else { panic!("not an update") };
+    updated.historic = true;
+    assert!(!takes(vec![route(&["crm"])], learnt.clone()), "who was not told of the message is not told what was learnt of it");
+    assert!(takes(vec![Route { historic: true, ..route(&["crm"]) }], learnt));
 }
 
 #[test]

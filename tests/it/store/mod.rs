@@ -4,6 +4,7 @@
 mod admission;
 mod back;
 mod care;
+mod copies;
 mod delivery;
 pub mod gate;
 mod gather;
