@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::connector::mail::words;
-use crate::model::address::Address;
+use crate::model::address::{Address, mail_domain};
 
 /// `addresses`: addresses of the mailbox beside its login name. What is no address is left out.
 pub fn addresses(settings: &Map<String, Value>) -> Vec<Address> {
@@ -22,7 +22,11 @@ pub fn verify_senders(settings: &Map<String, Value>) -> bool {
 
 /// `agents`: whose forwarded mails are taken for those of the customer inside; `@domain` means everybody there.
 pub fn agents(settings: &Map<String, Value>) -> Vec<String> {
-    texts(settings, "agents").iter().map(|text| text.trim().to_lowercase()).filter(|text| text.contains('@')).collect()
+    let canonical = |text: &String| match text.trim().rsplit_once('@')? {
+        ("", domain) => Some(format!("@{}", mail_domain(domain))),
+        _ => Some(Address::parse(&format!("email:{}", text.trim())).ok()?.value().to_owned()),
+    };
+    texts(settings, "agents").iter().filter_map(canonical).collect()
 }
 
 fn texts(settings: &Map<String, Value>, name: &str) -> Vec<String> {

@@ -231,6 +231,17 @@ fn only_the_configured_border_vouches_for_a_sender() {
 }
 
 #[test]
+fn the_borders_word_holds_for_an_internationalised_domain_in_either_form() {
+    for (author, judged) in
+        [("bücher.example", "xn--bcher-kva.example"), ("xn--bcher-kva.example", "bücher.example"), ("BÜCHER.example", "bücher.example")]
+    {
+        let found = message(format!("Authentication-Results: mx.acme.example; dmarc=pass header.from={judged}\nFrom: ana@{author}\n\nHi"));
+        assert_eq!(found.authentication.map(|found| found.verified), Some(true), "{author} {judged}");
+        assert_eq!(found.from.map(|from| from.address.value().to_owned()).as_deref(), Some("ana@xn--bcher-kva.example"));
+    }
+}
+
+#[test]
 fn a_mail_that_an_agent_forwards_is_for_the_customer_inside_if_the_agent_is_verified() {
     let passed = "Authentication-Results: mx.acme.example; dmarc=pass header.from=staff.example\n";
     let mail = |head: &str| {
