@@ -1,8 +1,10 @@
 //! Backfill of a Dovecot mailbox over TLS, parsed, normalized, deduplicated and durable, against mbsync in its fastest
-//! setting (no fsync, no COMPRESS) on the same mailbox; and the same over a link with 30 ms round trip.
+//! setting (no fsync, no COMPRESS) on the same mailbox; what a client gets that decrypts everything and keeps nothing, which is the most
+//! that the server gives to one connection on this machine; and the backfill over a link with 30 ms round trip.
 //!
 //! `cargo bench --bench imap_backfill -- --runs 3 --count 10000 --megabytes 540`: these are the defaults. It takes two times as many
-//! megabytes of memory, and of disk one time for each run and two more. `--only mbsync`, `near` or `far` runs one of the three alone, for a look at where its time goes.
+//! megabytes of memory, and of disk one time for each run and two more. `--only mbsync`, `sink`, `near`
+//! or `far` runs one of the four alone, for a look at where its time goes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod support;
@@ -10,7 +12,11 @@ mod support;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use rustls::pki_types::pem::PemObject as _;
 use support::daemon::Daemon;
+use support::dovecot::PASSWORD;
 use support::mailbox::{Mailbox, USER, long_way};
 use support::{Goal, Spread, argument, cpu, heading, mailgen, row, word};
 
@@ -26,13 +32,17 @@ fn main() {
         let far = long_way(([127, 0, 0, 1], near).into(), Duration::from_millis(30)).await;
         let only = word("--only");
         let wanted = |what: &str| only.as_deref().is_none_or(|only| only == what);
-        let (mut peer, mut ours, mut costs, mut ratios, mut distant) = (vec![], vec![], vec![], vec![], vec![]);
+        let (mut most, mut peer, mut ours, mut costs, mut ratios, mut distant) = (vec![], vec![], vec![], vec![], vec![], vec![]);
         let mut kept = Vec::new();
         for _ in 0..runs {
             if wanted("mbsync") {
                 come_to_rest().await;
                 kept.push(tempfile::tempdir().unwrap());
                 peer.push(count as f64 / mbsync(&mailbox, &kept[kept.len() - 1]).as_secs_f64());
+            }
+            if wanted("sink") {
+                come_to_rest().await;
+                most.push(count as f64 / sink(&mailbox).await.as_secs_f64());
             }
             if wanted("near") {
                 come_to_rest().await;
@@ -54,6 +64,7 @@ fn main() {
             }
         };
         row("mbsync, FSync no", peer, "msg/s", None);
+        row("a client that keeps nothing", most, "msg/s", None);
         row("omnigate backfill, durability power", ours, "msg/s", None);
         row("  CPU per mail", costs, "µs", None);
         row("  ÷ mbsync", ratios, "", Some((Goal::AtLeast, 1.5)));
@@ -95,6 +106,36 @@ async fn backfill(mailbox: &Mailbox, port: u16, count: usize) -> (Duration, Dura
         assert!(from.elapsed() < Duration::from_secs(300), "{received} of {count}:\n{}", daemon.log_end(20));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// One question for all mails, whose answer is decrypted and thrown away.
+async fn sink(mailbox: &Mailbox) -> Duration {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in rustls::pki_types::CertificateDer::pem_slice_iter(mailbox.dovecot.ca_pem.as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let tcp = tokio::net::TcpStream::connect(("127.0.0.1", mailbox.dovecot.tls_port)).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let mut stream = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config)).connect(name, tcp).await.unwrap();
+    let questions = format!("a LOGIN {USER} {PASSWORD}\r\nb EXAMINE INBOX\r\nc UID FETCH 1:* (UID BODY.PEEK[])\r\nd LOGOUT\r\n");
+    let from = Instant::now();
+    stream.write_all(questions.as_bytes()).await.unwrap();
+    let (mut piece, mut end) = (vec![0; 256 << 10], Vec::new());
+    loop {
+        let count = stream.read(&mut piece).await.unwrap_or(0);
+        if count == 0 {
+            break;
+        }
+        end.extend_from_slice(&piece[count.saturating_sub(200)..count]);
+        end.drain(..end.len().saturating_sub(400));
+    }
+    let span = from.elapsed();
+    let end = String::from_utf8_lossy(&end);
+    assert!(end.contains("\nc OK ") && end.contains("\nd OK "), "the server did not give all: {end}");
+    span
 }
 
 /// Into `folder`, which is kept until all runs are over: ext4 gives no inode away that was freed in the last minutes, and passes over all of
