@@ -282,6 +282,9 @@ pub enum SliceEncoding {
     Uuencode,
 }
 
+/// Most recipients that a mail names.
+pub const RECIPIENTS_MAX: usize = 200;
+
 /// An edit, as an item.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EditItem {

@@ -8,7 +8,7 @@ use crate::connector::mail::fields::Field;
 use crate::connector::mail::identity::Identity;
 use crate::connector::mail::proof::Proof;
 use crate::connector::mail::words;
-use crate::model::address::{Address, mail_domain};
+use crate::model::address::mail_domain;
 use crate::model::event::Authentication;
 
 /// Received lines above the field: our border may add a hop or two of its own behind the check.
@@ -94,7 +94,7 @@ pub fn combine(border: Option<Authentication>, own: Option<&Proof>, identity: &I
     }
     let ours = own.dmarc == Some("pass") && found.dmarc.as_deref() == Some("pass");
     // The same author, as both read the header: a difference in reading is how forgeries are made.
-    let judged = own.from.as_ref().and_then(|judged| Address::parse(&format!("email:{judged}")).ok());
+    let judged = own.from.as_deref().and_then(words::mail_address);
     let same = judged.is_some_and(|judged| identity.from.as_ref().is_some_and(|from| judged == from.address));
     found.verified = found.verified || ours && same && identity.from_is_plain;
     (Some(found), contradicts)

@@ -9,9 +9,7 @@ use crate::connector::mail::fields::{self, Field};
 use crate::connector::mail::words::{self, Named};
 use crate::model::address::Address;
 use crate::model::event::{Party, Recipient};
-
-/// Most recipients in the item.
-const RECIPIENTS_MAX: usize = 200;
+use crate::model::item::RECIPIENTS_MAX;
 
 /// Authors and recipients of a mail.
 #[derive(Debug, Default)]

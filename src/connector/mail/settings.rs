@@ -24,7 +24,7 @@ pub fn verify_senders(settings: &Map<String, Value>) -> bool {
 pub fn agents(settings: &Map<String, Value>) -> Vec<String> {
     let canonical = |text: &String| match text.trim().rsplit_once('@')? {
         ("", domain) => Some(format!("@{}", mail_domain(domain))),
-        _ => Some(Address::parse(&format!("email:{}", text.trim())).ok()?.value().to_owned()),
+        _ => Some(words::mail_address(text)?.value().to_owned()),
     };
     texts(settings, "agents").iter().filter_map(canonical).collect()
 }

@@ -14,7 +14,7 @@ use super::{Coming, Outcome, Verb};
 use crate::model::codes::Code;
 use crate::model::event::{Attachment, Body, Call, ConversationRef, MessageUpdated, Recipient};
 use crate::model::id::AttachmentId;
-use crate::model::item::{EditItem, Fate, Hold, HoldReason, ItemAttachment, ItemBody, MessageItem};
+use crate::model::item::{EditItem, Fate, Hold, HoldReason, ItemAttachment, ItemBody, MessageItem, RECIPIENTS_MAX};
 use crate::model::key::KeyDigest;
 use crate::ports::store::StoreError;
 use crate::ports::tx::{ConversationRow, MessageRow};
@@ -201,9 +201,6 @@ pub(super) struct Told {
     /// It came in through a backfill.
     pub(super) historic: bool,
 }
-
-/// Most recipients a message names, as in a mail.
-const RECIPIENTS_MAX: usize = 200;
 
 fn is_mailbox(one: &Recipient) -> bool {
     one.role == "mailbox"
