@@ -58,9 +58,7 @@ pub async fn secure<S: Duplex>(stream: S, name: &str, place: &str) -> Result<tok
     match tokio::time::timeout(STEP_WITHIN, connector.connect(server, stream)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidCertificate(why)) => {
-                Err(failed(Code::Tls, format!("{place}: the certificate is not trusted: {why:?}")))
-            }
+            Some(rustls::Error::InvalidCertificate(why)) => Err(failed(Code::Tls, format!("{place}: {}", tls::mistrust(why, "")))),
             Some(why) => Err(failed(Code::Tls, format!("{place}: the TLS handshake failed: {why}"))),
             None => Err(failed(Code::Connect, format!("{place}: the TLS handshake broke: {}", error.kind()))),
         },

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::imap_hazards::{GARBAGE, rest_from, three};
+use crate::imap_odd::CHATTER;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::imap_script::{ScriptedImap, bodies, body, examine, listing, login};
 use crate::support::receiver::Receiver;
@@ -39,6 +40,11 @@ fn cases() -> Vec<Case> {
         cut("fetch-failed", "S: * 2 FETCH (UID 2)\nS: * BYE FETCH failed\n"),
     ];
     cases.extend(GARBAGE.iter().enumerate().map(|(number, garbage)| cut(&format!("garbage-{number}"), &format!("{garbage}\nhang\n"))));
+    let chatter: String = CHATTER.iter().map(|line| format!("{line}\n")).collect();
+    cases.push(case("chatter", vec![three(&format!("{ASKED}{}{chatter}{}{chatter}{}T: OK\n{REST}", body(1), body(2), body(3)))]));
+    // A date that is none made the parser panic: the channel would have been dead until the next start.
+    let undated = three(&[bodies("1:3", &[1, 2, 3]), REST.to_owned()].concat()).replace("\"17-Jul-2026 02:44:25 +0000\"", "NIL");
+    cases.push(case("no-date", vec![undated]));
     let (listed, one_by_one) = (listing(2, 3, &[2, 3]), [bodies("2", &[2]), bodies("3", &[3])].concat());
     cases.push(case("no", vec![three(&format!("{ASKED}{}T: NO [SERVERBUG] sorry\n{listed}{one_by_one}{REST}", body(1)))]));
     let throttled = "T: BAD Request is throttled. Suggested Backoff Time: 700 milliseconds\n";

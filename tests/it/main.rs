@@ -35,6 +35,7 @@ mod imap_large;
 mod imap_ledger;
 mod imap_manners;
 mod imap_moves;
+mod imap_odd;
 mod imap_quirks;
 mod interplay;
 mod irc_faults;

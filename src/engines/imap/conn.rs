@@ -13,7 +13,7 @@ use async_imap::imap_proto::{Capability, MailboxDatum, Outcome, RequestId, Respo
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::engines::imap::Timeouts;
-use crate::engines::imap::text::{Tone, said, tone};
+use crate::engines::imap::text::{Tone, is_full, said, tone};
 use crate::engines::imap::wire::{Wire, WireError};
 use crate::model::codes::Code;
 use crate::ports::pull::{PullError, Woken};
@@ -27,6 +27,8 @@ pub struct Refusal {
     pub tone: Tone,
     /// `[TRYCREATE]`: the target folder is missing.
     pub try_create: bool,
+    /// The folder that something should go into is full.
+    pub full: bool,
 }
 
 impl Refusal {
@@ -249,8 +251,8 @@ impl Conn {
         }
     }
 
-    /// Waits for news of the selected folder (RFC 2177). `Timeout` also if the server does not want to idle.
-    pub async fn idle(&mut self, at_most: Duration) -> Result<Woken, Failed> {
+    /// Waits for news of the selected folder (RFC 2177). `None`: the server ended it, or does not want to idle.
+    pub async fn idle(&mut self, at_most: Duration) -> Result<Option<Woken>, Failed> {
         self.end_idle().await?;
         let tag = self.send("IDLE").await?;
         self.busy = false;
@@ -262,8 +264,9 @@ impl Conn {
         let heard = self.listen(deadline).await;
         self.session.get_mut().set_patience(self.timeouts.read);
         heard?;
+        let ended = self.idling.is_none();
         self.end_idle().await?;
-        Ok(if self.ear.news { Woken::News } else { Woken::Timeout })
+        Ok(if self.ear.news { Some(Woken::News) } else { (!ended).then_some(Woken::Timeout) })
     }
 
     async fn listen(&mut self, deadline: Instant) -> Result<(), Failed> {
@@ -348,7 +351,7 @@ impl Conn {
 pub fn io_failure(error: &io::Error) -> (Code, String) {
     match WireError::of(error) {
         Some(WireError::Silent(span)) => (Code::ConnectionLost, WireError::Silent(span).to_string()),
-        Some(large @ WireError::TooLarge(_)) => (Code::Protocol, large.to_string()),
+        Some(large @ (WireError::TooLarge(_) | WireError::TooDeep)) => (Code::Protocol, large.to_string()),
         None if error.kind() == io::ErrorKind::Other => (Code::Protocol, "the server sent something that is not IMAP".to_owned()),
         None => (Code::ConnectionLost, format!("the connection broke: {}", error.kind())),
     }
@@ -357,5 +360,5 @@ pub fn io_failure(error: &io::Error) -> (Code, String) {
 fn refusal(outcome: &Outcome<'_>) -> Refusal {
     let text = outcome.information.as_deref().unwrap_or("without a word");
     let try_create = matches!(outcome.code, Some(async_imap::imap_proto::ResponseCode::TryCreate)) || text.contains("[TRYCREATE]");
-    Refusal { text: said(text), tone: tone(text), try_create }
+    Refusal { text: said(text), tone: tone(text), try_create, full: is_full(text) }
 }

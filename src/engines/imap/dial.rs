@@ -1,33 +1,39 @@
 //! From a host name to a stream that is ready for the login: TCP, TLS, greeting, STARTTLS.
 //!
 //! What must stay true: before TLS nothing the server says is kept (whoever sits in between could have said it), and nothing may
-//! be waiting in the buffer when TLS begins or the parser takes over. A wrong certificate is a person's matter, a dead server is not.
+//! be waiting in the buffer when TLS begins. A wrong certificate is a person's matter, a dead server is not.
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::select_ok;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::engines::imap::ImapSettings;
 use crate::engines::imap::conn::io_failure;
+use crate::engines::imap::mended::Mended;
 use crate::engines::imap::text::{Tone, said, tone};
 use crate::engines::imap::wire::{Duplex, Wire};
-use crate::http::tls::with_roots;
+use crate::http::tls::{mistrust, with_roots};
 use crate::model::codes::Code;
 use crate::model::mailbox::Tls;
 use crate::ports::pull::PullError;
 
 /// A greeting or capability line is never longer.
 const LINE_BYTES_MAX: usize = 16 * 1024;
+/// Addresses of a name that are tried, and how long one is waited for before the next is tried beside it.
+const ADDRESSES_MAX: usize = 8;
+const HEAD_START: Duration = Duration::from_millis(250);
 /// Untagged lines before an answer.
 const LINES_MAX: usize = 100;
 /// What a literal may have beside the mail: headers of a mail at the limit are fetched with it, and sizes are told in other ways.
@@ -87,13 +93,32 @@ fn refuse_bare_passwords(settings: &ImapSettings) -> Result<(), PullError> {
 }
 
 async fn connect(settings: &ImapSettings) -> Result<TcpStream, PullError> {
-    let tcp = TcpStream::connect((settings.mailbox.host.as_str(), settings.mailbox.port)).await;
-    let tcp = tcp.map_err(|error| PullError::lost(Code::Unreachable, format!("connecting to {}: {error}", place(settings))))?;
+    let connected = async {
+        let found = lookup_host((settings.mailbox.host.as_str(), settings.mailbox.port)).await?;
+        first_of(found.take(ADDRESSES_MAX).collect()).await
+    };
+    let tcp = connected.await.map_err(|error| PullError::lost(Code::Unreachable, format!("connecting to {}: {error}", place(settings))))?;
     // Commands are small and waited for.
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(error = %error, "nodelay not set");
     }
     Ok(tcp)
+}
+
+/// Connects to the first address that answers; each has a head start before the next (RFC 8305). One that swallows everything, as an IPv6
+/// route that leads nowhere does, would take all the time there is.
+async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let tries = (0u32..).zip(addresses).map(|(number, address)| {
+        Box::pin(async move {
+            tokio::time::sleep(HEAD_START * number).await;
+            TcpStream::connect(address).await
+        })
+    });
+    let tries: Vec<_> = tries.collect();
+    if tries.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    }
+    Ok(select_ok(tries).await?.0)
 }
 
 async fn secure(settings: &ImapSettings, tcp: TcpStream) -> Result<tokio_rustls::client::TlsStream<TcpStream>, PullError> {
@@ -106,7 +131,7 @@ async fn secure(settings: &ImapSettings, tcp: TcpStream) -> Result<tokio_rustls:
         ServerName::try_from(settings.mailbox.host.clone()).map_err(|_| person(format!("{} is no name for TLS", settings.mailbox.host)))?;
     let connected = TlsConnector::from(config).connect(name, tcp).await;
     connected.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(why)) => person(format!("{}: the certificate is not trusted: {why:?}", place(settings))),
+        Some(rustls::Error::InvalidCertificate(why)) => person(format!("{}: {}", place(settings), mistrust(why, "ca_file"))),
         Some(_) => PullError::lost(Code::Tls, format!("{}: the TLS handshake failed; is this a TLS port?", place(settings))),
         None => PullError::lost(Code::Tls, format!("{}: the TLS handshake broke: {}", place(settings), error.kind())),
     })
@@ -148,7 +173,9 @@ async fn greet<S: Duplex + 'static>(settings: &ImapSettings, mut stream: S, gree
     let mut lines = Lines::new(&mut stream, settings);
     let told = if greeting { lines.greeting().await? } else { BTreeSet::new() };
     let capabilities = if told.is_empty() { lines.capabilities().await? } else { told };
-    lines.must_be_drained()?;
+    // What was said behind the greeting is heard by who reads next: here nobody waits for TLS any more.
+    let early = std::mem::take(&mut lines.buffer);
+    let stream = Mended::new(stream, &early);
     let literal_bytes_max = settings.mailbox.mail_bytes_max.saturating_add(LITERAL_SLACK_BYTES);
     Ok(Dialed { wire: Wire::new(Box::new(stream), settings.timeouts.read, literal_bytes_max), capabilities })
 }
@@ -254,4 +281,30 @@ impl<'a, S: Duplex> Lines<'a, S> {
 fn told_capabilities(upper: &str) -> BTreeSet<String> {
     let list = upper.split_once("[CAPABILITY ").and_then(|(_, rest)| rest.split_once(']'));
     list.map_or_else(BTreeSet::new, |(list, _)| list.split_whitespace().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_swallows_everything_or_refuses_does_not_keep_us_from_the_next() {
+        let good = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Nobody accepts here: when its queue is full, what is sent to it is dropped.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = socket.listen(1).unwrap();
+        let (full_at, good_at) = (full.local_addr().unwrap(), good.local_addr().unwrap());
+        let mut waiting = Vec::new();
+        while let Ok(Ok(one)) = timeout(Duration::from_millis(300), TcpStream::connect(full_at)).await {
+            waiting.push(one);
+        }
+        let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let reached = timeout(Duration::from_secs(10), first_of(vec![full_at, closed, good_at])).await.unwrap().unwrap();
+        assert_eq!(reached.peer_addr().unwrap(), good_at);
+        assert_eq!(first_of(vec![closed]).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(first_of(Vec::new()).await.is_err());
+    }
 }

@@ -173,15 +173,19 @@ pub async fn end_bodies(
     early: &mut BTreeMap<u32, Bytes>,
 ) -> Bodies {
     let mut answer = Bodies::default();
-    let wanted: BTreeSet<u32> = asked.iter().map(|meta| meta.uid).collect();
+    let wanted: BTreeMap<u32, u64> = asked.iter().map(|meta| (meta.uid, meta.size)).collect();
     let come = &mut answer.come;
-    come.extend(wanted.iter().filter_map(|uid| early.remove_entry(uid)));
+    come.extend(wanted.keys().filter_map(|uid| early.remove_entry(uid)));
     let ended = conn
         .end(tag, &mut |response| {
             // Without data (`NIL`) a mail has not come; whether it is gone is to be proven.
             let Some((uid, Some(data))) = section_of(response) else { return };
-            let place = if wanted.contains(&uid) { &mut *come } else { &mut *early };
-            if (wanted.contains(&uid) || later.contains(&uid)) && !place.contains_key(&uid) {
+            // An empty answer for a mail that has bytes is what some servers say when they cannot read it just now.
+            if data.is_empty() && wanted.get(&uid).is_none_or(|size| *size > 0) {
+                return;
+            }
+            let place = if wanted.contains_key(&uid) { &mut *come } else { &mut *early };
+            if (wanted.contains_key(&uid) || later.contains(&uid)) && !place.contains_key(&uid) {
                 // The one copy of the body: out of the parser's buffer.
                 place.insert(uid, Bytes::copy_from_slice(data));
             }

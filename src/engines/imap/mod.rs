@@ -9,7 +9,7 @@
 //! - Sizes are looked at before bodies; the wire refuses a literal over the limit before it is buffered (I6).
 //! - Texts of errors carry no bytes of mails and no secrets (I7).
 //!
-//! A walk through it: `dial` connects, `login` and `sasl` log in, `conn` runs commands, `folder` decides where to go on, `walk` answers
+//! A walk through it: `dial` connects, `mended` corrects what servers say wrongly, `login` and `sasl` log in, `conn` runs commands, `folder` decides where to go on, `walk` answers
 //! `next`, `wait` idles, `settle` carries out the policy, `finish` finds out what became of a move, `probe` looks for a person.
 
 mod again;
@@ -21,6 +21,7 @@ mod folder;
 mod inspect;
 mod large;
 mod login;
+mod mended;
 mod plan;
 mod print;
 mod probe;

@@ -46,7 +46,7 @@ pub async fn probe(settings: &ImapSettings, conn: &mut Conn) -> Result<Vec<Strin
     });
     lines.push(policy(settings, conn));
     if let After::Move(target) = &settings.mailbox.after
-        && !surroundings::exists(conn, target).await?
+        && !surroundings::exists(conn, target).await.map_err(|failed| failed.fatal("LIST"))?
     {
         lines.push(format!("folder {target:?} is not there yet: it would be made"));
     }

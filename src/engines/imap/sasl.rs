@@ -42,7 +42,14 @@ async fn attempt(settings: &ImapSettings, wanted: Option<Sasl>, token: &AccessTo
         Ok(Err((error, _client))) => {
             let status = status.lock().unwrap_or_else(PoisonError::into_inner).take();
             Err(match (refused(settings, &error), status) {
-                (PullError::Person { code, detail }, Some(status)) => PullError::Person { code, detail: format!("{detail} ({status})") },
+                (PullError::Person { code, detail }, Some(status)) if !status.is_empty() => {
+                    PullError::Person { code, detail: format!("{detail} ({status})") }
+                }
+                // It said why, and closed the connection instead of saying NO. Trouble of its own is no refusal.
+                (PullError::Lost { code: Code::ConnectionLost, .. }, Some(status)) if !status.starts_with("status 5") => {
+                    let detail = format!("{}: the server refused the token and closed the connection {status}", place(settings));
+                    PullError::Person { code: Code::AuthFailed, detail: detail.trim_end().to_owned() }
+                }
                 (other, _) => other,
             })
         }
@@ -98,7 +105,7 @@ impl Authenticator for Bearer {
         if !std::mem::replace(&mut self.asked, true) {
             return self.response.expose_secret().as_bytes().to_vec();
         }
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status(challenge);
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status(challenge).unwrap_or_default());
         // RFC 7628 §3.2.3: the client must answer the error before the server says NO.
         if self.sasl == Sasl::OAuthBearer { vec![1] } else { Vec::new() }
     }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use async_imap::imap_proto::{AttributeValue, Response};
 
-use crate::engines::imap::conn::{Conn, Failed};
+use crate::engines::imap::conn::{Conn, Failed, Refusal};
 use crate::engines::imap::fetch;
+use crate::engines::imap::surroundings::exists;
 use crate::engines::imap::text::{Tone, folder_name, uid_set};
 use crate::engines::imap::walk::Walk;
 use crate::model::codes::Code;
@@ -54,9 +55,8 @@ pub async fn settle(walk: &mut Walk, state: &SourceState, rows: &[SourceRow]) ->
         };
         match ended {
             Ok(()) => done.extend(uids.iter().map(|uid| u64::from(*uid))),
-            Err(Failed::Refused(refusal)) if matches!(refusal.tone, Tone::Throttled(_)) => return Err(refusal.lost("the source policy")),
             Err(Failed::Refused(refusal)) => {
-                tracing::warn!(error.type = %Code::Protocol, said = %refusal.text, "source policy refused");
+                refused(walk, refusal)?;
                 break;
             }
             Err(Failed::Lost(error)) => return Err(error),
@@ -68,7 +68,7 @@ pub async fn settle(walk: &mut Walk, state: &SourceState, rows: &[SourceRow]) ->
 /// Deletes what is old enough. What is gone already is done, too.
 async fn weed(walk: &mut Walk, index: usize, uids: &[u32], age: Duration) -> Result<Vec<u64>, PullError> {
     let now = walk.clock.monotonic();
-    let Some(folder) = walk.folders.get_mut(index) else { return Ok(Vec::new()) };
+    let Some(folder) = walk.folders.get(index) else { return Ok(Vec::new()) };
     if folder.weeded_at.is_some_and(|at| now.saturating_sub(at) < WEED_EVERY.min(age / WEED_AGE_PART)) {
         return Ok(Vec::new());
     }
@@ -88,18 +88,29 @@ async fn weed(walk: &mut Walk, index: usize, uids: &[u32], age: Duration) -> Res
         };
         match weeded.await {
             Ok(weeded) => done.extend(weeded),
-            Err(Failed::Refused(refusal)) if matches!(refusal.tone, Tone::Throttled(_)) => return Err(refusal.lost("the source policy")),
             Err(Failed::Refused(refusal)) => {
-                tracing::warn!(error.type = %Code::Protocol, said = %refusal.text, "source policy refused");
+                refused(walk, refusal)?;
                 break;
             }
             Err(Failed::Lost(error)) => return Err(error),
         }
     }
-    if done.is_empty() {
+    if done.is_empty()
+        && let Some(folder) = walk.folders.get_mut(index)
+    {
         folder.weeded_at = Some(now);
     }
     Ok(done)
+}
+
+/// The mails are safe with us, whatever the server makes of the policy: a person is told. Only who asks for patience gets it.
+fn refused(walk: &mut Walk, refusal: Refusal) -> Result<(), PullError> {
+    if matches!(refusal.tone, Tone::Throttled(_)) && !refusal.full {
+        return Err(refusal.lost("the source policy"));
+    }
+    tracing::warn!(error.type = %Code::Protocol, said = %refusal.text, "source policy refused");
+    walk.note = Some((Code::Protocol, format!("the source policy was refused: {}", refusal.text)));
+    Ok(())
 }
 
 /// Marks mails as deleted, and removes them where the server can remove only these (RFC 4315). Without that the mark stays, and the
@@ -117,15 +128,18 @@ async fn add_flag(conn: &mut Conn, uids: &[u32], flag: &str) -> Result<(), Faile
     conn.run(&format!("UID STORE {set} +FLAGS.SILENT ({flag})"), &mut |_| {}).await
 }
 
-async fn relocate(conn: &mut Conn, uids: &[u32], target: &str) -> Result<(), Failed> {
+async fn relocate(conn: &mut Conn, uids: &[u32], name: &str) -> Result<(), Failed> {
     // The name was checked with the settings; one that cannot be a folder moves nothing.
-    let Some(target) = folder_name(target) else { return Ok(()) };
+    let Some(target) = folder_name(name) else { return Ok(()) };
     let verb = if conn.can("MOVE") { "MOVE" } else { "COPY" };
     let left = if verb == "MOVE" { uids.to_vec() } else { not_deleted(conn, uids).await? };
     if !left.is_empty() {
         let command = format!("UID {verb} {} {target}", uid_set(left.iter().copied()));
         match conn.run(&command, &mut |_| {}).await {
-            Err(Failed::Refused(refusal)) if refusal.try_create || refusal.tone == Tone::Missing => {
+            Err(Failed::Refused(refusal)) => {
+                if !is_missing(conn, &refusal, name).await? {
+                    return Err(Failed::Refused(refusal));
+                }
                 conn.run(&format!("CREATE {target}"), &mut |_| {}).await?;
                 conn.run(&command, &mut |_| {}).await?;
             }
@@ -136,6 +150,22 @@ async fn relocate(conn: &mut Conn, uids: &[u32], target: &str) -> Result<(), Fai
         return Ok(());
     }
     remove(conn, uids).await
+}
+
+/// Whether a move was refused because there is no such folder. Servers have many words for it; the list of folders has one.
+async fn is_missing(conn: &mut Conn, refusal: &Refusal, name: &str) -> Result<bool, Failed> {
+    if refusal.try_create || refusal.tone == Tone::Missing {
+        return Ok(true);
+    }
+    if refusal.full || refusal.tone != Tone::Plain {
+        return Ok(false);
+    }
+    match exists(conn, name).await {
+        Ok(there) => Ok(!there),
+        // It cannot be told: no folder is made that may be there.
+        Err(Failed::Refused(_)) => Ok(false),
+        Err(lost) => Err(lost),
+    }
 }
 
 /// Without MOVE a crash between COPY and EXPUNGE would copy again: what is marked deleted was copied before.

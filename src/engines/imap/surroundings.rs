@@ -62,11 +62,11 @@ async fn count(conn: &mut Conn, wire_name: &str) -> Result<Option<u32>, PullErro
 }
 
 /// Whether a folder is there.
-pub async fn exists(conn: &mut Conn, name: &str) -> Result<bool, PullError> {
+pub async fn exists(conn: &mut Conn, name: &str) -> Result<bool, Failed> {
     let Some(wire_name) = folder_name(name) else { return Ok(false) };
     let mut there = false;
     let mut see = |response: &Response<'_>| there |= matches!(response, Response::MailboxData(MailboxDatum::List(_)));
-    conn.run(&format!("LIST \"\" {wire_name}"), &mut see).await.map_err(|failed| failed.fatal("LIST"))?;
+    conn.run(&format!("LIST \"\" {wire_name}"), &mut see).await?;
     Ok(there)
 }
 

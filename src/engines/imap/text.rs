@@ -12,6 +12,9 @@ use crate::model::time::Time;
 /// Longest text of a server that is repeated.
 const SAID_CHARS_MAX: usize = 160;
 
+/// 1 January 1980.
+const FIRST_DATE_MS: i64 = 315_532_800_000;
+
 /// How long Exchange is left alone when it says that we are "authenticated but not connected".
 const NOT_CONNECTED_PATIENCE: Duration = Duration::from_secs(300);
 
@@ -83,10 +86,11 @@ pub fn uid_set(uids: impl IntoIterator<Item = u32>) -> String {
     set
 }
 
-/// `17-Jul-1996 02:44:25 -0700`, the day perhaps with a leading space.
+/// `17-Jul-1996 02:44:25 -0700`, the day perhaps with a leading space. What is older than mail by IMAP is no date: a mail whose date
+/// got lost must be neither too old for a backfill nor old enough to be deleted.
 pub fn internal_date(text: &str) -> Option<Time> {
     let parsed = jiff::fmt::strtime::parse("%d-%b-%Y %H:%M:%S %z", text.trim()).ok()?;
-    Some(Time(parsed.to_timestamp().ok()?.as_millisecond()))
+    Some(Time(parsed.to_timestamp().ok()?.as_millisecond())).filter(|date| date.0 >= FIRST_DATE_MS)
 }
 
 /// What a server said, fit for an error text: one short line, without addresses (I7).
@@ -126,10 +130,19 @@ pub fn tone(text: &str) -> Tone {
     if has(&trouble) || has(&["server is busy", "server error", "not available", "system error", "timed out"]) {
         return Tone::Unavailable;
     }
+    if has(&["mailbox is locked", "folder is locked", "currently in use", "in use by another", "overloaded"]) {
+        return Tone::Unavailable;
+    }
     if has(&["[nonexistent]", "doesn't exist", "does not exist", "unknown mailbox", "no such mailbox", "mailbox not found", "not exist"]) {
         return Tone::Missing;
     }
     Tone::Plain
+}
+
+/// Whether a folder takes nothing more because its owner has too much (RFC 5530). Gmail uses the same code for too much at once.
+pub fn is_full(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    lower.contains("[overquota]") && !["bandwidth", "command", "rate", "throttl"].iter().any(|word| lower.contains(word))
 }
 
 /// Exchange: `Suggested Backoff Time: 92415 milliseconds`.
@@ -172,6 +185,7 @@ mod tests {
         assert_eq!(internal_date("17-Jul-1996 02:44:25 -0700"), Time::parse("1996-07-17T09:44:25Z"));
         assert_eq!(internal_date(" 7-Jul-2026 02:44:25 +0000"), Time::parse("2026-07-07T02:44:25Z"));
         assert_eq!(internal_date("yesterday"), None);
+        assert_eq!((internal_date("01-Jan-1970 00:00:00 +0000"), internal_date("")), (None, None), "no date at all");
     }
 
     #[test]
@@ -185,6 +199,9 @@ mod tests {
         assert_eq!(tone("[UNAVAILABLE] Temporary authentication failure."), Tone::Unavailable);
         assert_eq!(tone("[NONEXISTENT] Unknown Mailbox: Foo"), Tone::Missing);
         assert_eq!(tone("[AUTHENTICATIONFAILED] Authentication failed."), Tone::Plain);
+        assert_eq!(tone("Mailbox is locked by POP server"), Tone::Unavailable);
+        assert!(is_full("[OVERQUOTA] Quota exceeded (mailbox for user is full)"));
+        assert!(!is_full("[OVERQUOTA] Account exceeded command or bandwidth limits."));
     }
 
     #[test]

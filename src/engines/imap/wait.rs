@@ -39,5 +39,12 @@ async fn listen(walk: &mut Walk, at_most: Duration) -> Result<Woken, PullError> 
     }
     let longest = walk.settings.timeouts.idle.min(IDLE_LONGEST);
     let longest = if walk.folders.len() > 1 { longest.min(poll) } else { longest };
-    walk.conn.idle(at_most.min(longest)).await.map_err(|failed| failed.fatal("IDLE"))
+    let begun = walk.clock.monotonic();
+    if let Some(woken) = walk.conn.idle(at_most.min(longest)).await.map_err(|failed| failed.fatal("IDLE"))? {
+        return Ok(woken);
+    }
+    // A server that ends every IDLE at once would be asked without a pause.
+    let lasted = walk.clock.monotonic().saturating_sub(begun);
+    walk.clock.sleep(at_most.min(poll).saturating_sub(lasted)).await;
+    Ok(Woken::Timeout)
 }

@@ -107,6 +107,10 @@ pub struct Walk {
     pub early: BTreeMap<u32, Bytes>,
     /// What to remember before the session may end.
     pub blame: Option<(usize, Blame)>,
+    /// What the server said when it was in trouble over a mail.
+    pub trouble: Option<PullError>,
+    /// What a person is to be told.
+    pub note: Option<(Code, String)>,
     /// Why no command is sent any more, though the connection may live (throttled).
     pub over: Option<PullError>,
 }
@@ -125,7 +129,9 @@ impl Walk {
     pub fn new(settings: Arc<ImapSettings>, account: String, clock: Arc<dyn Clock>, conn: Conn) -> Self {
         let folders = settings.mailbox.folders.iter().rev().map(|name| Folder::new(name)).collect();
         let (flights, early) = (VecDeque::new(), BTreeMap::new());
-        Self { settings, account, clock, conn, spool: Spool::default(), folders, selected: None, flights, early, blame: None, over: None }
+        let (spool, selected, blame) = (Spool::default(), None, None);
+        let (trouble, note, over) = (None, None, None);
+        Self { settings, account, clock, conn, spool, folders, selected, flights, early, blame, trouble, note, over }
     }
 
     /// All folders are to be looked at again.
@@ -158,6 +164,9 @@ impl Walk {
         loop {
             if let Some(state) = self.take_blame(states) {
                 return Ok(PullNews::State(state));
+            }
+            if let Some((code, detail)) = self.note.take() {
+                return Ok(PullNews::Note { code, detail });
             }
             if let Some(error) = self.over.as_ref().or(self.conn.lost()) {
                 return Err(error.clone());
@@ -304,6 +313,10 @@ impl Walk {
             Some(Failed::Refused(refusal)) if matches!(refusal.tone, Tone::Throttled(_)) => {
                 self.over = Some(refusal.lost("UID FETCH"));
             }
+            Some(Failed::Refused(refusal)) if refusal.tone == Tone::Unavailable => {
+                self.trouble = Some(refusal.lost("UID FETCH"));
+                self.blame = Some((index, Blame::Mail(u64::from(uid))));
+            }
             Some(Failed::Lost(PullError::Lost { code: Code::Throttled, .. })) => {}
             // What it should go into takes nothing.
             Some(Failed::Lost(error)) if matches!(error.code(), Code::DiskFull | Code::StoreUnavailable) => self.over = Some(error),
@@ -327,6 +340,8 @@ impl Walk {
             Blame::Mail(uid) => {
                 let before = memo.suspect.filter(|(suspect, _)| *suspect == uid).map_or(0, |(_, deaths)| deaths);
                 memo.suspect = Some((uid, before.saturating_add(1)));
+                // The server's own trouble may pass: the next try is one of the next session.
+                self.over = self.over.take().or(self.trouble.take().filter(|_| before > 0));
             }
             Blame::Listing(from, to) => {
                 let before = memo.shaky.filter(|(known, _, _)| *known == from).map_or(0, |(_, _, deaths)| deaths);

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// Longest part of a response outside of literals. The longest real ones are lists of keywords and capabilities.
-const LINE_BYTES_MAX: u64 = 256 * 1024;
+pub const LINE_BYTES_MAX: u64 = 256 * 1024;
 /// What a response may have beside its one large literal.
 const RESPONSE_SLACK_BYTES: u64 = 1024 * 1024;
 /// Enough of a line's end to read a size marker of 20 digits.
@@ -33,6 +33,9 @@ pub enum WireError {
     /// A literal, line or response is over the limit.
     #[error("a response is larger than {0} bytes")]
     TooLarge(u64),
+    /// Lists in lists, more than any answer has.
+    #[error("a response has lists without end")]
+    TooDeep,
 }
 
 impl WireError {
@@ -129,7 +132,7 @@ impl AsyncWrite for Wire {
 }
 
 /// Moves as much as there is room for.
-fn put(left: &mut Vec<u8>, buf: &mut ReadBuf<'_>) {
+pub fn put(left: &mut Vec<u8>, buf: &mut ReadBuf<'_>) {
     let here = left.len().min(buf.remaining());
     buf.put_slice(left.get(..here).unwrap_or_default());
     left.drain(..here);
@@ -221,7 +224,7 @@ impl Frame {
 }
 
 /// The length that `… {123}\r\n` announces.
-fn literal_marker(line: &[u8]) -> Option<u64> {
+pub fn literal_marker(line: &[u8]) -> Option<u64> {
     let line = line.strip_suffix(b"\n")?;
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let line = line.strip_suffix(b"}")?;
