@@ -1,7 +1,7 @@
 //! HTML that people sent, by mail or by webhook: to text, and sanitised.
 //!
 //! The one way for all channels. `tokens` reads the markup in one pass, `text` makes text of it, `balance` writes it again in a
-//! form that costs the sanitiser linear time, and ammonia decides what is safe. Whatever comes in, both ways take linear time
+//! form that costs the sanitiser linear time, `hidden` knows what nobody sees, and ammonia decides what is safe. Whatever comes in, both ways take linear time
 //! and bounded memory (I6).
 
 use std::sync::LazyLock;
@@ -10,6 +10,7 @@ use crate::connector::html::balance::{balance, escape};
 use crate::connector::text::clean;
 
 mod balance;
+mod hidden;
 pub mod text;
 pub mod tokens;
 

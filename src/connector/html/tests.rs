@@ -30,6 +30,25 @@ fn text_of_broken_html_is_what_can_be_seen() {
 }
 
 #[test]
+fn hidden_elements_are_not_in_the_text() {
+    check_text("<div style=\"display:none;max-height:0\">Preview <b>words</b></div><p>Hello</p>", "Hello");
+    check_text("a<span style='display:none'>b<br>c</span>d<img style=\"display:none\" alt=x>e", "ade");
+    check_text("<p style=display:none>one<p>two", "two");
+    check_text("<td><div style='display:none'>x</td><td>y</td>", "y");
+    check_text("<div style='display:none'><div>x</div>y</div>z", "z");
+    check_text("<blockquote style='display:none'>x</blockquote>y", "y");
+    check_text("<p hidden>x</p>y", "y");
+}
+
+#[test]
+fn what_is_hidden_in_doubt_is_in_the_text() {
+    check_text("a<div style='display:none'>never closed", "a\nnever closed");
+    check_text("<div style='display:none'>All of it.</div>", "All of it.");
+    check_text("<td style='font-size:0'><div style='font-size:13px'>x</div></td>", "x");
+    check_text(&format!("a<i style='display:none'>{}b</i>", "<b>".repeat(300)), "ab");
+}
+
+#[test]
 fn scripts_styles_forms_and_handlers_go() {
     check_clean("<p onclick=\"x()\">a<script>alert(1)</script></p>", "<p>a</p>");
     check_clean("<form action=\"http://example.org\"><input name=x>b</form>", "b");
@@ -73,6 +92,9 @@ fn hostile_nesting_takes_linear_time() {
         "<",
         "<a b=\"",
         "<p>",
+        "<p style=display:none>",
+        "<b style=display:none>",
+        "<b style=display:none></i>",
     ];
     for hostile in hostiles {
         let html = hostile.repeat(5 * 1024 * 1024 / hostile.len());

@@ -1,6 +1,7 @@
-//! HTML to text, as a person would read it aloud: lines, lists, quotes; no layout. Linear time.
+//! HTML to text, as a person would read it aloud: lines, lists, quotes; no layout, and nothing that is hidden. Linear time.
 
 use crate::connector::html::bounded;
+use crate::connector::html::hidden::{self, After, Region};
 use crate::connector::html::tokens::{Attribute, Token, Tokens, unescape};
 
 /// Whether the element with this name and these attributes is one that the caller looks for.
@@ -8,9 +9,33 @@ pub type Mark = fn(&str, &[Attribute]) -> bool;
 
 /// The text of `html`, and for each mark where the first element begins that it knows: a byte of the text, at the start of a line.
 pub fn convert(html: &str, marks: &[Mark]) -> (String, Vec<Option<usize>>) {
+    let seen = walk(html, marks, true);
+    // Where everything is hidden, something else shows it: a style sheet, or a program.
+    if seen.0.is_empty() { walk(html, marks, false) } else { seen }
+}
+
+fn walk(html: &str, marks: &[Mark], without_hidden: bool) -> (String, Vec<Option<usize>>) {
     let mut writer = Writer::default();
     let mut found = vec![None; marks.len()];
+    let mut hidden: Option<(Region, Place)> = None;
     for token in Tokens::new(bounded(html)) {
+        if let Some((region, place)) = &mut hidden {
+            let after = match &token {
+                Token::Text(_) => After::Inside,
+                Token::Start { name, .. } => region.start(name),
+                Token::End { name } => region.end(name),
+            };
+            if matches!(after, After::Ended | After::EndedBefore) {
+                writer.back_to(*place);
+                found.iter_mut().flatten().for_each(|at| *at = writer.out.len().min(*at));
+            }
+            if after != After::Inside {
+                hidden = None;
+            }
+            if after == After::Ended {
+                continue;
+            }
+        }
         match token {
             Token::Text(text) => writer.push(&unescape(text)),
             Token::Start { name, attributes } => {
@@ -20,6 +45,12 @@ pub fn convert(html: &str, marks: &[Mark]) -> (String, Vec<Option<usize>>) {
                         *at = Some(writer.out.len());
                     }
                 }
+                if without_hidden && hidden.is_none() && hidden::hides(&attributes) {
+                    if hidden::is_void(&name) {
+                        continue;
+                    }
+                    hidden = Region::begin(&name).map(|region| (region, writer.place()));
+                }
                 open_element(&mut writer, &name, &attributes);
             }
             Token::End { name } => close_element(&mut writer, &name),
@@ -28,6 +59,16 @@ pub fn convert(html: &str, marks: &[Mark]) -> (String, Vec<Option<usize>>) {
     let kept = writer.out.trim_end().len();
     writer.out.truncate(kept);
     (writer.out, found)
+}
+
+/// Where the writer was.
+#[derive(Clone, Copy)]
+struct Place {
+    bytes: usize,
+    space: bool,
+    breaks: usize,
+    quotes: usize,
+    pre: usize,
 }
 
 /// Writes text and keeps count of lines, white space and quotes.
@@ -42,6 +83,16 @@ struct Writer {
 }
 
 impl Writer {
+    fn place(&self) -> Place {
+        Place { bytes: self.out.len(), space: self.space, breaks: self.breaks, quotes: self.quotes, pre: self.pre }
+    }
+
+    /// Forgets what was written since.
+    fn back_to(&mut self, place: Place) {
+        self.out.truncate(place.bytes);
+        (self.space, self.breaks, self.quotes, self.pre) = (place.space, place.breaks, place.quotes, place.pre);
+    }
+
     fn breaks(&mut self, wanted: usize) {
         self.space = false;
         if self.out.is_empty() {

@@ -51,9 +51,14 @@ impl<'m> Charsets<'m> {
         let label = if label.eq_ignore_ascii_case("unicode-1-1-utf-7") { "utf-7" } else { label };
         match Encoding::for_label(label.as_bytes()) {
             Some(encoding) if encoding == UTF_8 || encoding == REPLACEMENT || is_ascii_label(label) => self.undeclared(bytes),
-            Some(encoding) if encoding == UTF_16BE || encoding == UTF_16LE => encoding.decode(bytes).0.into_owned(),
+            // Half a letter at the end is what a mailer left behind that counts bytes.
+            Some(encoding) if encoding == UTF_16BE || encoding == UTF_16LE => {
+                encoding.decode(bytes.get(..bytes.len() & !1).unwrap_or(bytes)).0.into_owned()
+            }
             // Bytes that are UTF-8 throughout are no letters of Western Europe or Russia by chance; programs forget to say so.
             Some(encoding) if encoding.is_single_byte() && is_utf_8(bytes) => self.undeclared(bytes),
+            // Nor are they several letters of East Asia; "联通" and a few more pairs are.
+            Some(encoding) if !encoding.is_single_byte() && is_utf_8(bytes) && letters_beyond_ascii(bytes) >= 4 => self.undeclared(bytes),
             Some(encoding) => encoding.decode_without_bom_handling(bytes).0.into_owned(),
             // UTF-7 and a few old ones that the web has forgotten and mail has not.
             None => match mail_parser::decoders::charsets::map::charset_decoder(label.as_bytes()) {
@@ -109,7 +114,12 @@ fn mostly_utf_8(bytes: &[u8]) -> Option<String> {
 
 /// UTF-8 with at least two characters beyond ASCII: of one alone, other readings make sense.
 fn is_utf_8(bytes: &[u8]) -> bool {
-    bytes.iter().filter(|byte| **byte >= 0xc0).count() >= 2 && std::str::from_utf8(bytes).is_ok()
+    letters_beyond_ascii(bytes) >= 2 && std::str::from_utf8(bytes).is_ok()
+}
+
+/// First bytes of characters of UTF-8 beyond ASCII.
+fn letters_beyond_ascii(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte >= 0xc0).count()
 }
 
 fn sample(bytes: &[u8]) -> &[u8] {
@@ -191,6 +201,9 @@ mod tests {
     fn declared_latin_that_is_utf_8_throughout_is_read_as_such() {
         check("Grüße, 5 €".as_bytes(), Some("iso-8859-1"), "Grüße, 5 €");
         check("Привет".as_bytes(), Some("windows-1251"), "Привет");
+        check("您好，关于订单的问题".as_bytes(), Some("gb2312"), "您好，关于订单的问题");
+        check(b"\xc1\xaa\xcd\xa8", Some("gbk"), "联通");
+        check(b"H\0i\0\n", Some("utf-16le"), "Hi");
         check(b"Gr\xfc\xdfe \xc3\xa9", Some("iso-8859-1"), "Grüße Ã©");
         check(b"\xc3\xa9", Some("iso-8859-1"), "Ã©");
     }

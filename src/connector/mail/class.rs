@@ -3,6 +3,7 @@
 use crate::connector::mail::charset::Charsets;
 use crate::connector::mail::fields;
 use crate::connector::mail::identity::Identity;
+use crate::connector::mail::notice;
 use crate::connector::mail::report::{self, Report};
 use crate::connector::mail::scan::Scan;
 use crate::connector::mail::words;
@@ -15,12 +16,15 @@ pub struct Class {
     pub automated: Option<Automated>,
     /// What it reports.
     pub report: Report,
+    /// The only recipient of the mail it returns.
+    returned_to: Option<String>,
 }
 
 /// Decides by header and structure.
 pub fn classify(mail: &[u8], scan: &Scan, subject: &str, identity: &Identity, charsets: &Charsets) -> Class {
     if let Some(report) = report::read(mail, scan, charsets) {
-        return Class { automated: report.automated, report };
+        let returned_to = report::returned_to(mail, scan, charsets);
+        return Class { automated: report.automated, report, returned_to };
     }
     let header = &scan.root().fields;
     let has = |name: &str| fields::first(header, mail, name).is_some();
@@ -34,18 +38,32 @@ pub fn classify(mail: &[u8], scan: &Scan, subject: &str, identity: &Identity, ch
     // RFC 3834 §5: everything but `no` is automatic.
     let automatic = !submitted.is_empty() && !submitted.starts_with("no");
     let precedence = word("precedence");
-    let null_sender = identity.return_path.as_deref() == Some("");
+    // RFC 5321 §4.5.5; some servers name themselves instead, some leave From empty.
+    let empty_from = fields::first(header, mail, "from").is_some_and(|value| value.trim_ascii().ends_with(b"<>"));
+    let path = identity.return_path.as_deref();
+    let null_sender = path == Some("") || path.is_some_and(is_daemon) || empty_from;
     let subject = subject.to_lowercase();
     let failed = fields::first(header, mail, "x-failed-recipients").map(|value| words::text(value.get(..998).unwrap_or(value), charsets));
-    let daemon = matches!(local, "mailer-daemon" | "mail-daemon" | "maildelivery" | "mailerdaemon");
-    if failed.is_some() || daemon || (local == "postmaster" || null_sender) && is_bounce(&subject) || local == "postmaster" && null_sender {
+    let name = identity.from.as_ref().and_then(|from| from.name.as_deref()).unwrap_or_default();
+    let bare = identity.from.is_none().then(|| word("from"));
+    let server = is_server(local) || letters(local).contains("smtp") || is_server(name) || bare.as_deref().is_some_and(is_server);
+    if failed.is_some() || is_daemon(local) || (server || null_sender) && is_bounce(&subject) || local == "postmaster" && null_sender {
+        let attached = report::attached(mail, scan, charsets).filter(|_| !is_reply(&subject));
+        if let Some(report) = attached.filter(|report| matches!(report.automated, Some(Automated::Bounce | Automated::DeliveryStatus))) {
+            return Class { automated: report.automated, report, ..Class::default() };
+        }
         let automated = if is_delay(&subject) { Automated::DeliveryStatus } else { Automated::Bounce };
         let fields = failed.map(|recipients| ("recipient", recipients)).into_iter().collect();
-        return Class { automated: Some(automated), report: Report { fields, ..Report::default() } };
+        let returned_to = report::returned_to(mail, scan, charsets);
+        let report = Report { fields, returned: report::returned(mail, scan), ..Report::default() };
+        return Class { automated: Some(automated), report, returned_to };
     }
     // An answer of a machine says so itself, or shows it by more than its subject.
+    let listed = has("list-id") || has("list-unsubscribe") || has("list-post");
     let machine = automatic || null_sender || precedence.contains("auto_reply") || has("x-auto-response-suppress") || has("x-autoreply");
-    let automated = if is_out_of_office(&subject) && (machine || begins_auto_reply(&subject)) || has("x-ms-exchange-inbox-rules-loop") {
+    // Notes: `AUTO: Ana Lindqvist is out of the office (returning 01.06.)`
+    let begins = begins_auto_reply(&subject) || subject.starts_with("auto:");
+    let automated = if is_out_of_office(&subject) && (machine || begins) || has("x-ms-exchange-inbox-rules-loop") {
         Some(Automated::OutOfOffice)
     } else if answered
         || precedence.contains("auto_reply")
@@ -53,7 +71,10 @@ pub fn classify(mail: &[u8], scan: &Scan, subject: &str, identity: &Identity, ch
         || begins_auto_reply(&subject)
     {
         Some(Automated::AutoReply)
-    } else if has("list-id") || has("list-unsubscribe") || has("list-post") || matches!(precedence.as_str(), "list" | "bulk" | "junk") {
+    } else if null_sender && !listed && matches!(precedence.as_str(), "bulk" | "junk") {
+        // RFC 3834 §3.3, §3.1.8: an answer goes out with the null sender; so does no mailing.
+        Some(Automated::AutoReply)
+    } else if listed || matches!(precedence.as_str(), "list" | "bulk" | "junk") {
         Some(Automated::List)
     } else if automatic || has("x-loop") || has("tls-report-domain") || is_aggregate(&subject) || is_nobody(local, identity) {
         Some(Automated::System)
@@ -64,19 +85,69 @@ pub fn classify(mail: &[u8], scan: &Scan, subject: &str, identity: &Identity, ch
 }
 
 impl Class {
-    /// Completes a bounce that is no report by what its text says.
+    /// Completes a bounce that says too little, or is no report, by what its text says.
     pub fn read_text(&mut self, text: &str, known: &dyn Fn(&str) -> bool) {
-        if !matches!(self.automated, Some(Automated::Bounce | Automated::DeliveryStatus)) || self.report.automated.is_some() {
+        let has = |fields: &[(&str, String)], wanted: &str| fields.iter().any(|(name, _)| *name == wanted);
+        let reported = self.report.automated.is_some();
+        if !matches!(self.automated, Some(Automated::Bounce | Automated::DeliveryStatus)) || has(&self.report.fields, "disposition") {
             return;
         }
-        let said = report::from_text(text, known);
+        if reported && has(&self.report.fields, "recipient") {
+            return;
+        }
+        let said = notice::read(text, known);
+        if !reported {
+            if said.delayed {
+                self.automated = Some(Automated::DeliveryStatus);
+            }
+            let action = if self.automated == Some(Automated::Bounce) { "failed" } else { "delayed" };
+            self.report.fields.push(("action", action.to_owned()));
+        }
         self.report.returned = self.report.returned.take().or(said.returned);
-        for (name, value) in said.fields {
-            if !self.report.fields.iter().any(|(known, _)| *known == name) {
+        let recipient = said.recipients.first().cloned().or(self.returned_to.take().filter(|to| !known(to)));
+        let recipients = Some(said.recipients.join(", ")).filter(|_| said.recipients.len() > 1 && !has(&self.report.fields, "recipient"));
+        let fields = [("status", said.status), ("recipient", recipient), ("recipients", recipients), ("diagnostic", said.diagnostic)];
+        for (name, value) in fields {
+            if let Some(value) = value.filter(|_| !has(&self.report.fields, name)) {
                 self.report.fields.push((name, value));
             }
         }
     }
+}
+
+/// An address that only servers write from.
+fn is_daemon(address: &str) -> bool {
+    let local = letters(address.split('@').next().unwrap_or_default());
+    matches!(local.as_str(), "mailerdaemon" | "maildaemon" | "maildelivery" | "maildeliverysystem" | "maildeliverysubsystem")
+}
+
+/// A name that servers have, and their keepers: what they write is a bounce only if its subject says so.
+fn is_server(name: &str) -> bool {
+    const NAMES: [&str; 11] = [
+        "postmaster",
+        "mdaemon",
+        "mailerdaemon",
+        "maildelivery",
+        "deliverysubsystem",
+        "deliverysystem",
+        "mailsystem",
+        "mailadministrator",
+        "systemadministrator",
+        "microsoftexchange",
+        "mailgateway",
+    ];
+    let name = letters(name);
+    matches!(name.as_str(), "ndr" | "imss") || NAMES.iter().any(|known| name.contains(known))
+}
+
+fn letters(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// What a person answers or passes on.
+fn is_reply(subject: &str) -> bool {
+    const PREFIXES: [&str; 12] = ["re", "aw", "sv", "fw", "fwd", "wg", "tr", "rv", "vs", "antw", "odp", "回复"];
+    subject.split_once([':', '：']).is_some_and(|(prefix, _)| PREFIXES.contains(&prefix.trim().trim_start_matches('[')))
 }
 
 /// An address nobody reads, and no other one to answer to: a form names its user in Reply-To.
@@ -95,7 +166,37 @@ fn is_aggregate(subject: &str) -> bool {
 }
 
 fn is_bounce(subject: &str) -> bool {
-    const PARTS: [&str; 25] = [
+    if is_reply(subject) {
+        return false;
+    }
+    const PARTS: [&str; 52] = [
+        "mail delivery failure",
+        "mail delivery error",
+        "message delivery failure",
+        "delivery report (",
+        "delivery status notif",
+        "delivery error",
+        "delivery warning",
+        "not delivered",
+        "not been delivered",
+        "non-delivery",
+        "non delivery",
+        "nondelivery",
+        "unable to deliver your m",
+        "could not deliver your m",
+        "error during delivery",
+        "mail error",
+        "failed mail",
+        "user unknown",
+        "no se ha podido entregar",
+        "não entregue",
+        "não foi possível entregar",
+        "onbestelbaar",
+        "kunne ikke leveres",
+        "kunde inte levereras",
+        "niedostarczon",
+        "nedoručiteln",
+        "邮件传输失败",
         "undeliver",
         "mail delivery failed",
         "mail delivery system",

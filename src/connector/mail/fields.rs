@@ -88,12 +88,23 @@ fn name_end(line: &[u8]) -> Option<usize> {
     (!name.is_empty() && name.iter().all(u8::is_ascii_graphic)).then_some(colon)
 }
 
-/// A line that is no field stands inside a header if a field or a blank line follows it at once.
+/// A line that is no field stands inside a header if a field follows it at once, or a blank line and a body: without one, it is the body.
 fn stays_in_header(mail: &[u8], next: usize, first: bool) -> bool {
     let Some(rest) = mail.get(next..) else { return false };
-    let (line, _) = line_of(rest, next);
-    if first { name_end(line).is_some_and(|_| known_name(line)) } else { line.is_empty() || name_end(line).is_some() }
+    let (line, behind) = line_of(rest, next);
+    if first {
+        return name_end(line).is_some_and(|_| known_name(line));
+    }
+    if !line.is_empty() {
+        return name_end(line).is_some();
+    }
+    let body = mail.get(behind..).unwrap_or_default();
+    let body = body.get(..BODY_BEGIN_BYTES).unwrap_or(body).trim_ascii_start();
+    !body.is_empty() && !body.starts_with(b"--")
 }
+
+/// Where a body is that has anything in it.
+const BODY_BEGIN_BYTES: usize = 512;
 
 /// Names that prove that a header goes on behind a broken first line.
 fn known_name(line: &[u8]) -> bool {

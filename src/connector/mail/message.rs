@@ -191,9 +191,9 @@ impl Texts {
         let mut texts = Self::default();
         let text = std::mem::take(&mut content.text);
         if !text.trim().is_empty() {
-            let (reply, _) = cut(reply::cut(&text, content.from_html.as_ref()), max);
+            let (reply, _) = cut(reply::cut(&text, content.from_html.as_ref()).trim().to_owned(), max);
             texts.reply_text = Some(reply);
-            let (kept, was_cut) = cut(text.trim_end().to_owned(), max);
+            let (kept, was_cut) = cut(trimmed(&text).to_owned(), max);
             texts.text = Some(kept);
             if was_cut {
                 texts.truncated.push("text".to_owned());
@@ -211,6 +211,14 @@ impl Texts {
         }
         texts
     }
+}
+
+/// Without empty lines in front and white space behind.
+fn trimmed(text: &str) -> &str {
+    let text = text.trim_end();
+    let blank = text.len() - text.trim_start().len();
+    let line = text.get(..blank).and_then(|blank| blank.rfind('\n')).map_or(0, |at| at + 1);
+    text.get(line..).unwrap_or_default()
 }
 
 /// What was found in a mail.
@@ -255,6 +263,7 @@ fn extra(mail: &[u8], scan: &Scan, found: Found<'_>, charsets: &Charsets) -> Map
     say("returned_message", class.report.returned.clone().unwrap_or_default());
     say("mailbox_tag", identity.tag.clone().unwrap_or_default());
     say("reply_address", evidence.reply_address.clone().unwrap_or_default());
+    say("text_part", content.text_part.clone().unwrap_or_default());
     if !evidence.answers.is_empty() {
         said.insert("references".to_owned(), json!(evidence.answers.len()));
     }

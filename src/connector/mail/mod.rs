@@ -1,8 +1,9 @@
 //! Mail: the bytes of one mail in, one [`Item`] out. Pure: no files, no clock, no tasks; the time of receipt is a parameter.
 //!
 //! The way through the room: `scan` finds the MIME structure within limits, `fields`, `parameters` and `words` read header fields,
-//! `parts` sorts the leaves into bodies and files (`tnef`, `lzfu` and `rtf` look into those of Outlook, `smime` into signed ones), `flowed`, `marks` and `reply` make the
-//! texts, `class` and `report` say what it is, `identity`, `proof` and `auth` who wrote it, `thread`, `own` and `ticket` where it belongs,
+//! `parts` sorts the leaves into bodies and files (`tnef`, `lzfu` and `rtf` look into those of Outlook, `smime` into signed ones, `uuencode` into texts), `texts`,
+//! `flowed`, `marks` and `reply` make the texts, `class`, `report` and `notice` say what it is, `identity`, `proof` and `auth` who wrote it, `thread`, `own`
+//! and `ticket` where it belongs,
 //! `special` what else it says, `canon` gives it its key. A mail that is too large to be held is read by `large`, from its `outline`.
 //!
 //! What must stay true: [`read`] takes any bytes, never panics outwards, does not recurse over the input, takes linear time
@@ -33,6 +34,7 @@ pub mod large;
 pub mod lzfu;
 pub mod marks;
 pub mod message;
+pub mod notice;
 pub mod outline;
 pub mod own;
 pub mod parameters;
@@ -46,11 +48,13 @@ pub mod settings;
 pub mod smime;
 pub mod sniff;
 pub mod special;
+pub mod texts;
 pub mod thread;
 pub mod ticket;
 pub mod tnef;
 pub mod transfer;
 pub mod trial;
+pub mod uuencode;
 pub mod words;
 
 #[cfg(test)]

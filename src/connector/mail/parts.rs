@@ -1,18 +1,17 @@
-//! Sorts the leaves of a mail into bodies and files.
+//! Sorts the leaves of a mail into bodies (`texts`) and files.
 //!
 //! Every leaf is looked at here and ends up in the text, in the HTML or among the attachments; none is lost. Attachments are
 //! slices of the raw: their size, hash and type come from a streaming decoder, so a large one needs no memory.
 
+use std::ops::Range;
+
 use sha2::{Digest, Sha256};
 
-use crate::connector::html;
 use crate::connector::mail::charset::{Charsets, clean_line, is_direction};
-use crate::connector::mail::fields;
-use crate::connector::mail::flowed;
 use crate::connector::mail::marks::{self, HtmlText};
 use crate::connector::mail::scan::{Entity, Scan, prescan};
-use crate::connector::mail::sniff;
-use crate::connector::mail::{MailLimits, parameters, smime, tnef, transfer, words};
+use crate::connector::mail::uuencode::{self, Enclosed};
+use crate::connector::mail::{MailLimits, fields, parameters, smime, sniff, texts, tnef, transfer, words};
 use crate::connector::text::{clean, hex};
 use crate::model::codes::Code;
 use crate::model::event::{Attachment, AttachmentState};
@@ -20,10 +19,6 @@ use crate::model::id::{AttachmentId, RawId};
 use crate::model::item::{FilePlace, ItemAttachment, SliceEncoding};
 use crate::model::raw::Raw;
 
-/// Bytes of one text part that are decoded; the item keeps far less.
-const TEXT_READ_MAX: usize = 512 * 1024;
-/// Text parts that are joined; further ones are attachments.
-const BODIES_MAX: usize = 20;
 /// Encoded bytes of a `winmail.dat` that is looked into: it is decoded whole.
 const TNEF_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Encoded bytes of a signed mail that is looked into.
@@ -42,6 +37,8 @@ pub struct Content {
     pub html: Option<String>,
     /// The text is this one, made from HTML, with the marks found in it.
     pub from_html: Option<HtmlText>,
+    /// A text part that is not the text: it says something else than the HTML, and little.
+    pub text_part: Option<String>,
     /// Files.
     pub attachments: Vec<ItemAttachment>,
     /// Files that are not even listed.
@@ -51,21 +48,23 @@ pub struct Content {
 }
 
 /// A leaf with what its header says.
-struct Leaf<'s> {
-    entity: &'s Entity,
+pub(super) struct Leaf<'s> {
+    pub entity: &'s Entity,
     number: usize,
-    name: Option<String>,
-    disposition: String,
-    content_id: Option<String>,
-    charset: Option<String>,
+    pub name: Option<String>,
+    pub disposition: String,
+    pub content_id: Option<String>,
+    pub charset: Option<String>,
     /// `format=flowed`; with `delsp=yes` the value is true.
-    flowed: Option<bool>,
+    pub flowed: Option<bool>,
     /// The nearest multipart/alternative it stands in.
-    alternative: Option<usize>,
+    pub alternative: Option<usize>,
+    /// Files inside of its text.
+    pub enclosed: Vec<Enclosed>,
 }
 
 impl Leaf<'_> {
-    fn is(&self, media_type: &str) -> bool {
+    pub fn is(&self, media_type: &str) -> bool {
         self.entity.media_type == media_type
     }
 }
@@ -77,21 +76,44 @@ pub fn read(raw: &Raw, scan: &Scan, charsets: &Charsets, limits: &MailLimits) ->
 
 fn read_at(raw: &Raw, scan: &Scan, charsets: &Charsets, limits: &MailLimits, inside: bool) -> Content {
     let mail = raw.body.as_ref();
-    let leaves: Vec<Leaf> = scan.leaves().map(|(number, entity)| leaf(mail, scan, number, entity, charsets)).collect();
-    let mut bodies: Vec<usize> = Vec::new();
-    for (at, leaf) in leaves.iter().enumerate() {
-        if bodies.len() < BODIES_MAX && is_body(leaf, scan) {
-            bodies.push(at);
+    let mut leaves: Vec<Leaf> = scan.leaves().map(|(number, entity)| leaf(mail, scan, number, entity, charsets)).collect();
+    let bodies = texts::bodies(&leaves, scan);
+    for (at, leaf) in leaves.iter_mut().enumerate() {
+        if bodies.contains(&at) {
+            leaf.enclosed = enclosed(mail, scan, leaf);
         }
+        leaf.name = leaf.name.take().or_else(|| texts::name_of_other_form(leaf));
     }
-    let mut content = texts(mail, &leaves, &bodies, charsets);
+    let shown: Vec<usize> = if bodies.is_empty() { texts::shown_file(&leaves).into_iter().collect() } else { Vec::new() };
+    let mut content = texts::read(mail, &leaves, if bodies.is_empty() { &shown } else { &bodies }, charsets);
     let mut files = Files { raw, scan, limits, content: &mut content, listed: 0, inside };
     for (at, leaf) in leaves.iter().enumerate() {
-        if !bodies.contains(&at) && !is_nothing(leaf, mail) {
+        if bodies.contains(&at) {
+            files.add_enclosed(leaf, charsets);
+        } else if !texts::is_nothing(leaf, mail) {
             files.add(leaf, charsets);
         }
     }
     content
+}
+
+/// The files inside of a body, where its bytes stand as they are.
+fn enclosed(mail: &[u8], scan: &Scan, leaf: &Leaf) -> Vec<Enclosed> {
+    let plain = leaf.is("text/plain") && fields::encoding(&leaf.entity.fields, mail) == SliceEncoding::Identity;
+    let found = if plain { uuencode::find(mail.get(leaf.entity.body.clone()).unwrap_or_default()) } else { Vec::new() };
+    found.into_iter().filter(|file| is_whole(scan, &within(leaf, &file.block))).collect()
+}
+
+/// A range of a body as one of the mail.
+fn within(leaf: &Leaf, range: &Range<usize>) -> Range<usize> {
+    let start = leaf.entity.body.start;
+    start + range.start..start + range.end
+}
+
+/// Whether a range has all its bytes at hand.
+fn is_whole(scan: &Scan, range: &Range<usize>) -> bool {
+    let place = scan.place(range);
+    place.end.saturating_sub(place.start) == range.len() as u64
 }
 
 /// Adds the text part of a cut text or HTML as a file, so that the whole of it can be had.
@@ -134,83 +156,8 @@ fn leaf<'s>(mail: &[u8], scan: &'s Scan, number: usize, entity: &'s Entity, char
             .filter(|format| format.eq_ignore_ascii_case("flowed"))
             .map(|_| typed.get("delsp").is_some_and(|delsp| delsp.eq_ignore_ascii_case("yes"))),
         alternative,
+        enclosed: Vec::new(),
     }
-}
-
-/// A leaf is a body if it is text, not put up as a file, and stands where text is read.
-fn is_body(leaf: &Leaf, scan: &Scan) -> bool {
-    if !leaf.is("text/plain") && !leaf.is("text/html") || leaf.disposition == "attachment" {
-        return false;
-    }
-    let parent = leaf.entity.parent.and_then(|at| scan.entities.get(at));
-    let in_body_place = parent.is_none_or(|parent| parent.media_type == "multipart/alternative");
-    (leaf.name.is_none() || in_body_place) && parent.is_none_or(|parent| parent.media_type != "multipart/digest")
-}
-
-/// An empty part with no name: what some mailers leave between two boundaries.
-fn is_nothing(leaf: &Leaf, mail: &[u8]) -> bool {
-    let body = mail.get(leaf.entity.body.clone()).unwrap_or_default();
-    leaf.name.is_none() && leaf.content_id.is_none() && body.trim_ascii().is_empty()
-}
-
-fn decoded(mail: &[u8], leaf: &Leaf, charsets: &Charsets) -> String {
-    let body = mail.get(leaf.entity.body.clone()).unwrap_or_default();
-    let encoding = fields::encoding(&leaf.entity.fields, mail);
-    let mut bytes = Vec::with_capacity(body.len().min(TEXT_READ_MAX));
-    transfer::decode_into(body, encoding, &mut |piece| {
-        let room = TEXT_READ_MAX - bytes.len();
-        bytes.extend_from_slice(piece.get(..room).unwrap_or(piece));
-        bytes.len() < TEXT_READ_MAX
-    });
-    let text = clean(&charsets.decode(&bytes, leaf.charset.as_deref()));
-    match leaf.flowed {
-        Some(delsp) if leaf.is("text/plain") => flowed::join(&text, delsp),
-        _ => text,
-    }
-}
-
-fn texts(mail: &[u8], leaves: &[Leaf], bodies: &[usize], charsets: &Charsets) -> Content {
-    let bodies: Vec<&Leaf> = bodies.iter().filter_map(|at| leaves.get(*at)).collect();
-    let beside = |leaf: &Leaf, media_type: &str| {
-        leaf.alternative.is_some() && bodies.iter().any(|other| other.alternative == leaf.alternative && other.is(media_type))
-    };
-    let any_html = bodies.iter().any(|leaf| leaf.is("text/html"));
-    let (mut text, mut html) = (String::new(), String::new());
-    let mut from_html = None;
-    for leaf in &bodies {
-        let piece = decoded(mail, leaf, charsets);
-        if leaf.is("text/html") {
-            if !beside(leaf, "text/plain") {
-                let converted = marks::to_text(&piece);
-                join(&mut text, &converted.text);
-                from_html = Some(converted);
-            }
-            html.push_str(&piece);
-        } else {
-            if any_html && !beside(leaf, "text/html") {
-                html.push_str("<div>");
-                html.push_str(&html::from_text(&piece));
-                html.push_str("</div>");
-            }
-            join(&mut text, &piece);
-        }
-    }
-    if text.trim().is_empty() && !html.is_empty() {
-        // A text part left empty beside the HTML says nothing; the mail does.
-        let converted = marks::to_text(&html);
-        text.clone_from(&converted.text);
-        from_html = Some(converted);
-    }
-    let from_html = from_html.filter(|converted| converted.text == text);
-    Content { text, html: (!html.is_empty()).then_some(html), from_html, ..Content::default() }
-}
-
-fn join(text: &mut String, piece: &str) {
-    let piece = piece.trim_end();
-    if !text.is_empty() && !piece.is_empty() {
-        text.push_str("\n\n");
-    }
-    text.push_str(piece);
 }
 
 /// Collects attachments within the limits.
@@ -265,7 +212,7 @@ impl Files<'_> {
         };
         let unwrapped = reason.is_none() && tnef::is_one(&leaf.entity.media_type, leaf.name.as_deref());
         let place = self.scan.place(&span);
-        let whole = place.end.saturating_sub(place.start) == span.len() as u64;
+        let whole = is_whole(self.scan, &span);
         let place = reason.is_none().then_some(FilePlace::Slice { start: place.start, end: place.end, encoding });
         self.content.attachments.push(ItemAttachment { public, place, fetch: None });
         if unwrapped && whole && span.len() <= TNEF_BYTES_MAX {
@@ -322,23 +269,6 @@ impl Files<'_> {
             }
             self.listed += 1;
             let bytes = stream.get(file.bytes.clone()).unwrap_or_default();
-            let measured = measure(bytes, SliceEncoding::Identity);
-            let name = file.name.as_deref().and_then(file_name);
-            let declared = fields::media_type(file.media_type.unwrap_or_default().as_bytes());
-            let media_type = sniff::media_type(declared.as_deref().unwrap_or("application/octet-stream"), name.as_deref(), &measured.first);
-            let public = Attachment {
-                id: attachment_id(self.raw.id, self.raw.received_at.0, leaf.number + (number + 1) * WRAPPED_STEP),
-                name,
-                inline: false,
-                media_type,
-                bytes: Some(measured.bytes),
-                sha256: Some(hex(&measured.sha256)),
-                content_id: file.content_id,
-                state: AttachmentState::Stored,
-                reason: None,
-                url: None,
-                content: None,
-            };
             let place = FilePlace::Within {
                 start: outer.start,
                 end: outer.end,
@@ -346,9 +276,58 @@ impl Files<'_> {
                 skip: file.bytes.start as u64,
                 bytes: file.bytes.len() as u64,
             };
-            self.content.attachments.push(ItemAttachment { public, place: Some(place), fetch: None });
+            let name = file.name.as_deref().and_then(file_name);
+            let declared = fields::media_type(file.media_type.unwrap_or_default().as_bytes());
+            let found = Inner { number: leaf.number + (number + 1) * WRAPPED_STEP, name, declared, content_id: file.content_id, place };
+            self.store(found, measure(bytes, SliceEncoding::Identity));
         }
     }
+
+    /// The files inside of a text.
+    fn add_enclosed(&mut self, leaf: &Leaf, charsets: &Charsets) {
+        let mail = self.raw.body.as_ref();
+        for (number, file) in leaf.enclosed.iter().enumerate() {
+            if self.listed >= self.limits.attachments_max {
+                self.content.omitted += 1;
+                continue;
+            }
+            self.listed += 1;
+            let span = within(leaf, &file.block);
+            let place = self.scan.place(&span);
+            let place = FilePlace::Slice { start: place.start, end: place.end, encoding: SliceEncoding::Uuencode };
+            let name = file_name(&words::text(&file.name, charsets));
+            let found = Inner { number: leaf.number + (number + 1) * WRAPPED_STEP, name, declared: None, content_id: None, place };
+            self.store(found, measure(mail.get(span).unwrap_or_default(), SliceEncoding::Uuencode));
+        }
+    }
+
+    fn store(&mut self, file: Inner, measured: Measured) {
+        let too_large = measured.bytes > self.limits.attachment_bytes_max;
+        let declared = file.declared.as_deref().unwrap_or("application/octet-stream");
+        let public = Attachment {
+            id: attachment_id(self.raw.id, self.raw.received_at.0, file.number),
+            media_type: sniff::media_type(declared, file.name.as_deref(), &measured.first),
+            name: file.name,
+            inline: false,
+            bytes: Some(measured.bytes),
+            sha256: (!too_large).then(|| hex(&measured.sha256)),
+            content_id: file.content_id,
+            state: if too_large { AttachmentState::Unavailable } else { AttachmentState::Stored },
+            reason: too_large.then(|| Code::AttachmentTooLarge.as_str().to_owned()),
+            url: None,
+            content: None,
+        };
+        self.content.attachments.push(ItemAttachment { public, place: (!too_large).then_some(file.place), fetch: None });
+    }
+}
+
+/// A file that is no part of its own.
+struct Inner {
+    number: usize,
+    name: Option<String>,
+    declared: Option<String>,
+    content_id: Option<String>,
+    place: FilePlace,
 }
 
 /// The same for the same part of the same raw, however often it is read.
@@ -367,7 +346,7 @@ fn is_inline(leaf: &Leaf, html: Option<&str>, media_type: &str) -> bool {
         (Some(id), Some(html)) => html.contains(&format!("cid:{id}")),
         _ => false,
     };
-    referenced || leaf.disposition == "inline" && media_type.starts_with("image/")
+    referenced || leaf.disposition == "inline" && media_type.starts_with("image/") || texts::is_other_form(leaf)
 }
 
 /// An attached mail is named by its subject.

@@ -1,9 +1,9 @@
-//! Reports of machines: deliveries (RFC 3464), read receipts (RFC 8098), complaints (RFC 5965), and the bounces that follow no
-//! standard, of which there are many.
+//! Reports of machines: deliveries (RFC 3464), read receipts (RFC 8098) and complaints (RFC 5965). The bounces that follow no
+//! standard, of which there are many, are read by `notice`.
 
 use crate::connector::mail::charset::Charsets;
 use crate::connector::mail::fields::{self, Field};
-use crate::connector::mail::scan::{Entity, Scan};
+use crate::connector::mail::scan::{Entity, Scan, prescan};
 use crate::connector::mail::{MailLimits, transfer, words};
 use crate::model::event::Automated;
 
@@ -18,6 +18,9 @@ pub struct Report {
     pub fields: Vec<(&'static str, String)>,
 }
 
+/// What is told of one recipient.
+type Told = Vec<(&'static str, String)>;
+
 /// Encoded bytes of a report part that are read.
 const REPORT_BYTES_MAX: usize = 64 * 1024;
 /// Recipients that are told.
@@ -30,10 +33,7 @@ pub fn read(mail: &[u8], scan: &Scan, charsets: &Charsets) -> Option<Report> {
     let leaf = |names: &[&str]| scan.leaves().map(|(_, leaf)| leaf).find(|leaf| names.contains(&leaf.media_type.as_str()));
     // Some programs send the report part alone.
     let reports = scan.root().media_type == "multipart/report" || scan.root().media_type.ends_with("disposition-notification");
-    let returned = || {
-        leaf(&["message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers"])
-            .and_then(|leaf| returned_id(mail, leaf))
-    };
+    let returned = || returned(mail, scan);
     if let Some(part) = leaf(&["message/delivery-status", "message/global-delivery-status"]) {
         let (fields, original) = delivery(mail, part, charsets);
         let action = fields.iter().find(|(name, _)| *name == "action").map(|(_, value)| value.to_ascii_lowercase());
@@ -62,6 +62,39 @@ pub fn read(mail: &[u8], scan: &Scan, charsets: &Charsets) -> Option<Report> {
     })
 }
 
+/// The id of the mail that one comes with.
+pub fn returned(mail: &[u8], scan: &Scan) -> Option<String> {
+    let (header, text) = returned_header(mail, scan)?;
+    first_id(&header, &text, "message-id")
+}
+
+/// The only recipient of the mail that one comes with.
+pub fn returned_to(mail: &[u8], scan: &Scan, charsets: &Charsets) -> Option<String> {
+    let (header, text) = returned_header(mail, scan)?;
+    let named = |name: &'static str| fields::all(&header, &text, name).flat_map(|value| words::addresses(value, charsets));
+    let mut addresses = named("to").chain(named("cc")).filter_map(|one| one.address);
+    addresses.next().filter(|_| addresses.next().is_none()).map(|address| address.value().to_owned())
+}
+
+/// A report that a gateway attached to a notice of its own instead of passing it on.
+pub fn attached(mail: &[u8], scan: &Scan, charsets: &Charsets) -> Option<Report> {
+    let leaf = returned_leaf(scan)?;
+    let text = decoded(mail, leaf);
+    let inner = prescan(&text, &MailLimits::default()).ok()?;
+    (inner.root().media_type == "multipart/report").then(|| read(&text, &inner, charsets)).flatten()
+}
+
+fn returned_leaf(scan: &Scan) -> Option<&Entity> {
+    const KINDS: [&str; 4] = ["message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers"];
+    scan.leaves().map(|(_, leaf)| leaf).find(|leaf| KINDS.contains(&leaf.media_type.as_str()))
+}
+
+fn returned_header(mail: &[u8], scan: &Scan) -> Option<(Vec<Field>, Vec<u8>)> {
+    let text = decoded(mail, returned_leaf(scan)?);
+    let (header, _) = split(&text, 0)?;
+    Some((header, text))
+}
+
 fn decoded(mail: &[u8], leaf: &Entity) -> Vec<u8> {
     let body = mail.get(leaf.body.clone()).unwrap_or_default();
     transfer::decode_slice(body.get(..REPORT_BYTES_MAX).unwrap_or(body), fields::encoding(&leaf.fields, mail))
@@ -79,7 +112,23 @@ fn value(block: &[Field], text: &[u8], name: &'static str, charsets: &Charsets) 
     // `rfc822; user@example.org`: the type says nothing to a person.
     let typed = matches!(name, "final-recipient" | "original-recipient" | "diagnostic-code");
     let value = if typed { value.split_once(';').map_or(value.clone(), |(_, bare)| bare.trim().to_owned()) } else { value };
+    // `5.0.0 (over quota)`, and brackets around an address.
+    let value = match name {
+        "status" => value.split([' ', '(']).next().unwrap_or_default().to_owned(),
+        "final-recipient" | "original-recipient" => value.trim_matches(['<', '>', '"', ' ']).to_owned(),
+        _ => value,
+    };
     (!value.is_empty()).then_some(value)
+}
+
+/// Whom a block is about: who was written to, by the sender's own words, before what servers on the way made of it.
+fn recipient(block: &[Field], text: &[u8], charsets: &Charsets) -> Option<String> {
+    let names = ["original-recipient", "final-recipient", "x-actual-recipient"];
+    let said = || names.iter().filter_map(|name| value(block, text, name, charsets));
+    // The type twice, or another network's in front.
+    let bare = |said: &String| said.rsplit(';').next().unwrap_or(said).trim().to_owned();
+    let address = said().map(|said| bare(&said)).find(|said| words::mail_address(said).is_some());
+    address.or_else(|| said().next())
 }
 
 fn named(mail: &[u8], leaf: &Entity, names: &[(&'static str, &'static str)], charsets: &Charsets) -> Vec<(&'static str, String)> {
@@ -94,24 +143,27 @@ fn named(mail: &[u8], leaf: &Entity, names: &[(&'static str, &'static str)], cha
 fn delivery(mail: &[u8], leaf: &Entity, charsets: &Charsets) -> (Vec<(&'static str, String)>, Option<String>) {
     let text = decoded(mail, leaf);
     let mut recipients: Vec<String> = Vec::new();
-    let mut worst: Option<(bool, Vec<(&'static str, String)>)> = None;
-    let (mut at, mut original) = (0, None);
+    let mut worst: Option<((bool, bool), Told)> = None;
+    let (mut at, mut original, mut general) = (0, None, None);
     for _ in 0..RECIPIENTS_MAX + 2 {
         let Some((block, next)) = split(&text, at) else { break };
         original = original
             .or_else(|| first_id(&block, &text, "original-message-id"))
             .or_else(|| first_id(&block, &text, "x-original-message-id"));
-        if let Some(action) = value(&block, &text, "action", charsets) {
-            let failed = action.eq_ignore_ascii_case("failed");
-            let recipient =
-                value(&block, &text, "final-recipient", charsets).or_else(|| value(&block, &text, "original-recipient", charsets));
-            recipients.extend(recipient.clone());
-            if worst.as_ref().is_none_or(|(known, _)| failed && !known) {
+        // Some say once what became of all.
+        general = general.or_else(|| value(&block, &text, "action", charsets));
+        let recipient = recipient(&block, &text, charsets);
+        if let Some(action) = value(&block, &text, "action", charsets).or_else(|| general.clone().filter(|_| recipient.is_some())) {
+            let failed = action.to_ascii_lowercase().starts_with("fail");
+            recipients.extend(recipient.clone().filter(|new| !recipients.contains(new)));
+            // A block about nobody counts as long as there is no other.
+            let surer = (recipient.is_some(), failed);
+            if worst.as_ref().is_none_or(|(known, _)| surer > *known) {
                 let mut told = vec![("action", action)];
                 told.extend(value(&block, &text, "status", charsets).map(|status| ("status", status)));
                 told.extend(recipient.map(|recipient| ("recipient", recipient)));
                 told.extend(value(&block, &text, "diagnostic-code", charsets).map(|text| ("diagnostic", text)));
-                worst = Some((failed, told));
+                worst = Some((surer, told));
             }
         }
         if next <= at || next >= text.len() {
@@ -128,60 +180,4 @@ fn delivery(mail: &[u8], leaf: &Entity, charsets: &Charsets) -> (Vec<(&'static s
 
 fn first_id(block: &[Field], text: &[u8], name: &str) -> Option<String> {
     fields::all(block, text, name).next().and_then(|value| words::message_ids(value, 1).into_iter().next())
-}
-
-fn returned_id(mail: &[u8], leaf: &Entity) -> Option<String> {
-    let text = decoded(mail, leaf);
-    let (header, _) = split(&text, 0)?;
-    first_id(&header, &text, "message-id")
-}
-
-/// What the text of a bounce that is no report says: an address that is not among `known`, a status, the id of the mail.
-pub fn from_text(text: &str, known: &dyn Fn(&str) -> bool) -> Report {
-    let mut report = Report::default();
-    let (mut recipient, mut status) = (None, None);
-    for line in text.lines().take(500) {
-        let line = line.get(..line.floor_char_boundary(500)).unwrap_or(line);
-        let bare = line.trim_start_matches(['>', ' ', '\t', '|']);
-        if let Some(value) = bare.get(..11).filter(|name| name.eq_ignore_ascii_case("message-id:")).and_then(|_| bare.get(11..)) {
-            report.returned = words::message_ids(value.as_bytes(), 1).into_iter().next();
-            // What follows is the returned mail itself.
-            break;
-        }
-        for word in line.split(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '(' | ')' | '"' | ',' | ';' | '[' | ']' | '：')) {
-            let word = word.trim_matches(|c: char| matches!(c, ':' | '.' | '\'' | '#' | '*' | '|'));
-            if recipient.is_none() && word.contains('@') {
-                let word = word.trim_start_matches("mailto:");
-                recipient = words::mail_address(word).map(|address| address.value().to_owned()).filter(|address| !known(address));
-            }
-            if status.is_none() && is_status(word) {
-                status = Some(word.to_owned());
-            }
-        }
-    }
-    report.fields.extend(status.map(|status| ("status", status)));
-    report.fields.extend(recipient.map(|recipient| ("recipient", recipient)));
-    report
-}
-
-/// An enhanced status code (RFC 3463 §2).
-fn is_status(word: &str) -> bool {
-    let mut parts = word.split('.');
-    let number =
-        |part: Option<&str>| part.is_some_and(|part| (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit()));
-    matches!(parts.next(), Some("2" | "4" | "5")) && number(parts.next()) && number(parts.next()) && parts.next().is_none()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bounces_without_a_form_are_read_from_their_text() {
-        let text = "Hi. This is the qmail-send program at example.net.\n\n<nobody@example.com>:\n192.0.2.1 does not like recipient.\nRemote host said: 550 5.1.1 No such user\n\n--- Below this line is a copy of the message.\n\nMessage-ID: <sent@acme.example>\nTo: nobody@example.com\n";
-        let report = from_text(text, &|address| address == "support@acme.example");
-        assert_eq!(report.returned.as_deref(), Some("sent@acme.example"));
-        assert_eq!(report.fields, [("status", "5.1.1".to_owned()), ("recipient", "nobody@example.com".to_owned())]);
-        assert_eq!(from_text("Version 5.1.1.2 of support@acme.example", &|address| address == "support@acme.example"), Report::default());
-    }
 }

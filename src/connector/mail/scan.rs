@@ -135,8 +135,13 @@ impl Pass<'_> {
         let in_digest = parent.and_then(|at| self.scan.entities.get(at)).is_some_and(|entity| entity.media_type == "multipart/digest");
         let media_type = fields::media_type(content_type).unwrap_or(if in_digest { "message/rfc822" } else { "text/plain" }.to_owned());
         let multipart = media_type.starts_with("multipart/");
-        let boundary =
-            if multipart { fields::boundary(content_type).or_else(|| guess_boundary(self.mail.get(header.body..)?)) } else { None };
+        let body = self.mail.get(header.body..).unwrap_or_default();
+        let boundary = match fields::boundary(content_type).filter(|_| multipart) {
+            // Of the mail itself it is looked whether its boundary is there at all.
+            Some(named) if parent.is_none() && !stands_in(body, &named) => lost_boundary(body).or(Some(named)),
+            None if multipart => guess_boundary(body).or_else(|| lost_boundary(body).filter(|_| parent.is_none())),
+            named => named,
+        };
         // Without a boundary nobody can part it: what is there is shown as text, not lost.
         let media_type = if multipart && boundary.is_none() { "text/plain".to_owned() } else { media_type };
         let at = self.scan.entities.len();
@@ -270,9 +275,43 @@ impl Pass<'_> {
 fn guess_boundary(body: &[u8]) -> Option<Vec<u8>> {
     let start = body.iter().position(|byte| !byte.is_ascii_whitespace())?;
     let body = body.get(start..)?;
-    let line = body.get(..memchr::memchr(b'\n', body.get(..LINE_BYTES_MAX.min(body.len()))?)?)?.trim_ascii_end();
-    let boundary = line.strip_prefix(b"--").filter(|boundary| (1..=200).contains(&boundary.len()))?;
+    let boundary = boundary_of(body.get(..LINE_BYTES_MAX.min(body.len()))?.split(|byte| *byte == b'\n').next()?)?;
     memmem::find(body, &[b"\n--", boundary, b"--"].concat()).map(|_| boundary.to_vec())
+}
+
+/// The boundary that such a line would have.
+fn boundary_of(line: &[u8]) -> Option<&[u8]> {
+    line.strip_prefix(b"--").map(<[u8]>::trim_ascii_end).filter(|boundary| (1..=200).contains(&boundary.len()))
+}
+
+/// Whether a line begins with this boundary.
+fn stands_in(body: &[u8], boundary: &[u8]) -> bool {
+    let line = [b"\n--", boundary].concat();
+    body.strip_prefix(b"--").is_some_and(|body| body.starts_with(boundary)) || memmem::find(body, &line).is_some()
+}
+
+/// Bytes of a preamble behind which the boundary of a whole mail is no longer looked for, and lines that are tried.
+const PREAMBLE_BYTES_MAX: usize = 16 * 1024;
+const TRIED_MAX: usize = 8;
+
+/// The boundary of a mail whose header names none, or one that is not there: of the first lines that look like one the first that
+/// has the header of a part behind it.
+fn lost_boundary(body: &[u8]) -> Option<Vec<u8>> {
+    let begin = body.get(..PREAMBLE_BYTES_MAX).unwrap_or(body);
+    let mut lines = begin.split(|byte| *byte == b'\n').peekable();
+    let mut tried = 0;
+    while let Some(line) = lines.next() {
+        let Some(boundary) = boundary_of(line) else { continue };
+        tried += 1;
+        if tried > TRIED_MAX {
+            return None;
+        }
+        let has_header = lines.peek().and_then(|next| next.get(..8)).is_some_and(|next| next.eq_ignore_ascii_case(b"content-"));
+        if has_header || lines.peek().is_some() && memmem::find(body, &[b"\n--", boundary, b"--"].concat()).is_some() {
+            return Some(boundary.to_vec());
+        }
+    }
+    None
 }
 
 /// Longest line that can be a boundary line.
@@ -335,6 +374,14 @@ mod tests {
     #[test]
     fn a_multipart_without_parts_is_text() {
         check("Content-Type: multipart/mixed; boundary=x\n\nHello\n", &[("text/plain", "Hello\n")]);
+    }
+
+    #[test]
+    fn a_boundary_that_is_named_wrongly_is_found() {
+        let parts = "--y\nContent-Type: text/html\n\none\n--y--\n";
+        check(&format!("Content-Type: multipart/mixed; boundary=x\n\n{parts}"), &[("text/html", "one")]);
+        check(&format!("Content-Type: multipart/mixed; bo\n\nThis is MIME.\n\n{parts}"), &[("text/html", "one")]);
+        check("Content-Type: multipart/mixed; boundary=x\n\nHello\n-- \nAna\n", &[("text/plain", "Hello\n-- \nAna\n")]);
     }
 
     #[test]

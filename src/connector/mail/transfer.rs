@@ -16,6 +16,22 @@ pub fn decode_slice(encoded: &[u8], encoding: SliceEncoding) -> Vec<u8> {
     decoded
 }
 
+/// Bytes that tell whether something is base64.
+const JUDGED_BYTES: usize = 4 * 1024;
+
+/// Whether this looks like base64: plain words have stops, and spaces or letters beyond ASCII, whatever the header says of them.
+pub fn may_be_base64(encoded: &[u8]) -> bool {
+    let judged = encoded.get(..JUDGED_BYTES).unwrap_or(encoded);
+    let (mut all, mut foreign, mut words) = (0usize, 0usize, false);
+    for line in judged.split(|byte| *byte == b'\n') {
+        let line = line.trim_ascii();
+        all += line.len();
+        foreign += line.iter().filter(|byte| !byte.is_ascii_alphanumeric() && !b"+/=".contains(byte)).count();
+        words |= line.iter().any(|byte| *byte == b' ' || !byte.is_ascii());
+    }
+    foreign * 16 <= all || !words
+}
+
 /// Decodes piece by piece into `sink`, until it says false.
 pub fn decode_into(encoded: &[u8], encoding: SliceEncoding, sink: &mut dyn FnMut(&[u8]) -> bool) {
     match encoding {
@@ -343,6 +359,15 @@ mod tests {
     #[track_caller]
     fn check(encoded: &str, encoding: SliceEncoding, expected: &str) {
         assert_eq!(String::from_utf8_lossy(&decode_slice(encoded.as_bytes(), encoding)), expected);
+    }
+
+    #[test]
+    fn words_are_no_base64() {
+        assert!(may_be_base64(b"R3LDvMOfZQ==\r\n  R3LDvMOfZQ==  \r\n"));
+        assert!(may_be_base64(b"") && may_be_base64(b"R3LDvMOfZSBhdXMgS8O2bG4sIGJpdHRlIHBy!w7xmZW4="));
+        assert!(may_be_base64(b"SGFs!bG8\n-gV2VsdA=="), "what a line was broken by");
+        assert!(!may_be_base64(b"These are words, and nobody encoded them."));
+        assert!(!may_be_base64("您好".as_bytes()));
     }
 
     #[test]

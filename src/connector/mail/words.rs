@@ -60,6 +60,10 @@ fn decode_words(value: &str, charsets: &Charsets, form: Words) -> String {
         let word = encoded_word(tail);
         // RFC 2047 §6.2: white space between two encoded words is not part of the text.
         if !(plain.trim().is_empty() && word.is_some() && pending.is_some()) {
+            if let Some((_, bytes)) = pending.as_mut().filter(|_| form == Words::Hidden && plain.starts_with(char::is_whitespace)) {
+                // The address parser joins a word and quotes behind it.
+                bytes.extend_from_slice(b" ");
+            }
             write_pending(&mut pending, charsets, form, &mut out);
             out.push_str(plain);
         }
@@ -155,6 +159,7 @@ fn q_word(content: &[u8]) -> Vec<u8> {
 pub fn addresses(value: &[u8], charsets: &Charsets) -> Vec<Named> {
     let mut line = decode_words(&utf8(value, charsets), charsets, Words::Hidden).into_bytes();
     line.retain(|byte| *byte != 0);
+    let mut line = with_commas(&line);
     line.push(b'\n');
     let HeaderValue::Address(parsed) = MessageStream::new(&line).parse_address() else { return Vec::new() };
     let all: Vec<_> = match parsed {
@@ -168,6 +173,31 @@ pub fn addresses(value: &[u8], charsets: &Charsets) -> Vec<Named> {
             name: one.name.map(|name| clean_line(&name)).filter(|name| !name.is_empty()),
         })
         .collect()
+}
+
+/// Puts the comma between two addresses that a mailer forgot, so that they do not run into one.
+fn with_commas(line: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(line.len() + 8);
+    let (mut quoted, mut comments, mut escaped) = (false, 0usize, false);
+    let last_at = memchr::memrchr(b'@', line).unwrap_or(0);
+    for (at, byte) in line.iter().enumerate() {
+        out.push(*byte);
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted || comments > 0 => escaped = true,
+            b'"' if comments == 0 => quoted = !quoted,
+            b'(' if !quoted => comments += 1,
+            b')' if !quoted => comments = comments.saturating_sub(1),
+            b'>' if !quoted && comments == 0 && at < last_at => {
+                let next = line.get(at + 1..).unwrap_or_default().trim_ascii_start().first();
+                if next.is_some_and(|next| !b",;(>".contains(next)) {
+                    out.push(b',');
+                }
+            }
+            _ => {}
+        }
+    }
+    out
 }
 
 /// A mail address from bare text.
@@ -325,6 +355,14 @@ mod tests {
             &[(Some("j@example.org"), Some("Groß, Jürgen"))],
         );
         check_addresses("Nobody", &[(None, Some("Nobody"))]);
+        check_addresses(
+            "=?utf-8?Q?J=C3=BCrgen?= \"A.\" =?utf-8?Q?Gro=C3=9F?= <j@example.org>",
+            &[(Some("j@example.org"), Some("Jürgen A. Groß"))],
+        );
+        check_addresses(
+            "Ana <ana@example.org> \"B > C\" <bob@example.org>",
+            &[(Some("ana@example.org"), Some("Ana")), (Some("bob@example.org"), Some("B > C"))],
+        );
     }
 
     #[test]
