@@ -284,6 +284,19 @@ async fn operators_hear_of_a_source_that_fails_twice_and_of_its_recovery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_answers_and_is_lost_at_once_again_and_again_is_told_once_and_has_recovered_when_it_brings_something() {
+    let mut world = World::new();
+    let quiet = || Ok(FeedNews::Quiet(Duration::from_millis(1)));
+    world.answer([quiet(), lost(), quiet(), lost(), quiet(), lost(), page(&["one"], "1")]);
+    world.run(0);
+    world.until("the page", async || world.since().await.is_some()).await;
+    world.until("running", async || world.board.read()["desk"].state == "running").await;
+    world.end().await;
+    let types: Vec<_> = world.gate.events().await.iter().map(|event| event.body.type_name()).collect();
+    assert_eq!(types, ["channel.degraded", "message.created", "channel.recovered"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_lost_the_account_admits_nothing_and_ends() {
     let mut world = World::new();
     let store = world.gate.store();

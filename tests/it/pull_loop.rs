@@ -184,6 +184,8 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Shared by channels that log in by turns.
     pub logins: Arc<omnigate::pipeline::sessions::pace::Gate>,
+    /// Admits, once the loop runs.
+    pub writer: Option<writer::WriterHandle>,
 }
 
 impl World {
@@ -196,7 +198,7 @@ impl World {
             None => Arc::new(WallClock),
         };
         let (script, stop) = (Arc::new(script), watch::Sender::new(false));
-        Self { store, gate, board: Arc::default(), script, stop, task: None, clock, logins: Arc::default() }
+        Self { store, gate, board: Arc::default(), script, stop, task: None, clock, logins: Arc::default(), writer: None }
     }
 
     /// What the source answers next.
@@ -208,6 +210,7 @@ impl World {
     pub async fn run(&mut self, lease_epoch: u64) {
         let limits = WriterLimits { queue_items_max: 100, queue_bytes_max: 1 << 26, commit_items_max: 100 };
         let (writer, _tasks) = writer::start(self.store.clone(), limits, Arc::new(Nobody));
+        self.writer = Some(writer.clone());
         let public = Channel { id: "mail".to_owned(), connector: "imap".to_owned(), labels: BTreeMap::new() };
         let status = ChannelStatus {
             connector: "imap".to_owned(),

@@ -128,6 +128,55 @@ async fn a_channel_that_is_not_seen_working_for_long_is_told_and_so_is_its_recov
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_is_lost_as_soon_as_it_works_has_recovered_when_a_session_lasts_a_minute() {
+    let clock = VirtualClock::default();
+    let mut world = World::new(Script::default());
+    world.clock = Arc::new(clock.clone());
+    let works = || Ok(PullNews::Note { code: Code::Protocol, detail: "a folder is not there".to_owned() });
+    world.answer((0..4).flat_map(|_| [works(), Err(lost())]).chain([works()]));
+    world.run(0).await;
+    let told = async || -> Vec<_> { world.gate.events().await.iter().map(|event| event.body.type_name()).collect() };
+    let used = || world.script.answers.lock().unwrap().is_empty();
+    while !used() {
+        clock.pass(Duration::from_secs(1)).await;
+        // The store's threads know no virtual time.
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    clock.pass(Duration::from_secs(50)).await;
+    assert_eq!(told().await, ["channel.degraded"], "four times up and down is one trouble");
+    clock.pass(2 * MINUTE).await;
+    world.until("it lasts", async || told().await == ["channel.degraded", "channel.recovered"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_costs_its_servers_a_login_a_minute_and_what_waits_is_taken_soon_after_there_is_room() {
+    let clock = VirtualClock::default();
+    let mut world = World::new(Script { clock: Some(clock.clone()), ..Script::default() });
+    world.answer([note(1), batch(1, 1..=1, "a")]);
+    world.run(0).await;
+    world.until("it works", async || world.fate(Fate::Published).await == 1).await;
+    let writer = world.writer.clone().unwrap();
+    writer.set_disk_full(true);
+    world.answer((0..2_000).map(|_| batch(1, 2..=2, "b")));
+    let logins = || world.script.opened.load(Ordering::Relaxed);
+    while logins() < 9 {
+        clock.pass(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The ninth session has ended by then; the next begins after half a minute at the earliest.
+    let quietly = async || tokio::time::sleep(Duration::from_millis(300)).await;
+    quietly().await;
+    clock.pass(Duration::from_secs(25)).await;
+    quietly().await;
+    assert_eq!((logins(), world.fate(Fate::Published).await), (9, 1));
+    world.script.answers.lock().unwrap().drain(1..);
+    writer.set_disk_full(false);
+    clock.pass(2 * MINUTE).await;
+    world.until("what waited", async || world.fate(Fate::Published).await == 2).await;
+    world.gate.check_totals().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn few_log_in_at_one_server_at_once_and_a_server_that_hangs_delays_no_other() {
     let (door, logins) = (Arc::new(Semaphore::new(0)), Arc::default());
     let mut worlds = Vec::new();

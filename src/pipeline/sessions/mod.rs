@@ -6,6 +6,8 @@ pub mod pace;
 use std::future::Future;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+
 use crate::model::codes::Code;
 use crate::model::event::{Body, Channel, ChannelState};
 use crate::model::raw::Via;
@@ -19,6 +21,9 @@ use crate::telemetry::metrics::Metrics;
 
 /// Pace of trying again when a person must act: a wrong password tried more often locks accounts.
 const PERSON_PACE: Duration = Duration::from_secs(300);
+/// Longest pace of trying again when it is our store that takes nothing in: the peer did no wrong, and once there is room again its
+/// messages have waited long enough.
+const STORE_PACE: Duration = Duration::from_secs(60);
 /// A wait that a person hears of at once.
 const LONG_WAIT: Duration = Duration::from_secs(300);
 /// Longest patience a server can ask for.
@@ -100,9 +105,16 @@ impl Sessions<'_> {
             let started = self.clock.monotonic();
             // Each session proves anew that the channel works.
             self.pulse.ail();
-            let ended = session(stop.clone()).await;
-            let lived = self.clock.monotonic().saturating_sub(started);
-            let pause = backoff.after(lived, self.pulse.take_brought(), self.random.unit());
+            // A session that panics is one that was lost: nobody else would begin the next.
+            let ended = std::panic::AssertUnwindSafe(session(stop.clone())).catch_unwind().await.unwrap_or_else(|_| {
+                Ended::Source(PullError::Lost { code: Code::Invariant, detail: "the session panicked".to_owned(), after: None })
+            });
+            let now = self.clock.monotonic();
+            // What was fetched and could not be admitted is fetched again: that is no progress, and must not be asked for at its pace.
+            let ours = matches!(ended, Ended::Store(_) | Ended::Before);
+            let brought = self.pulse.take_brought() && !ours;
+            let pause = backoff.after(now.saturating_sub(started), brought, self.random.unit());
+            self.pulse.end(now, brought, backoff.failures);
             let wait = match ended {
                 Ended::Stopped => return,
                 Ended::Store(AdmitError::Store(error @ StoreError::Fenced { .. })) => {
@@ -112,10 +124,10 @@ impl Sessions<'_> {
                     return;
                 }
                 Ended::Store(error) => {
-                    tracing::warn!(messaging.destination.name = %self.id, error = %error, "pull waits for the store");
-                    pause
+                    tracing::warn!(messaging.destination.name = %self.id, error = %error, "session waits for the store");
+                    pause.min(STORE_PACE)
                 }
-                Ended::Before => pause,
+                Ended::Before => pause.min(STORE_PACE),
                 Ended::Source(error) => self.lost(&error, backoff.failures, pause).await,
             };
             tokio::select! {
@@ -125,11 +137,16 @@ impl Sessions<'_> {
         }
     }
 
-    /// The freshness alarm: whatever the reason, a channel that was not seen working for long is told.
+    /// The freshness alarm: whatever the reason, a channel that was not seen working for long is told. Also tells of one that was lost
+    /// at once a few times and lasts now.
     async fn watch(&self) {
         loop {
             self.clock.sleep(STALE_LOOK).await;
-            let silent = self.pulse.silent_for(self.clock.monotonic());
+            let now = self.clock.monotonic();
+            if self.pulse.is_over(now) {
+                self.turn(ChannelMode::Running, None, None, 0).await;
+            }
+            let silent = self.pulse.silent_for(now);
             // What was told already has a better reason than that.
             let told = || self.board.read().get(self.id).is_some_and(|status| status.state == ChannelMode::Degraded.as_str());
             if silent >= STALE_AFTER && !told() {

@@ -132,13 +132,44 @@ pub(in crate::pipeline) struct Pulse {
     brought: AtomicBool,
     /// It was told that the channel does not work.
     trouble: AtomicBool,
+    /// When the channel was first seen working in this session, and one; 0: not yet.
+    first_seen: AtomicU64,
+    /// The session before was seen working and ended at once, again and again: this one is not believed before it has lasted.
+    doubted: AtomicBool,
 }
 
 impl Pulse {
-    /// The channel was seen working at `now`; whether it was in trouble before.
+    /// The session that began last ended at `now`, having brought something or not; `failures` of them in a row brought nothing.
+    pub fn end(&self, now: Duration, brought: bool, failures: u32) {
+        if brought || self.has_lasted(now) {
+            self.doubted.store(false, Ordering::Relaxed);
+        } else if failures > 1 && self.is_seen() {
+            self.doubted.store(true, Ordering::Relaxed);
+        }
+        self.first_seen.store(0, Ordering::Relaxed);
+    }
+
+    /// The channel was seen working at `now`; whether it was in trouble before, and no longer is.
     pub fn beat(&self, now: Duration) -> bool {
-        self.seen_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.trouble.swap(false, Ordering::Relaxed)
+        self.seen_ms.store(millis(now), Ordering::Relaxed);
+        // Only the first counts; that another was faster is as good.
+        let _ = self.first_seen.compare_exchange(0, millis(now).saturating_add(1), Ordering::Relaxed, Ordering::Relaxed);
+        self.is_over(now)
+    }
+
+    /// Whether the channel was in trouble, and the session proves that it no longer is.
+    pub fn is_over(&self, now: Duration) -> bool {
+        let believed = !self.doubted.load(Ordering::Relaxed) || self.brought.load(Ordering::Relaxed) || self.has_lasted(now);
+        self.is_seen() && believed && self.trouble.swap(false, Ordering::Relaxed)
+    }
+
+    fn is_seen(&self) -> bool {
+        self.first_seen.load(Ordering::Relaxed) != 0
+    }
+
+    fn has_lasted(&self, now: Duration) -> bool {
+        let first = self.first_seen.load(Ordering::Relaxed).checked_sub(1);
+        first.is_some_and(|first| now.saturating_sub(Duration::from_millis(first)) >= STABLE_AFTER)
     }
 
     /// How long it was not seen working.
@@ -146,8 +177,9 @@ impl Pulse {
         now.saturating_sub(Duration::from_millis(self.seen_ms.load(Ordering::Relaxed)))
     }
 
-    /// It does not work.
+    /// It does not work, until it is seen working again; so begins each session.
     pub fn ail(&self) {
+        self.first_seen.store(0, Ordering::Relaxed);
         self.trouble.store(true, Ordering::Relaxed);
     }
 
@@ -160,6 +192,10 @@ impl Pulse {
     pub fn take_brought(&self) -> bool {
         self.brought.swap(false, Ordering::Relaxed)
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -182,6 +218,41 @@ mod tests {
         let waits: Vec<_> = (0..=12).map(|_| backoff.after(Duration::ZERO, true, 1.0)).collect();
         assert_eq!(waits[11], PROGRESS_WAIT);
         assert_eq!(waits[12], PROGRESS_PACE);
+    }
+
+    #[test]
+    fn a_channel_that_is_lost_as_soon_as_it_works_is_believed_only_when_it_lasts_or_brings_something() {
+        let pulse = Pulse::default();
+        let at = Duration::from_secs;
+        pulse.ail();
+        pulse.end(at(1), false, 1);
+        pulse.ail();
+        assert!(pulse.beat(at(3)), "one lost connection is everyday life");
+        pulse.end(at(3), false, 2);
+        pulse.ail();
+        assert!(!pulse.beat(at(11)));
+        assert!(!pulse.is_over(at(70)));
+        assert!(pulse.is_over(at(71)));
+        pulse.end(at(71), false, 1);
+        pulse.ail();
+        assert!(pulse.beat(at(73)), "it lasted, so it is believed again");
+        pulse.end(at(74), false, 2);
+        pulse.ail();
+        assert!(!pulse.beat(at(81)));
+        pulse.bring();
+        assert!(pulse.beat(at(82)));
+    }
+
+    #[test]
+    fn a_channel_that_cannot_be_reached_is_believed_as_soon_as_it_answers() {
+        let pulse = Pulse::default();
+        for failures in 1..5 {
+            pulse.ail();
+            pulse.end(Duration::from_secs(1), false, failures);
+        }
+        pulse.ail();
+        assert!(!pulse.is_over(Duration::from_secs(90)), "it was not seen working");
+        assert!(pulse.beat(Duration::from_secs(90)));
     }
 
     #[test]
