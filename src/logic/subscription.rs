@@ -100,6 +100,9 @@ pub struct Subscription {
     /// It is asked for again because its address or a secret is another one, not because a person said so: what somebody else took
     /// meanwhile stays theirs.
     pub changed: bool,
+    /// Addresses that the platform may still call: it was being told another one when we died, and nobody knows whether it heard it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<String>,
     /// What was taken from answers.
     pub values: Map<String, Value>,
 }
@@ -148,12 +151,22 @@ impl Subscription {
         self.check_at = terms.check_every.map(|every| now.plus(every));
         (self.try_at, self.failures, self.code, self.detail) = (None, 0, None, None);
         self.changed = false;
+        self.earlier.clear();
+    }
+
+    /// This address is about to be told instead of the one that the platform knows; whether it hears it is not known until it answers.
+    pub fn move_to(&mut self, hook: String) {
+        let before = std::mem::replace(&mut self.hook, hook);
+        if !before.is_empty() && !self.earlier.contains(&before) {
+            self.earlier.push(before);
+        }
     }
 
     /// The platform calls another address: a person must say what is right.
     pub fn take_away(&mut self, check_at: Time, now: Time) {
         self.turn(Phase::Taken, now);
         (self.check_at, self.changed, self.try_at) = (Some(check_at), false, None);
+        self.earlier.clear();
         (self.code, self.detail) =
             (Some(Code::SubscriptionTaken.as_str().to_owned()), Some("the platform calls another address".to_owned()));
     }
@@ -314,6 +327,21 @@ mod tests {
         known.fail(Code::Failed, "503".to_owned(), None, false, 0.5, then);
         known.turn(Phase::Asking, then);
         assert_eq!(known.next(Time(9)), Some((Time(9), Errand::Create)));
+    }
+
+    #[test]
+    fn an_address_that_may_have_been_told_is_known_until_the_platform_says_which_it_calls() {
+        let mut known = Subscription::default();
+        known.move_to("a".to_owned());
+        assert!(known.earlier.is_empty(), "there was none before");
+        for hook in ["b", "a", "b", "c"] {
+            known.move_to(hook.to_owned());
+        }
+        assert_eq!((known.hook.as_str(), known.earlier.join(" ")), ("c", "a b".to_owned()));
+        let mut taken = known.clone();
+        taken.take_away(Time(9), Time(1));
+        known.hold(Time(0), Time(0), terms(None, None));
+        assert!(known.earlier.is_empty() && taken.earlier.is_empty());
     }
 
     #[test]

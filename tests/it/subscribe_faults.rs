@@ -96,6 +96,59 @@ async fn another_address_of_ours_is_told_and_takes_nothing_back_either() {
     assert_eq!(known.lock().unwrap().url, "https://other.example.org/hook");
 }
 
+/// Telegram that takes the word of a new address and is silent about it: we die before it answers.
+async fn dies_while_it_moves() -> (Arc<Mutex<Telegram>>, Platform, crate::support::daemon::Daemon) {
+    let known = Arc::new(Mutex::new(Telegram::default()));
+    let shared = known.clone();
+    let platform = Platform::start(move |asked| telegram(&shared, asked)).await;
+    let mut daemon = telegram_daemon(&platform, "word").await;
+    assert_eq!(verb(&daemon, "subscribe").await["state"], "subscribed");
+    let shared = known.clone();
+    platform.now(move |asked| match telegram(&shared, asked) {
+        Turn::Say(..) if asked.target.ends_with("/setWebhook") => Turn::Hold,
+        turn => turn,
+    });
+    daemon.kill();
+    at(&mut daemon, "localhost");
+    daemon.launch();
+    daemon.ready().await;
+    let moved = format!("http://localhost:{}/hooks/desk", daemon.public.port());
+    until("the new address is told", &daemon, async || told(&known).0 == moved).await;
+    daemon.kill();
+    let shared = known.clone();
+    platform.now(move |asked| telegram(&shared, asked));
+    (known, platform, daemon)
+}
+
+/// Its public address has this host from the next start on.
+fn at(daemon: &mut crate::support::daemon::Daemon, host: &str) {
+    daemon.setup.server = format!("public_url = \"http://{host}:{}/\"", daemon.public.port());
+    daemon.write_config();
+}
+
+#[tokio::test]
+async fn a_death_before_the_answer_forgets_neither_address() {
+    let (known, _platform, mut daemon) = dies_while_it_moves().await;
+    // The first address is wanted again: that the platform calls the second is our own doing.
+    at(&mut daemon, "127.0.0.1");
+    daemon.launch();
+    daemon.ready().await;
+    until("the first address is told again", &daemon, async || told(&known).0 == hook(&daemon)).await;
+    until("it is held", &daemon, async || daemon.get("/v1/channels/desk/subscription").await["state"] == "subscribed").await;
+    assert_eq!(status(&daemon).await["code"], Value::Null);
+}
+
+#[tokio::test]
+async fn what_was_taken_while_we_were_dead_is_told_also_when_we_died_before_the_answer() {
+    let (known, _platform, mut daemon) = dies_while_it_moves().await;
+    known.lock().unwrap().url = "https://other.example.org/hook".to_owned();
+    at(&mut daemon, "127.0.0.1");
+    daemon.launch();
+    daemon.ready().await;
+    until("it is told", &daemon, async || daemon.get("/v1/status").await["channels"]["desk"]["code"] == "subscription_taken").await;
+    assert_eq!(told(&known).0, "https://other.example.org/hook");
+}
+
 #[tokio::test]
 async fn a_lease_that_another_node_took_is_ours_again_when_a_person_asks_here() {
     let known = Arc::new(Mutex::new(Telegram::default()));

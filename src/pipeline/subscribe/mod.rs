@@ -182,6 +182,7 @@ impl Keeper {
                 // The address or a secret is another one since: the platform is told.
                 state.ask(self.clock.now());
                 state.changed = true;
+                self.save(&Held { state: state.clone(), lease_epoch }).await?;
             }
             self.grants.leave(state.phase == Phase::Ending || (state.phase == Phase::None && !state.hook.is_empty()));
             self.mean(&state);

@@ -70,7 +70,13 @@ impl Keeper {
             held.state.take_away(self.clock.now().plus(plan.check_every), self.clock.now());
             return self.save(held).await.map_err(Undone::Store);
         }
-        held.state.hook = hook;
+        if held.state.changed && held.state.hook != hook {
+            // Who dies before the answer must know both: the platform calls the one or the other, and neither is somebody else's.
+            held.state.move_to(hook);
+            self.save(held).await.map_err(Undone::Store)?;
+        } else {
+            held.state.hook = hook;
+        }
         self.grants.leave(false);
         self.grants.mean(Some(self.clock.now().plus(MEANT)));
         // What may be made again is: a secret cannot be looked at. All else may be there from a request whose answer was lost.
@@ -98,17 +104,28 @@ impl Keeper {
         }
     }
 
-    /// Whether another address is called than the one that was told, and the one that is to be told: somebody else has it now. Where each
-    /// address has a subscription of its own, nobody takes one away.
+    /// Whether an address is called that is neither the one that is to be told nor one that was, or may have been, told before: somebody
+    /// else has it now. Where each address has a subscription of its own, nobody takes one away.
     async fn is_taken(&self, held: &mut Held, plan: &Subscribe, hook: &str) -> Result<bool, Undone> {
         let Some(check) = plan.check.as_ref().filter(|_| plan.repeats) else { return Ok(false) };
-        if self.send(check, held).await?.there != Some(There::Another) {
-            return Ok(false);
+        let known = held.state.hook.clone();
+        let mut ours = vec![known.clone(), hook.to_owned()];
+        ours.extend(held.state.earlier.iter().cloned());
+        ours.dedup();
+        let mut taken = Ok(true);
+        for address in ours {
+            held.state.hook = address;
+            match self.send(check, held).await {
+                Ok(told) if told.there == Some(There::Another) => {}
+                Ok(_) => taken = Ok(false),
+                Err(undone) => taken = Err(undone),
+            }
+            if !matches!(taken, Ok(true)) {
+                break;
+            }
         }
-        let told = std::mem::replace(&mut held.state.hook, hook.to_owned());
-        let seen = self.send(check, held).await;
-        held.state.hook = told;
-        Ok(seen?.there == Some(There::Another))
+        held.state.hook = known;
+        taken
     }
 
     /// It is there from before: what may have changed since is told to the platform.
@@ -232,10 +249,8 @@ impl Keeper {
                 held.state.values.extend(told.values);
             }
             // What replaces is replaced by others, too: another's is not ours to end.
-            if let Some(check) = plan.check.as_ref().filter(|_| plan.repeats)
-                && let Ok(told) = self.send(check, held).await
-                && told.there == Some(There::Another)
-            {
+            let hook = held.state.hook.clone();
+            if matches!(self.is_taken(held, plan, &hook).await, Ok(true)) {
                 return self.ended(held).await;
             }
             self.gone(self.send(delete, held).await)?;
