@@ -10,7 +10,7 @@ use crate::app::system::SystemRandom;
 use crate::config::key::{self, InstanceKey, KeyError};
 use crate::config::load::{self, Loaded};
 use crate::config::problems::Problems;
-use crate::config::settings::{Config, LogFormat};
+use crate::config::settings::{Config, LogFormat, SecretPlace};
 use crate::config::source::Disk;
 use crate::ports::control::Control;
 use crate::telemetry::logs;
@@ -68,6 +68,19 @@ fn start_logs(config: &Config) -> Result<(), StartError> {
         LogFormat::Json => logs::LogFormat::Json,
     };
     logs::init(&config.logs.level, format).map_err(|error| StartError(format!("[logs] level: {error}")))
+}
+
+/// What would end a start, beside the mistakes that reading the files found. Makes nothing.
+#[must_use]
+pub fn obstacles(config: &Config) -> Vec<String> {
+    let level = logs::filter(&config.logs.level).err().map(|error| format!("[logs] level: {error}"));
+    let missing = |error: KeyError| match (&config.server.admin_token, error) {
+        // It is made by the first run.
+        (SecretPlace::File(_), KeyError::Missing { .. }) => None,
+        (_, error) => Some(format!("[server] admin_token: {error}")),
+    };
+    let token = key::admin_token(&config.server.admin_token, &Disk, None).err().and_then(missing);
+    level.into_iter().chain(token).collect()
 }
 
 /// Reads or makes the instance key and the admin token.

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::app::look::Looked;
+use crate::app::run::obstacles;
 use crate::cli::Context;
 use crate::cli::exit::Failure;
 use crate::cli::output::{Busy, remark};
@@ -23,7 +24,9 @@ pub struct CheckArgs {
 pub async fn check(context: &Context, args: &CheckArgs) -> Result<(), Failure> {
     let (loaded, problems, warnings) = match load(&context.config, &Disk) {
         Ok(loaded) => {
-            let problems = loaded.channel_problems();
+            let mut problems = loaded.channel_problems();
+            let file = context.config.display().to_string();
+            problems.extend(obstacles(&loaded.config).into_iter().map(|message| Problem::whole(&file, message)));
             let warnings = loaded.warnings.clone();
             (Some(loaded), problems, warnings)
         }

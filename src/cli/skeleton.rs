@@ -13,7 +13,10 @@ pub fn folder(name: &str) -> Folder {
         ("fixtures/text_message/payload.json", include_str!("skeleton/payload.json")),
         ("fixtures/text_message/expected.json", include_str!("skeleton/expected.json")),
     ];
-    let files = files.into_iter().map(|(path, text)| (path.to_owned(), text.replace("NAME", name).into_bytes().into())).collect();
+    // A shell exports no name with a hyphen.
+    let variable = format!("{}_SIGNING_SECRET", name.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+    let fill = |text: &str| text.replace("NAME_SIGNING_SECRET", &variable).replace("NAME", name).into_bytes().into();
+    let files = files.into_iter().map(|(path, text)| (path.to_owned(), fill(text))).collect();
     Folder { name: name.to_owned(), origin: name.to_owned(), files }
 }
 
@@ -27,6 +30,8 @@ mod tests {
     fn skeleton_passes_its_own_fixtures_and_covers_its_map() {
         let report = fixtures::run(folder("acme-chat")).map_err(|problems| crate::connector::problem::render(&problems)).unwrap();
         assert_eq!(report.cases.len(), 2);
+        let readme = folder("acme-chat").files["README.md"].to_vec();
+        assert!(String::from_utf8(readme).unwrap().contains("{ env = \"ACME_CHAT_SIGNING_SECRET\" }"));
         for case in &report.cases {
             assert!(case.passed(), "{}: {:?}\n{}", case.case, case.problem, serde_json::to_string_pretty(&case.actual).unwrap());
         }

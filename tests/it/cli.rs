@@ -127,6 +127,19 @@ fn check_shows_all_mistakes_of_all_files_and_refuses() {
 }
 
 #[test]
+fn check_says_what_the_start_would_say() {
+    let folder = folder_with("[logs]\nlevel = \"verbose\"\n[server]\nadmin_token = { env = \"NOBODY_SETS_THIS\" }\n", &[]);
+    let ended = omnigate(folder.path(), &["check"], "");
+    assert_eq!(ended.code, 3);
+    assert!(
+        ended.err.contains("config/omnigate.toml: [logs] level: ") && ended.err.contains("expected error, warn, info"),
+        "{}",
+        ended.err
+    );
+    assert!(ended.err.contains("[server] admin_token: ") && ended.err.contains("NOBODY_SETS_THIS"), "{}", ended.err);
+}
+
+#[test]
 fn try_prints_one_document_and_nothing_else() {
     let file = "connectors/slack/fixtures/bad_signature/request.http";
     let refused = omnigate(here(), &["try", "slack", "--file", file, "--setting", "signing_secret=wrong", "--json"], "");
